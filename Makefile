@@ -1,0 +1,59 @@
+# Every target works on a clean clone. PORT and PORTAL_VAR move the portal; ENGINE_URL and ENGINE_KEY add an engine you have.
+PYTHON ?= python3
+BIN := .venv/bin
+LAUNCHER := $(BIN)/python -m cango_portal.launcher
+PYTEST := $(BIN)/python -m pytest
+
+.DEFAULT_GOAL := help
+.PHONY: help run stop manage seed demo test unit check fmt lock clean environment test-environment
+MAKEFLAGS += --no-print-directory
+export PORT PORTAL_VAR ENGINE_URL ENGINE_KEY
+
+help:  ## say what each command does
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+environment:
+	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is missing. On Debian or Ubuntu install it with: apt-get install python3 python3-venv"; exit 1; }
+	@$(PYTHON) -I cango_portal/launcher/environment.py run
+
+test-environment: environment
+	@$(PYTHON) -I cango_portal/launcher/environment.py test
+
+run: export MAKE_BEGAN := $(shell date +%s)
+run: environment  ## start everything on this machine: servers, portal, one site with real engines
+	@exec $(LAUNCHER) run
+
+stop: environment  ## end a portal that was left running
+	@$(LAUNCHER) stop
+
+demo: environment  ## walk the main job against the running portal, from sign-up to settled job
+	@$(LAUNCHER) demo
+
+manage: environment  ## run a management command against the same servers: make manage ARGS="shell"
+	@$(LAUNCHER) manage $(ARGS)
+
+seed: environment  ## write the demo's data again; what is there stays
+	@$(LAUNCHER) manage seed
+
+test: test-environment  ## check everything, then run all tests, those in a browser too
+	@$(MAKE) check
+	@$(MAKE) unit
+	@$(LAUNCHER) chromium && browser="whole or browser" || browser="whole and not browser"; \
+	  WHOLE_REQUIRED=1 $(PYTEST) -q -m "$$browser"
+
+unit: test-environment  ## the tests that start no portal: under a minute
+	@$(PYTEST) -q -m "not whole and not browser" -n auto --maxprocesses 4 --dist worksteal
+
+check: test-environment  ## formatting, lint, types, import order, migrations
+	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(PYTEST) tests/house -q
+
+fmt: test-environment  ## format the code and repair what lint can
+	@$(BIN)/ruff check --fix-only . && $(BIN)/ruff format .
+
+lock: environment  ## write the locks anew from pyproject.toml, with hashes and without host names
+	@$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --all-extras pyproject.toml -o requirements.lock
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --all-extras --group test -c requirements.lock pyproject.toml -o requirements-test.lock
+	@echo "uv" | $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate - -o requirements-uv.lock
+
+clean: environment  ## remove var/ with all its data, after asking
+	@$(LAUNCHER) clean

@@ -1,0 +1,41 @@
+"""What allauth asks us about."""
+
+from typing import Any, ClassVar
+
+from allauth.account.adapter import DefaultAccountAdapter
+from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+
+ADDRESS_KEY = "verify_address"  # in the session
+
+
+class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
+    error_messages: ClassVar[dict[str, Any]] = {
+        **DefaultAccountAdapter.error_messages,
+        "email_password_mismatch": "E-mail and password do not match an account.",
+        "too_many_login_attempts": "Too many attempts with this address. Wait five minutes, or set a new password.",
+        "enter_current_password": "This is not your current password.",
+        "account_inactive": "This account is closed.",
+    }
+
+    def get_login_redirect_url(self, request: HttpRequest) -> str:
+        """Staff without an organization have nothing on the customers' pages."""
+        if (
+            request.user.is_staff
+            and getattr(request, "organization", None) is None
+            and not request.user.memberships.exists()
+        ):
+            return reverse("admin:index")
+        return str(super().get_login_redirect_url(request))
+
+    def respond_email_verification_sent(self, request: HttpRequest, user: Any) -> HttpResponse:
+        """The page names the address as it was typed: that tells nobody whether there is an account."""
+        request.session[ADDRESS_KEY] = (request.POST.get("login") or request.POST.get("email") or "")[:254]
+        response: HttpResponse = super().respond_email_verification_sent(request, user)
+        return response
+
+    def get_logout_redirect_url(self, request: HttpRequest) -> str:
+        return reverse("account_login")
+
+    def get_password_change_redirect_url(self, request: HttpRequest) -> str:
+        return reverse("account_change_password")

@@ -1,0 +1,49 @@
+"""GET /api/v1/organization, and who may use the management API at all."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from drf_spectacular.utils import extend_schema
+from rest_framework import serializers
+from rest_framework.permissions import IsAuthenticated
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from apps.accounts.models import Organization
+from apps.core.errors import NotAllowed
+
+
+class InOrganization(IsAuthenticated):
+    """A key, or a signed-in member. Somebody without an organization has nothing to manage."""
+
+    def has_permission(self, request: Request, view: APIView) -> bool:
+        if not super().has_permission(request, view):
+            return False
+        if getattr(request, "organization", None) is None:
+            raise NotAllowed("You are not a member of an organization yet. Create one on the welcome page.")
+        return True
+
+
+def organization_of(request: Request) -> Organization:
+    """Whose data this is: set by the key, or by the session."""
+    return cast(Organization, request.organization)  # type: ignore[attr-defined]
+
+
+class OrganizationSerializer(serializers.ModelSerializer[Organization]):
+    id = serializers.CharField(source="public_id", read_only=True)
+    object = serializers.CharField(default="organization", read_only=True)
+
+    class Meta:
+        model = Organization
+        fields = ("id", "object", "name", "created_at")
+        read_only_fields = fields
+
+
+class OrganizationView(APIView):
+    permission_classes = (InOrganization,)
+
+    @extend_schema(operation_id="organization", summary="Your organization", responses=OrganizationSerializer)
+    def get(self, request: Request) -> Response:
+        return Response(OrganizationSerializer(organization_of(request)).data)

@@ -1,0 +1,40 @@
+"""Who may open a page."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Concatenate, ParamSpec, cast
+
+from django.contrib.auth.decorators import login_required
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+from django.shortcuts import redirect
+from django_htmx.middleware import HtmxDetails
+
+from apps.accounts.models import Membership, Organization, User
+
+P = ParamSpec("P")
+
+
+class MemberRequest(HttpRequest):
+    """A request behind `organization_required`. Only a name for the type checker: no request is made of it."""
+
+    user: User
+    organization: Organization
+    membership: Membership
+    htmx: HtmxDetails
+
+
+View = Callable[Concatenate[MemberRequest, P], HttpResponseBase]
+Guarded = Callable[Concatenate[HttpRequest, P], HttpResponseBase]
+
+
+def organization_required(view: View[P]) -> Guarded[P]:
+    """Signed in and a member of an organization; otherwise to the sign-in page, or to the one that makes one."""
+
+    def guarded(request: HttpRequest, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
+        member = cast(MemberRequest, request)
+        if getattr(request, "organization", None) is None:
+            return redirect("admin:index" if request.user.is_staff else "portal:welcome")
+        return view(member, *args, **kwargs)
+
+    return cast(Guarded[P], wraps(view)(login_required(guarded)))

@@ -1,0 +1,159 @@
+"""`/agent/v1/…`: what runners call. Each call carries its node's token; file and body URLs carry their own signature."""
+
+import logging
+import time
+from collections.abc import AsyncIterator
+from functools import wraps
+from typing import TypeVar
+from uuid import UUID
+
+from asgiref.sync import sync_to_async
+from django.conf import settings
+from django.core.files.storage import default_storage
+from psycopg.errors import DataError, IntegrityError, OperationalError
+from psycopg_pool import PoolTimeout
+from pydantic import BaseModel, ValidationError
+
+from apps.agents.heartbeats import collector
+from apps.core.asgi import Handler, Request, door
+from apps.core.errors import InvalidRequest, NotAllowed, NotAuthenticated, NotFound, Unavailable
+from apps.core.signing import verified
+from apps.core.sql import Plan, Statement
+from apps.dispatch import finishing
+from apps.files import statements as files
+from apps.runner.protocol import Heartbeat, ReportAnswer, Reports, ReportsAnswer
+from apps.sites import nodes
+from apps.sites import statements as sites
+from cango_portal import database
+
+log = logging.getLogger(__name__)
+
+MAX_BODY = 64 * 1024 * 1024  # a batch of reports carries results
+CHUNK = 256 * 1024
+
+Shape = TypeVar("Shape", bound=BaseModel)
+
+
+def reachable(handler: Handler) -> Handler:
+    """Without the database: 503, and the runner asks again."""
+
+    @wraps(handler)
+    async def guarded(request: Request) -> None:
+        try:
+            await handler(request)
+        except (OperationalError, PoolTimeout) as error:
+            raise Unavailable("The database is away; try again.", retry_after_seconds=1) from error
+
+    return guarded
+
+
+async def node_of(request: Request) -> int:
+    token = request.bearer
+    if token is None:
+        raise NotAuthenticated("Send the node's token as a bearer token.", code="invalid_node_token")
+    node = await database.run_async(sites.node(nodes.digest(token)))
+    if node is None:
+        raise NotAuthenticated("This node is not known or not admitted.", code="invalid_node_token")
+    node_id: int = node["id"]
+    return node_id
+
+
+async def read(request: Request, shape: type[Shape]) -> Shape:
+    try:
+        return shape.model_validate_json(await request.body(limit=MAX_BODY))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise InvalidRequest(f"{first['msg']}.", param=".".join(str(part) for part in first["loc"])) from error
+
+
+async def heartbeat(request: Request) -> None:
+    node_id = await node_of(request)
+    beat = await read(request, Heartbeat)
+    answer = await collector().add(node_id, beat)
+    await request.json(answer.model_dump(mode="json"))
+
+
+async def reports(request: Request) -> None:
+    """200 means committed. Each report is a transaction of its own, so one that is refused keeps no other back."""
+    node_id = await node_of(request)
+    batch = await read(request, Reports)
+    answers: list[ReportAnswer] = []
+    for news in batch.reports:
+        try:
+            UUID(news.job)
+            outcome = await database.run_async(finishing.report(news, node_id=node_id))
+        except (ValueError, OverflowError, DataError, IntegrityError):  # taken at its word it can never be written
+            log.exception("a report cannot be written", extra={"job": news.job[:40], "node": node_id})
+            outcome = finishing.REFUSED
+        answers.append(ReportAnswer(job=news.job, attempt=news.attempt, accepted=outcome.accepted))
+        await outcome.announce_async()
+    await request.json(ReportsAnswer(answers=answers).model_dump(mode="json"))
+
+
+def check_signature(request: Request) -> None:
+    query = request.query
+    if not verified(
+        request.path,
+        expires=query.get("expires", ""),
+        given=query.get("signature", ""),
+        secret=settings.SECRET_KEY,
+        now=time.time(),
+    ):
+        raise NotAllowed("This address has expired or was changed.", code="invalid_signature")
+
+
+def identifier(request: Request) -> UUID:
+    try:
+        return UUID(request.scope["path_params"]["id"])
+    except ValueError:
+        raise NotFound("There is nothing at this address.") from None
+
+
+async def body(request: Request) -> None:
+    check_signature(request)
+    content = await database.run_async(request_of(identifier(request)))
+    if content is None:
+        raise NotFound("This request is no longer kept.")
+    await request.json(content)
+
+
+def request_of(job_id: UUID) -> Plan[dict[str, object] | None]:
+    rows = yield Statement("SELECT request FROM jobs_content WHERE job_id = %(id)s", {"id": job_id})
+    found: dict[str, object] | None = rows[0]["request"] if rows else None
+    return found
+
+
+async def file(request: Request) -> None:
+    check_signature(request)
+    stored = await database.run_async(files.stored(identifier(request)))
+    if stored is None:
+        raise NotFound("This file is no longer kept.")
+    await request.start(200, {"content-type": "application/octet-stream", "content-length": str(stored["size_bytes"])})
+    async for part in parts(stored["path"]):
+        await request.send({"type": "http.response.body", "body": part, "more_body": True})
+    await request.send({"type": "http.response.body", "body": b""})
+
+
+async def parts(path: str) -> AsyncIterator[bytes]:
+    opened = await sync_to_async(default_storage.open)(path)
+    try:
+        while part := await sync_to_async(opened.read)(CHUNK):
+            yield part
+    finally:
+        await sync_to_async(opened.close)()
+
+
+def template(path: str) -> tuple[str, dict[str, str]]:
+    head, _, last = path.rpartition("/")
+    return (f"{head}/<id>", {"id": last}) if head in ("/agent/v1/files", "/agent/v1/bodies") else (path, {})
+
+
+application = door(
+    {
+        ("POST", "/agent/v1/heartbeat"): reachable(heartbeat),
+        ("POST", "/agent/v1/reports"): reachable(reports),
+        ("GET", "/agent/v1/files/<id>"): reachable(file),
+        ("GET", "/agent/v1/bodies/<id>"): reachable(body),
+    },
+    parametric=template,
+)

@@ -1,0 +1,150 @@
+"""Heartbeats of many runners, written together: one transaction for whatever arrived in a short while.
+
+Leases are extended by the database clock in one UPDATE, whether or not Redis is there.
+"""
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+from weakref import WeakKeyDictionary
+
+from django.conf import settings
+from psycopg.errors import DataError
+from psycopg.types.json import Jsonb
+
+from apps.core.errors import InvalidRequest
+from apps.core.ids import public
+from apps.core.sql import Plan, Row, Statement
+from apps.live import bell
+from apps.runner.protocol import Attempt, Heartbeat, HeartbeatAnswer
+from apps.sites import statements as sites
+from cango_portal import database
+
+log = logging.getLogger(__name__)
+
+GATHER_SECONDS = 0.1  # how long a beat waits for others before all are written
+OVERDUE_SECONDS = 300  # past its order's deadline a runner has stopped and reported; after this its lease runs out
+
+EXTEND = """
+WITH lease AS (
+    SELECT * FROM jsonb_to_recordset(%(leases)s) AS (node bigint, claimant text, job uuid, attempt int, fence uuid, done int, total int)
+), locked AS MATERIALIZED (
+    SELECT id FROM jobs_job WHERE id IN (SELECT job FROM lease) ORDER BY id FOR NO KEY UPDATE
+), extended AS (
+    UPDATE jobs_job j SET
+        lease_expires_at = clock_timestamp() + make_interval(secs => %(seconds)s),
+        claimant = lease.claimant,
+        version = j.version + CASE WHEN lease.done > j.pages AND j.kind = 'ocr' THEN 1 ELSE 0 END,
+        pages = CASE WHEN j.kind = 'ocr' THEN greatest(j.pages, coalesce(lease.done, 0)) ELSE j.pages END
+    FROM lease JOIN locked ON locked.id = lease.job JOIN sites_pool p ON p.node_id = lease.node
+    WHERE j.id = lease.job AND j.pool_id = p.id AND j.attempt = lease.attempt AND j.fence = lease.fence
+      AND j.state IN ('dispatched', 'running') AND j.claimant IN ('', lease.claimant)
+      AND j.dispatched_at > clock_timestamp() - make_interval(secs => %(run_seconds)s)
+    RETURNING j.id, j.attempt, j.cancel_requested_at IS NOT NULL AS cancelled, j.organization_id, lease.node, lease.claimant, j.kind
+)
+SELECT lease.node, lease.claimant, lease.job, lease.attempt, extended.id IS NULL AS lost, coalesce(extended.cancelled, false) AS cancelled, extended.kind
+FROM lease LEFT JOIN extended ON extended.id = lease.job AND extended.attempt = lease.attempt AND extended.node = lease.node
+    AND extended.claimant = lease.claimant
+"""
+
+
+@dataclass(slots=True)
+class Beat:
+    node_id: int
+    heartbeat: Heartbeat
+    answer: asyncio.Future[HeartbeatAnswer]
+
+
+def take(beats: list[Beat]) -> Plan[list[Row]]:
+    """Write beats and extend their leases. Returns a row for each lease: whether it was lost, or is to be cancelled."""
+    leases = [
+        {"node": beat.node_id, "claimant": beat.heartbeat.claimant, **lease.model_dump()}
+        for beat in beats
+        for lease in beat.heartbeat.leases
+    ]
+    rows: list[Row] = []
+    if leases:
+        rows = yield Statement(
+            EXTEND,
+            {
+                "leases": Jsonb(leases),
+                "seconds": settings.INTERACTIVE_LEASE_SECONDS,
+                "run_seconds": settings.RUN_SECONDS + OVERDUE_SECONDS,
+            },
+        )
+    changed = yield from sites.beat(
+        nodes=[{"node": b.node_id, "claimant": b.heartbeat.claimant, "power_w": b.heartbeat.power_w} for b in beats],
+        pools=[
+            {"node": b.node_id, "pool": p.pool, "ready": p.ready, "reason": p.reason}
+            for b in beats
+            for p in b.heartbeat.pools
+        ],
+    )
+    if changed:
+        yield Statement("SELECT pg_notify('dispatch', '')")  # a pool became ready: the backlog may move
+    return rows
+
+
+class Collector:
+    """Gathers the beats of one event loop."""
+
+    def __init__(self) -> None:
+        self.beats: dict[tuple[int, str], Beat] = {}
+        self.flushing: asyncio.Task[None] | None = None
+
+    async def add(self, node_id: int, heartbeat: Heartbeat) -> HeartbeatAnswer:
+        """Answered when the beat is in PostgreSQL. A process's newer beat takes the place of one still waiting.
+
+        Raises InvalidRequest where PostgreSQL cannot read it; that keeps no other node's beat back.
+        """
+        waiting = self.beats.get((node_id, heartbeat.claimant))
+        answer = waiting.answer if waiting else asyncio.get_running_loop().create_future()
+        self.beats[node_id, heartbeat.claimant] = Beat(node_id, heartbeat, answer)
+        if self.flushing is None:
+            self.flushing = asyncio.create_task(self.flush())
+        return await asyncio.shield(answer)
+
+    async def flush(self) -> None:
+        await asyncio.sleep(GATHER_SECONDS)
+        beats, self.beats, self.flushing = list(self.beats.values()), {}, None
+        await self.write(beats)
+
+    async def write(self, beats: list[Beat]) -> None:
+        try:
+            rows = await database.run_async(take(beats))
+        except DataError as error:
+            if len(beats) > 1:  # one of them is malformed: each for itself
+                for beat in beats:
+                    await self.write([beat])
+            elif not beats[0].answer.done():
+                log.error("a heartbeat cannot be written", extra={"node": beats[0].node_id, "error": str(error)})
+                beats[0].answer.set_exception(InvalidRequest("A value of this heartbeat cannot be stored."))
+            return
+        except Exception as error:
+            for beat in beats:
+                if not beat.answer.done():
+                    beat.answer.set_exception(error)
+            return
+        for beat in beats:
+            mine = [row for row in rows if (row["node"], row["claimant"]) == (beat.node_id, beat.heartbeat.claimant)]
+            if not beat.answer.done():
+                beat.answer.set_result(
+                    HeartbeatAnswer(
+                        stop=[attempt(row) for row in mine if row["lost"]],
+                        cancel=[attempt(row) for row in mine if row["cancelled"]],
+                    )
+                )
+        await bell.ring_async(*(f"job.{public('job', UUID(str(row['job'])))}" for row in rows if row["kind"] == "ocr"))
+
+
+def attempt(row: dict[str, Any]) -> Attempt:
+    return Attempt(job=str(row["job"]), attempt=row["attempt"])
+
+
+_collectors: WeakKeyDictionary[asyncio.AbstractEventLoop, Collector] = WeakKeyDictionary()
+
+
+def collector() -> Collector:
+    return _collectors.setdefault(asyncio.get_running_loop(), Collector())

@@ -1,0 +1,78 @@
+"""Statements as values, so that a page and an async door run the same ones.
+
+A *plan* is a generator that yields `Statement`s and receives the rows of each (dicts). It says what happens in one
+transaction and knows neither driver: `run` drives it on a DB-API cursor, `run_async` on a psycopg async connection.
+
+>>> def balance(organization: int) -> Plan[int]:
+...     rows = yield Statement("SELECT credit_microusd FROM ledger_account WHERE organization_id = %(o)s", {"o": organization})
+...     return rows[0]["credit_microusd"]
+"""
+
+import json
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+Row = dict[str, Any]
+T = TypeVar("T")
+
+JSONB_OID = 3802
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One SQL statement with named parameters (`%(name)s`). A parameter that may be NULL is cast in the SQL."""
+
+    sql: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+
+Plan = Generator[Statement, list[Row], T]
+
+
+def _rows(cursor: Any) -> list[Row]:
+    if cursor.description is None:
+        return []
+    columns = [(column.name, column.type_code) for column in cursor.description]
+    return [
+        # Django's connection hands jsonb over as text, psycopg's own decodes it.
+        {
+            name: json.loads(value) if oid == JSONB_OID and isinstance(value, str) else value
+            for (name, oid), value in zip(columns, row, strict=True)
+        }
+        for row in cursor.fetchall()
+    ]
+
+
+def run(cursor: Any, plan: Plan[T]) -> T:
+    """Drive a plan on a synchronous cursor. The caller holds the transaction."""
+    try:
+        statement = next(plan)
+        while True:
+            try:
+                cursor.execute(statement.sql, statement.params)
+                rows = _rows(cursor)
+            except Exception as error:
+                statement = plan.throw(error)
+            else:
+                statement = plan.send(rows)
+    except StopIteration as stop:
+        result: T = stop.value
+        return result
+
+
+async def run_async(connection: Any, plan: Plan[T]) -> T:
+    """Drive a plan on a psycopg async connection whose row factory is `dict_row`. The caller holds the transaction."""
+    try:
+        statement = next(plan)
+        while True:
+            try:
+                cursor = await connection.execute(statement.sql, statement.params)
+                rows = await cursor.fetchall() if cursor.description is not None else []
+            except Exception as error:
+                statement = plan.throw(error)
+            else:
+                statement = plan.send(rows)
+    except StopIteration as stop:
+        result: T = stop.value
+        return result

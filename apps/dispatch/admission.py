@@ -1,0 +1,252 @@
+"""Admit one request: win a slot, then write hold, job and order in one transaction, all or none."""
+
+import asyncio
+import contextlib
+import time
+from uuid import UUID
+
+from django.conf import settings
+from django.db import OperationalError as DjangoOperationalError
+from django.db import connection
+from psycopg.errors import OperationalError
+from psycopg_pool import PoolTimeout
+
+from apps.core.errors import Unavailable
+from apps.core.ids import public
+from apps.core.sql import Plan, Statement
+from apps.dispatch import orders, outbox
+from apps.dispatch.work import Submitted, Work
+from apps.jobs import statements as jobs
+from apps.keys.services import Caller
+from apps.ledger import statements as ledger
+from apps.live import bell
+from apps.runner import protocol
+from apps.scheduling import placement, selectors, slots
+from apps.scheduling.placement import Candidate
+from cango_portal import database, valkey
+
+WAITING = "Waiting for a free GPU"
+DOUBT_SECONDS = (0.05, 0.4, 1.5)  # pauses before looking whether a commit arrived
+
+
+class InDoubt(Unavailable):
+    """The work may have been accepted: a client that sent it again by itself might pay twice."""
+
+    retryable = False
+
+
+def hold_key(job_id: object) -> str:
+    return f"job:{job_id}"
+
+
+def topics(job_id: UUID, organization_id: object) -> tuple[str, str]:
+    return f"job.{public('job', job_id)}", f"organization.{organization_id}"
+
+
+def candidates_for(work: Work) -> Plan[tuple[list[Candidate], bool]]:
+    """The ranked pools, and whether others already wait for this model (then nobody jumps the line)."""
+    ranked = placement.rank((yield from selectors.views(work.offer.model_id)))
+    return ranked, (yield from jobs.waiting(work.offer.model_id))
+
+
+def admit(
+    *, job_id: UUID, caller: Caller, work: Work, chosen: Candidate | None, ranked: list[Candidate]
+) -> Plan[tuple[Submitted, protocol.Order | None]]:
+    """The one transaction. The account row is touched last. Raises InsufficientCredit; then nothing was written."""
+    fence = orders.new_fence() if chosen else None
+    placed = (
+        orders.draft_changes(chosen, ranked, fence)
+        if chosen and fence
+        else {
+            "fence": None,
+            "pool_id": None,
+            "energy_factor": None,
+            "grid_gco2e_per_kwh": None,
+            "placement": {"candidates": [each.record() for each in ranked]},
+        }
+    )
+    reason = orders.reason(chosen, ranked) if chosen else waiting_reason(ranked)
+    wait_seconds = work.deadline_seconds or (
+        work.offer.max_queue_seconds if work.interactive else settings.JOB_DEADLINE_SECONDS
+    )
+    ceiling = work.ceiling_microusd
+    deadline = yield from jobs.create(
+        {
+            "id": job_id,
+            "organization": caller.organization_id,
+            "api_key": caller.api_key_id,
+            "user": caller.user_id,
+            "model": work.offer.model_id,
+            "price": work.offer.price.id,
+            "file": work.file_id,
+            "kind": work.offer.kind,
+            "interactive": work.interactive,
+            "streaming": work.streaming,
+            "state": "dispatched" if chosen else "queued",
+            "reason": reason,
+            "attempt": 1 if chosen else 0,
+            "fence": placed["fence"],
+            "pool": placed["pool_id"],
+            "placement": placed["placement"],
+            "wait_seconds": wait_seconds,
+            "lease_seconds": settings.DISPATCH_LEASE_SECONDS,
+            "hold": ceiling,
+            "max_completion_tokens": work.max_completion_tokens,
+            "pages": work.pages,
+            "energy_factor": placed["energy_factor"],
+            "grid": placed["grid_gco2e_per_kwh"],
+            "request": work.body,
+            "data": {"site": chosen.pool.site} if chosen else {},
+        }
+    )
+    order = None
+    if chosen and fence:
+        order = orders.make(draft(job_id, work), attempt=1, pool=chosen.pool.code, fence=fence)
+        yield from orders.write(order)
+    else:
+        yield Statement("SELECT pg_notify('dispatch', '')")
+    yield from ledger.reserve(caller.organization_id, ceiling, hold_key(job_id))
+    return Submitted(
+        job_id, "dispatched" if chosen else "queued", 1 if chosen else 0, chosen.pool.code if chosen else None, deadline
+    ), order
+
+
+def waiting_reason(ranked: list[Candidate]) -> str:
+    """A reason of the design guide's closed list, with what stands in the way where nothing is ready."""
+    if ranked and all(each.refusal for each in ranked):
+        return f"Waiting for a site: {ranked[0].refusal}"[:200]
+    return WAITING if ranked else "Waiting for a site that offers this model"
+
+
+def draft(job_id: UUID, work: Work) -> orders.Draft:
+    return orders.Draft(
+        job_id=job_id,
+        kind=work.offer.kind,
+        engine_name=work.offer.engine_name,
+        request=work.body,
+        max_completion_tokens=work.max_completion_tokens,
+        file_id=work.file_id,
+        file_type=work.file_type,
+    )
+
+
+def away() -> Unavailable:
+    return Unavailable(
+        "The portal cannot reach its database. Nothing was accepted or charged; try again in a moment.",
+        retry_after_seconds=5,
+    )
+
+
+def submit(*, caller: Caller, work: Work) -> Submitted:
+    """Admit from a page, a command or the management API. See `submit_async`."""
+    job_id = work.job_id
+    try:
+        ranked, backlog = database.run(candidates_for(work))
+        chosen = None if backlog else _win(ranked, job_id)
+        try:
+            plan = admit(job_id=job_id, caller=caller, work=work, chosen=chosen, ranked=ranked)
+            try:
+                submitted, order = database.run(plan)
+            except DjangoOperationalError:
+                submitted, order = doubted(job_id), None
+        except BaseException:
+            if chosen:
+                slots.free(chosen.pool.code, holder=slots.holder(job_id, 1))
+            raise
+    except DjangoOperationalError as error:
+        raise away() from error
+    if order:
+        outbox.publish(order)
+    bell.ring(*topics(job_id, caller.organization_id))
+    return submitted
+
+
+async def submit_async(*, caller: Caller, work: Work) -> Submitted:
+    """Admit from a lean door. The order leaves after commit; the dispatcher sends what that misses.
+
+    Without a free slot, or with Redis away, the job is `queued`. Raises InsufficientCredit, and Unavailable without
+    the database; then no job, hold or order exists.
+    """
+    job_id = work.job_id
+    try:
+        ranked, backlog = await database.run_async(candidates_for(work))
+        chosen = None if backlog else await _win_async(ranked, job_id)
+        try:
+            plan = admit(job_id=job_id, caller=caller, work=work, chosen=chosen, ranked=ranked)
+            try:
+                submitted, order = await database.run_async(plan)
+            except PoolTimeout:
+                raise  # nothing was sent
+            except OperationalError:
+                submitted, order = await doubted_async(job_id), None
+        except BaseException:
+            if chosen:
+                await slots.free_async(chosen.pool.code, holder=slots.holder(job_id, 1))
+            raise
+    except (OperationalError, PoolTimeout) as error:
+        raise away() from error
+    if order:
+        await outbox.publish_async(order)
+    await bell.ring_async(*topics(job_id, caller.organization_id))
+    return submitted
+
+
+def written(job_id: UUID) -> Plan[Submitted | None]:
+    job = yield from jobs.snapshot(job_id)
+    return Submitted(job_id, job["state"], job["attempt"], job["pool"], job["deadline_at"]) if job else None
+
+
+def doubted(job_id: UUID) -> Submitted:
+    """A connection that broke may have broken after the commit: look before saying that nothing was accepted.
+
+    Raises Unavailable where the job was not written, and InDoubt where that cannot be found out.
+    """
+    for pause in DOUBT_SECONDS:
+        time.sleep(pause)
+        if not connection.in_atomic_block:
+            connection.close()
+        with contextlib.suppress(DjangoOperationalError):
+            return known(database.run(written(job_id)))
+    raise in_doubt(job_id)
+
+
+async def doubted_async(job_id: UUID) -> Submitted:
+    """As `doubted`."""
+    for pause in DOUBT_SECONDS:
+        await asyncio.sleep(pause)
+        with contextlib.suppress(OperationalError, TimeoutError):
+            async with asyncio.timeout(1):
+                return known(await database.run_async(written(job_id)))
+    raise in_doubt(job_id)
+
+
+def known(found: Submitted | None) -> Submitted:
+    if found is None:
+        raise away()
+    return found
+
+
+def in_doubt(job_id: UUID) -> InDoubt:
+    return InDoubt(
+        "The portal lost its database while it accepted this, and cannot say whether it did. "
+        f"Look for {public('job', job_id)} among your jobs before you send it again.",
+        retry_after_seconds=5,
+    )
+
+
+def eligible(ranked: list[Candidate]) -> list[Candidate]:
+    return [each for each in ranked if not each.refusal]
+
+
+def _win(ranked: list[Candidate], job_id: UUID) -> Candidate | None:
+    try:
+        return slots.win(eligible(ranked), holder=slots.holder(job_id, 1))
+    except valkey.Away:
+        return None
+
+
+async def _win_async(ranked: list[Candidate], job_id: UUID) -> Candidate | None:
+    try:
+        return await slots.win_async(eligible(ranked), holder=slots.holder(job_id, 1))
+    except valkey.Away:
+        return None

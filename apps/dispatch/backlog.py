@@ -1,0 +1,69 @@
+"""Queued work meets free slots: deadline first, fair between organizations."""
+
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+
+from apps.core.sql import Plan, Row, Statement
+from apps.dispatch import orders
+from apps.dispatch.admission import topics
+from apps.jobs import statements as jobs
+from apps.runner import protocol
+from apps.scheduling.placement import Candidate
+
+BATCH = 200  # of one model in one tick: what waits for a model that is away keeps no other model back
+
+NEXT = """
+SELECT id, attempt, model_id, organization_id, interactive, turn FROM (
+    SELECT *, row_number() OVER (PARTITION BY model_id ORDER BY turn, deadline_at, id) AS place FROM (
+        SELECT id, attempt, model_id, organization_id, interactive, deadline_at,
+            row_number() OVER (PARTITION BY model_id, organization_id ORDER BY deadline_at, id) AS turn
+        FROM jobs_job WHERE state = 'queued' AND deadline_at > clock_timestamp()
+    ) waiting
+) line
+WHERE place <= %(limit)s
+ORDER BY turn, deadline_at, id
+"""
+
+DETAILS = """
+SELECT j.kind, m.engine_name, c.request, j.max_completion_tokens, j.file_id, coalesce(f.content_type, '') AS file_type
+FROM jobs_job j JOIN catalog_model m ON m.id = j.model_id JOIN jobs_content c ON c.job_id = j.id LEFT JOIN files_file f ON f.id = j.file_id
+WHERE j.id = %(id)s
+"""
+
+
+def next_in_line() -> Plan[list[Row]]:
+    """Queued jobs in the order they should run: each organization's first before anyone's second, soonest deadline first."""
+    return (yield Statement(NEXT, {"limit": BATCH}))
+
+
+def assign(
+    job_id: UUID, *, attempt: int, chosen: Candidate, ranked: list[Candidate]
+) -> Plan[tuple[protocol.Order, tuple[str, ...]] | None]:
+    """Lease a queued job to a pool whose slot was won, with its order. None where another dispatcher was first."""
+    job = yield from jobs.lock(job_id)
+    if job is None or job["state"] != "queued" or job["attempt"] + 1 != attempt or job["past_deadline"]:
+        return None
+    details: dict[str, Any] = (yield Statement(DETAILS, {"id": job_id}))[0]
+    fence = orders.new_fence()
+    yield from jobs.transition(
+        job_id,
+        "dispatched",
+        sources=("queued",),
+        version=job["version"],
+        reason=orders.reason(chosen, ranked),
+        data={"site": chosen.pool.site},
+        now=("dispatched_at",),
+        later={"lease_expires_at": settings.DISPATCH_LEASE_SECONDS},
+        attempt=attempt,
+        claimant="",
+        **orders.draft_changes(chosen, ranked, fence),
+    )
+    order = orders.make(_draft(job_id, details), attempt=attempt, pool=chosen.pool.code, fence=fence)
+    yield from orders.write(order)
+    return order, topics(job_id, job["organization_id"])
+
+
+def _draft(job_id: UUID, details: dict[str, Any]) -> orders.Draft:
+    return orders.Draft(job_id=job_id, **{**details, "request": details["request"] or {}})

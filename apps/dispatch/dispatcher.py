@@ -1,0 +1,233 @@
+"""The process that repairs: feeds the backlog, sends orders again, ends lost leases, expires deadlines, frees orphaned holds.
+
+Any number may run: rows are locked one at a time, and each step is compare-and-set. It needs PostgreSQL; with Redis or the
+broker away it does what it can and tries again at the next tick.
+"""
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import redis
+from django.db import connection
+from django.db.utils import Error as DatabaseError
+from django.db.utils import OperationalError as DatabaseAway
+from psycopg.errors import UniqueViolation
+
+from apps.core.ids import public
+from apps.core.sql import Plan, Row, Statement
+from apps.dispatch import backlog, ending, outbox
+from apps.dispatch.finishing import Outcome
+from apps.jobs.statements import StaleState
+from apps.ledger import statements as ledger
+from apps.live import bell
+from apps.runner import protocol
+from apps.scheduling import placement, selectors, slots
+from cango_portal import database, valkey
+
+log = logging.getLogger(__name__)
+
+TICK_SECONDS = 1.0
+ORPHAN_SECONDS = 60
+SERVED = 10_000  # organizations and models whose last turn is remembered
+
+LOST = """
+SELECT j.id, j.attempt, j.streaming, j.state, p.code AS pool FROM jobs_job j JOIN sites_pool p ON p.id = j.pool_id
+WHERE j.state IN ('dispatched', 'running') AND j.lease_expires_at < clock_timestamp() ORDER BY j.lease_expires_at LIMIT 200
+"""
+EXPIRED = "SELECT id FROM jobs_job WHERE state = 'queued' AND deadline_at <= clock_timestamp() LIMIT 200"
+LEASED = """
+SELECT p.code AS pool, array_remove(array_agg(j.id::text || ':' || j.attempt), NULL) AS holders
+FROM sites_pool p LEFT JOIN jobs_job j ON j.pool_id = p.id AND j.state IN ('dispatched', 'running') GROUP BY p.code
+"""
+ORPHANS = """
+SELECT h.key FROM ledger_hold h LEFT JOIN jobs_job j ON 'job:' || j.id = h.key
+WHERE h.state = 'open' AND h.key LIKE 'job:%%' AND h.created_at < clock_timestamp() - make_interval(secs => %(seconds)s)
+  AND (j.id IS NULL OR j.finished_at IS NOT NULL) LIMIT 200
+"""
+
+
+class Dispatcher:
+    def __init__(self) -> None:
+        self.stopping = False
+        self.last: dict[str, float] = {}
+        self.listener: psycopg.Connection | None = None
+        self.sending = True
+        self.served: dict[tuple[int, UUID], float] = {}
+
+    def run(self) -> None:
+        """Tick until `stopping`, at least once a second, at once when a writer notifies."""
+        while not self.stopping:
+            self.tick()
+            self.wait()
+
+    def wait(self) -> None:
+        try:
+            if self.listener is None or self.listener.closed:
+                self.listener = psycopg.connect(database.conninfo(), autocommit=True, connect_timeout=2)
+                self.listener.execute("LISTEN dispatch")
+            for _ in self.listener.notifies(timeout=TICK_SECONDS, stop_after=1):
+                pass
+        except psycopg.Error:
+            self.listener = None
+            time.sleep(TICK_SECONDS)
+
+    def tick(self) -> None:
+        self.step(self.lose_leases)
+        self.step(self.expire)
+        self.step(self.feed)
+        self.step(self.send_again)
+        self.step(self.renew_slots, every=2)
+        self.step(self.free_orphans, every=30)
+
+    def step(self, work: Callable[[], None], *, every: float = 0) -> None:
+        """One kind of repair; a server that is away, or a bug in one step, does not keep the others from their work."""
+        now = time.monotonic()
+        if every and now - self.last.get(work.__name__, -every) < every:
+            return
+        self.last[work.__name__] = now
+        try:
+            work()
+        except valkey.Away as error:
+            log.warning("step without Redis", extra={"step": work.__name__, "reason": type(error).__name__})
+        except (DatabaseError, psycopg.Error) as error:
+            log.warning("step without PostgreSQL", extra={"step": work.__name__, "reason": type(error).__name__})
+            connection.close()
+        except Exception:
+            log.exception("step failed", extra={"step": work.__name__})
+
+    def feed(self) -> None:
+        """Give queued jobs the slots that are free."""
+        waiting = sorted(database.run(backlog.next_in_line()), key=self.turn)
+        if not waiting:
+            return
+        ranked = {
+            model: placement.rank(database.run(selectors.views(model)))
+            for model in {row["model_id"] for row in waiting}
+        }
+        full: set[int] = set()
+        self.sending = True
+        for row in waiting:
+            if row["model_id"] not in full:
+                with alone("placing", row["id"]):
+                    if not self.assign(row, ranked[row["model_id"]]):
+                        full.add(row["model_id"])
+
+    def turn(self, row: Row) -> tuple[int, bool, float]:
+        """Among equals nobody waits for longer than who was served last: slots come free one by one, and the line alone
+        would give each to whoever came first. Work that somebody waits for goes before work that may wait."""
+        served = self.served.get((row["model_id"], row["organization_id"]), 0.0)
+        return row["turn"], not row["interactive"], served
+
+    def assign(self, row: Row, ranked: list[placement.Candidate]) -> bool:
+        """False where no pool of the model has a slot left.
+
+        The first order that cannot be sent leaves the others to the outbox: each may take 2 s to fail.
+        """
+        attempt = row["attempt"] + 1
+        holder = slots.holder(row["id"], attempt)
+        try:
+            chosen = slots.win([each for each in ranked if not each.refusal], holder=holder)
+        except slots.Contended:
+            return True
+        if chosen is None:
+            return False
+        try:
+            assigned = database.run(backlog.assign(row["id"], attempt=attempt, chosen=chosen, ranked=ranked))
+        except BaseException:
+            slots.free(chosen.pool.code, holder=holder)
+            raise
+        if assigned is None:
+            slots.free(chosen.pool.code, holder=holder)
+            return True
+        order, topics = assigned
+        self.sending = self.sending and outbox.publish(order)
+        bell.ring(*topics)
+        if len(self.served) >= SERVED:
+            self.served.clear()
+        self.served[row["model_id"], row["organization_id"]] = time.monotonic()
+        return True
+
+    def lose_leases(self) -> None:
+        """End, or send back, what a silent runner held."""
+        away = False  # asked once: each question may take seconds to fail
+        for row in database.run(rows(LOST)):
+            entries: list[protocol.Entry] = []
+            try:
+                entries = [] if away else told(row)
+            except valkey.Away:
+                away = True
+            if away and row["streaming"]:
+                continue  # what the client has seen is unknown until Redis is back
+            with alone("losing", row["id"]):
+                self.apply(ending.lose_plan(row["id"], attempt=row["attempt"], entries=entries))
+                log.warning(
+                    "lease lost",
+                    extra={"job": public("job", row["id"]), "attempt": row["attempt"], "pool": row["pool"]},
+                )
+
+    def expire(self) -> None:
+        for row in database.run(rows(EXPIRED)):
+            with alone("expiring", row["id"]):
+                self.apply(ending.expire_plan(row["id"]))
+
+    def apply(self, plan: Plan[Outcome]) -> None:
+        try:
+            outcome = database.run(plan)
+        except StaleState:
+            return
+        outcome.announce()
+
+    def send_again(self) -> None:
+        """The first that fails ends the round: a broker that hangs must not keep the other steps from their work."""
+        for body in database.run(outbox.unclaimed()):
+            if not outbox.send(body, queue=protocol.queue(body["pool"])):
+                return
+
+    def renew_slots(self) -> None:
+        """Leases that ended while this wrote are freed again; whatever ends later frees its slot itself."""
+        renewed = database.run(rows(LEASED))
+        for row in renewed:
+            slots.renew(row["pool"], holders=row["holders"])
+        leased = {holder for row in database.run(rows(LEASED)) for holder in row["holders"]}
+        for row in renewed:
+            for holder in set(row["holders"]) - leased:
+                slots.free(row["pool"], holder=holder)
+
+    def free_orphans(self) -> None:
+        """A hold whose job has ended or never came to be: cannot happen while one transaction writes both, so it alarms."""
+        for row in database.run(rows(ORPHANS, seconds=ORPHAN_SECONDS)):
+            log.error("orphaned hold released", extra={"hold": row["key"]})
+            try:
+                database.run(ledger.release(row["key"]))
+            except UniqueViolation:
+                continue
+
+
+def told(row: Row) -> list[protocol.Entry]:
+    """What the attempt's stream holds, as far as it can be read. Raises `valkey.Away`."""
+    key = protocol.stream(row["pool"], str(row["id"]), row["attempt"])
+    try:
+        found: list[Any] = valkey.client().xrange(key) or []
+    except redis.ResponseError:  # no stream lies there: nothing a runner of ours writes
+        found = []
+    return [entry for _, fields in found if (entry := ending.readable(fields)) is not None]
+
+
+@contextlib.contextmanager
+def alone(doing: str, job_id: UUID) -> Iterator[None]:
+    """One row that cannot be worked on keeps no other back; a server that is away ends the step."""
+    try:
+        yield
+    except (*valkey.Away, DatabaseAway, psycopg.OperationalError):
+        raise
+    except Exception:
+        log.exception("a job is stuck", extra={"job": public("job", job_id), "doing": doing})
+
+
+def rows(sql: str, **params: object) -> Plan[list[Row]]:
+    return (yield Statement(sql, params))

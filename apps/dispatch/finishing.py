@@ -1,0 +1,311 @@
+"""News of an attempt becomes the job's state and the customer's bill, in one transaction.
+
+A job ends by a runner's report, or, where the runner was lost, by what its stream holds. Either way the writer must name
+the attempt, fence and claimant in force.
+"""
+
+import logging
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+
+from apps.catalog import offers
+from apps.core.sql import Plan, Row, Statement
+from apps.dispatch.admission import hold_key, topics
+from apps.jobs import statements as jobs
+from apps.jobs.models import FINAL
+from apps.ledger import statements as ledger
+from apps.live import bell
+from apps.runner.protocol import Energy, Failure, Report, Usage
+from apps.scheduling import slots
+
+log = logging.getLogger(__name__)
+
+LEASED = ("dispatched", "running")
+MOST = 2**31 - 1  # what a count's column holds
+RETRY_SECONDS = 10  # an interactive job that goes back to the queue waits at least so long for another site
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a report: `accepted` False where the attempt is not the writer's. `freed` is a slot to give back."""
+
+    accepted: bool
+    topics: tuple[str, ...] = ()
+    freed: tuple[str, str] | None = None
+    overrun_microusd: int = 0
+
+    def announce(self) -> None:
+        """After the commit: give the slot back, ring the readers, raise the alarm where a hold was too small."""
+        self.alarm()
+        if self.freed:
+            slots.free(self.freed[0], holder=self.freed[1])
+        if self.topics:
+            bell.ring(*self.topics)
+
+    async def announce_async(self) -> None:
+        self.alarm()
+        if self.freed:
+            await slots.free_async(self.freed[0], holder=self.freed[1])
+        if self.topics:
+            await bell.ring_async(*self.topics)
+
+    def alarm(self) -> None:
+        if self.overrun_microusd:
+            log.error("cost above the hold", extra={"topics": self.topics, "overrun_microusd": self.overrun_microusd})
+
+
+REFUSED = Outcome(accepted=False)
+
+
+def report(news: Report, *, node_id: int | None = None) -> Plan[Outcome]:
+    """Take one report. Repeating it changes nothing and is accepted again; a stale or second claimant is refused.
+
+    Counts a column cannot hold are cut; what else cannot be stored raises ValueError or the driver's DataError.
+
+    `node_id` is the node that authenticated: it may only speak for its own pools.
+    """
+    job = yield from jobs.lock(UUID(news.job))
+    if job is None or job["attempt"] != news.attempt or job["fence"] != news.fence:
+        return REFUSED
+    if node_id is not None and job["node_id"] != node_id:
+        return REFUSED
+    if job["state"] in FINAL:
+        return Outcome(accepted=job["claimant"] == news.claimant and news.kind == "finished")
+    if job["claimant"] not in ("", news.claimant) or job["state"] not in LEASED:
+        return REFUSED
+    if news.kind == "started":
+        return (yield from start(job, news))
+    return (yield from finish(job, News.of(news)))
+
+
+def start(job: Row, news: Report) -> Plan[Outcome]:
+    if job["state"] == "running":
+        return Outcome(accepted=True)
+    yield from jobs.transition(
+        job["id"],
+        "running",
+        sources=("dispatched",),
+        version=job["version"],
+        reason=f"Running at {job['site']}",
+        data={"site": job["site"]},
+        now=("started_at",),
+        later={"lease_expires_at": settings.INTERACTIVE_LEASE_SECONDS},
+        claimant=news.claimant,
+    )
+    yield Statement("DELETE FROM dispatch_order WHERE job_id = %(job)s", {"job": job["id"]})
+    return Outcome(accepted=True, topics=topics(job["id"], job["organization_id"]))
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """How an attempt ended. `delivered`: the client has some of it, so it is not run again and what came is charged."""
+
+    state: str
+    usage: Usage
+    energy: Energy | None
+    failure: Failure | None
+    delivered: bool
+    claimant: str
+    text: str = ""
+    result: dict[str, Any] | None = None
+    finish_reason: str = ""
+    first_token_at: float | None = None
+
+    @classmethod
+    def of(cls, report: Report) -> "News":
+        return cls(
+            state=report.state or "failed",
+            usage=report.usage,
+            energy=report.energy,
+            failure=report.failure,
+            delivered=report.streamed,
+            claimant=report.claimant,
+            text=report.text,
+            result=report.result,
+            finish_reason=report.finish_reason,
+            first_token_at=report.first_token_at,
+        )
+
+
+def finish(job: Row, news: News) -> Plan[Outcome]:
+    """End a locked, leased job, or send it back to the queue for another attempt."""
+    freed = (job["pool"], f"{job['id']}:{job['attempt']}")
+    told = topics(job["id"], job["organization_id"])
+    state = news.state
+    delivered = job["streaming"] and news.delivered
+    if state == "failed" and job["cancel_requested_at"]:
+        state = "cancelled"
+    if (
+        state == "failed"
+        and news.failure
+        and news.failure.retryable
+        and not delivered
+        and (yield from tries(job)) < settings.MAX_ATTEMPTS
+    ):
+        yield from again(job, f"Attempt {job['attempt']} ended: {news.failure.message}")
+        return Outcome(accepted=True, topics=told, freed=freed)
+
+    price = yield from offers.price(job["price_id"])
+    charged = state in ("succeeded", "cancelled") or delivered
+    usage = bounded(news.usage)
+    by = (yield from cancelled_by(job)) if state == "cancelled" else ""
+    cost = (
+        price.charge_microusd(
+            prompt_tokens=usage.prompt_tokens, completion_tokens=usage.completion_tokens, pages=usage.pages
+        )
+        if charged and any_usage(usage)
+        else 0
+    )
+    settlement = yield from end(
+        job,
+        state,
+        cost_microusd=cost,
+        reason=reason_of(state, news, delivered=delivered, by=by),
+        claimant=news.claimant,
+        prompt_tokens=usage.prompt_tokens,
+        completion_tokens=usage.completion_tokens,
+        pages=usage.pages,
+        finish_reason=news.finish_reason[:20],
+        first_token_at=datetime.fromtimestamp(news.first_token_at, UTC) if news.first_token_at else None,
+        **energy_of(job, news.energy),
+        **error_of(state, news.failure),
+    )
+    # An answer is kept where it was charged: what failed for free is not read on the job's page instead.
+    yield from jobs.write_content(job["id"], text=news.text if charged else "", result=news.result if charged else None)
+    return Outcome(accepted=True, topics=told, freed=freed, overrun_microusd=settlement.overrun_microusd)
+
+
+def end(job: Row, state: str, *, cost_microusd: int, reason: str, **changes: Any) -> Plan[ledger.Settlement]:
+    """The last step of any job: state, charge and the end of its hold together. The account row is touched last."""
+    hold = yield Statement(
+        "SELECT promotional_microusd + credit_microusd AS amount FROM ledger_hold WHERE key = %(key)s",
+        {"key": hold_key(job["id"])},
+    )
+    charge = min(cost_microusd, hold[0]["amount"])
+    yield from jobs.transition(
+        job["id"],
+        state,
+        sources=("queued", *LEASED),
+        version=job["version"],
+        reason=reason,
+        data={"charge_microusd": charge, **({"site": job["site"]} if job["site"] else {})},
+        now=("finished_at",),
+        charge_microusd=charge,
+        lease_expires_at=None,
+        **changes,
+    )
+    yield Statement("DELETE FROM dispatch_order WHERE job_id = %(job)s", {"job": job["id"]})
+    yield Statement("SELECT pg_notify('dispatch', '') WHERE EXISTS (SELECT FROM jobs_job WHERE state = 'queued')")
+    return (yield from ledger.settle(hold_key(job["id"]), cost_microusd))
+
+
+def untaken(job: Row, reason: str) -> Plan[Outcome]:
+    """Nobody took the order of a locked job (a broker that is away, say): it waits on, up to its deadline.
+
+    That was no try of the job's, so it does not count towards `MAX_ATTEMPTS`.
+    """
+    if job["past_deadline"]:
+        yield from end(
+            job,
+            "expired",
+            cost_microusd=0,
+            reason="No site took it before the deadline; nothing was charged",
+            error_code="no_capacity",
+            error_message="No site took this in time. Nothing was charged.",
+            error_status=503,
+        )
+    else:
+        yield from again(job, reason, untaken=True)
+    freed = (job["pool"], f"{job['id']}:{job['attempt']}")
+    return Outcome(accepted=True, topics=topics(job["id"], job["organization_id"]), freed=freed)
+
+
+def tries(job: Row) -> Plan[int]:
+    """How many attempts of the job a runner has taken, this one included."""
+    rows = yield Statement(
+        "SELECT count(*) AS untaken FROM jobs_event WHERE job_id = %(job)s AND state = 'queued' AND data ? 'untaken'",
+        {"job": job["id"]},
+    )
+    taken: int = job["attempt"] - rows[0]["untaken"]
+    return taken
+
+
+def again(job: Row, reason: str, *, untaken: bool = False) -> Plan[None]:
+    """Back to the queue; the next attempt has a fence of its own. One that was begun waits at least RETRY_SECONDS."""
+    yield from jobs.transition(
+        job["id"],
+        "queued",
+        sources=LEASED,
+        version=job["version"],
+        reason=reason,
+        data={"site": job["site"], **({"untaken": True} if untaken else {})},
+        fence=None,
+        claimant="",
+        pool_id=None,
+        lease_expires_at=None,
+        started_at=None,
+    )
+    yield Statement(
+        "UPDATE jobs_job SET deadline_at = greatest(deadline_at, clock_timestamp() + make_interval(secs => %(seconds)s)) WHERE id = %(id)s",
+        {"id": job["id"], "seconds": 0 if untaken else RETRY_SECONDS},
+    )
+    yield Statement("DELETE FROM dispatch_order WHERE job_id = %(job)s", {"job": job["id"]})
+    yield Statement("SELECT pg_notify('dispatch', '')")
+
+
+def bounded(usage: Usage) -> Usage:
+    """Counts as a column holds them: a site that counts wrongly ends its job all the same."""
+    return Usage(**{name: min(max(count, 0), MOST) for name, count in usage.model_dump().items()})
+
+
+def any_usage(usage: Usage) -> bool:
+    return bool(usage.prompt_tokens or usage.completion_tokens or usage.pages)
+
+
+def cancelled_by(job: Row) -> Plan[str]:
+    """How the reason begins where staff asked for the end of a running job; "" where the customer did."""
+    rows = yield Statement(
+        "SELECT data->>'cancelled' AS by FROM jobs_event WHERE job_id = %(job)s AND data ? 'cancelled' ORDER BY number LIMIT 1",
+        {"job": job["id"]},
+    )
+    return str(rows[0]["by"]) if rows else ""
+
+
+def reason_of(state: str, news: News, *, delivered: bool, by: str = "") -> str:
+    if state == "succeeded":
+        return "Finished"
+    if state == "cancelled":
+        return (
+            f"{by or 'Cancelled'}; what was finished is kept and charged"
+            if any_usage(news.usage)
+            else f"{by}; nothing was charged"
+            if by
+            else "Cancelled before anything was done"
+        )
+    cause = news.failure.message if news.failure else "The attempt failed"
+    return f"{cause} What had been delivered is charged." if delivered else f"{cause} Nothing was charged."
+
+
+def energy_of(job: Row, energy: Energy | None) -> dict[str, Any]:
+    """Device energy, and with the factors frozen at placement what the site used for it. No reading stays empty."""
+    if energy is None:
+        return {}
+    gpu_energy_wh = energy.gpu_energy_mj / 3_600_000
+    energy_wh = gpu_energy_wh * (job["energy_factor"] or 1)
+    return {
+        "gpu_energy_wh": gpu_energy_wh,
+        "energy_wh": energy_wh,
+        "energy_quality": energy.quality,
+        "carbon_gco2e": energy_wh / 1000 * (job["grid_gco2e_per_kwh"] or 0),
+    }
+
+
+def error_of(state: str, failure: Failure | None) -> dict[str, Any]:
+    if state != "failed":
+        return {}
+    failure = failure or Failure(code="server_error", message="The attempt failed.")
+    return {"error_code": failure.code[:64], "error_message": failure.message[:500], "error_status": failure.status}

@@ -1,0 +1,124 @@
+"""From what a customer sent to work: validated for the model it names, with the ceilings that bound its price."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from apps.catalog.models import Model
+from apps.catalog.offers import Offer
+from apps.core.errors import InvalidRequest, NotFound, PortalError
+from apps.core.sql import Plan
+from apps.dispatch.work import Work
+from apps.files.models import File
+from apps.jobs import refusals
+from apps.keys.services import Caller
+from apps.wire import ceilings, chat, embeddings
+
+
+def found(offer: Offer | None, name: str) -> Offer:
+    if offer is None:
+        raise NotFound(
+            f"The model '{name[:100]}' does not exist or is not on offer. GET /v1/models lists those that are.",
+            param="model",
+            code="model_not_found",
+        )
+    return offer
+
+
+def of_kind(offer: Offer, kind: str) -> None:
+    if offer.kind != kind:
+        way = {
+            "chat": "Use /v1/chat/completions.",
+            "embeddings": "Use /v1/embeddings.",
+            "ocr": "Send a file to /api/v1/jobs.",
+        }[offer.kind]
+        raise InvalidRequest(
+            f"The model '{offer.name}' does not do this; it is for {Model.Kind(offer.kind).label.lower()}. {way}",
+            param="model",
+            code="wrong_model_kind",
+        )
+
+
+def chat_work(offer: Offer, body: Mapping[str, Any], *, interactive: bool, streaming: bool) -> Work:
+    """`body` has passed `chat.chat_request`."""
+    of_kind(offer, Model.Kind.CHAT)
+    most = offer.max_output_tokens or offer.context_tokens
+    chat.check_limits(body, context_tokens=offer.context_tokens, max_output_tokens=most)
+    return Work(
+        offer=offer,
+        body=chat.engine_body(body, max_output_tokens=most),
+        interactive=interactive,
+        streaming=streaming,
+        prompt_tokens_ceiling=ceilings.prompt_tokens_ceiling(body, offer.context_tokens),
+        max_completion_tokens=ceilings.completion_tokens_ceiling(body, most),
+    )
+
+
+def embeddings_work(offer: Offer, body: Mapping[str, Any], *, interactive: bool) -> Work:
+    """`body` has passed `embeddings.embeddings_request`."""
+    of_kind(offer, Model.Kind.EMBEDDINGS)
+    embeddings.check_limits(body, context_tokens=offer.context_tokens, dimensions=offer.dimensions)
+    return Work(
+        offer=offer,
+        body=embeddings.engine_body(body),
+        interactive=interactive,
+        streaming=False,
+        prompt_tokens_ceiling=ceilings.prompt_tokens_ceiling(body, offer.context_tokens),
+        max_completion_tokens=0,
+    )
+
+
+def ocr_work(offer: Offer, file: File, *, deadline_seconds: float | None = None) -> Work:
+    """Text recognition of a stored file: background work, charged by the page."""
+    of_kind(offer, Model.Kind.OCR)
+    pages = file.pages or 1
+    if offer.max_pages and pages > offer.max_pages:
+        raise InvalidRequest(
+            f"The file has {pages:,} pages and this model takes {offer.max_pages:,} at most. Split it.",
+            param="file",
+            code="too_many_pages",
+        )
+    return Work(
+        offer=offer,
+        body={},
+        interactive=False,
+        streaming=False,
+        prompt_tokens_ceiling=0,
+        max_completion_tokens=0,
+        pages=pages,
+        file_id=file.pk,
+        file_type=file.content_type,
+        deadline_seconds=deadline_seconds,
+    )
+
+
+def background_work(offer: Offer, given: Mapping[str, Any], *, deadline_seconds: float | None = None) -> Work:
+    """A chat or embeddings request that stays queued until its deadline, nobody waiting. `given` has no `model`."""
+    if given.get("stream"):
+        raise InvalidRequest("Jobs are not streamed. Use /v1/chat/completions.", param="stream", code="invalid_value")
+    body = {**given, "model": offer.name}
+    if offer.kind == Model.Kind.CHAT:
+        chat.chat_request(body)
+        work = chat_work(offer, body, interactive=False, streaming=False)
+        return replace(work, deadline_seconds=deadline_seconds)
+    if offer.kind == Model.Kind.EMBEDDINGS:
+        embeddings.embeddings_request(body)
+        return replace(embeddings_work(offer, body, interactive=False), deadline_seconds=deadline_seconds)
+    raise InvalidRequest(
+        f"The model '{offer.name}' takes a file: send multipart/form-data with 'model' and 'file'.",
+        param="file",
+        code="missing_required_parameter",
+    )
+
+
+def noted(caller: Caller, work: Work, refused: PortalError) -> Plan[None]:
+    """Keep a refusal for money or limits for the customer's list."""
+    yield from refusals.record(
+        organization_id=caller.organization_id,
+        api_key_id=caller.api_key_id,
+        model_name=work.offer.name,
+        code=refused.reason,
+        message=refused.message,
+    )

@@ -1,0 +1,83 @@
+"""Orders leave here: straight after commit, and again by the dispatcher for what that missed."""
+
+import asyncio
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import Any
+
+from celery import Celery
+from django.conf import settings
+from kombu.exceptions import OperationalError
+
+from apps.core.sql import Plan, Statement
+from apps.runner import protocol
+from cango_portal import valkey
+
+log = logging.getLogger(__name__)
+
+SEND_SECONDS = 2  # what a request waits for the broker at most
+RESEND_SECONDS = 2  # an order nobody claimed for so long is sent again; a second copy starts nothing
+
+_threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="orders")
+
+UNCLAIMED = """
+WITH due AS (
+    SELECT o.id FROM dispatch_order o JOIN jobs_job j ON j.id = o.job_id
+    WHERE j.state = 'dispatched' AND j.attempt = o.attempt AND j.claimant = '' AND j.lease_expires_at > clock_timestamp()
+      AND coalesce(o.resent_at, o.created_at) < clock_timestamp() - make_interval(secs => %(seconds)s)
+    ORDER BY o.created_at LIMIT 500
+    FOR UPDATE OF o SKIP LOCKED
+)
+UPDATE dispatch_order SET resent_at = clock_timestamp() FROM due WHERE dispatch_order.id = due.id
+RETURNING dispatch_order.body
+"""
+
+
+@cache
+def broker() -> Celery:
+    """The application that sends to the sites' queues. It never waits longer than 2 s and never tries twice."""
+    app = Celery("orders", broker=settings.CELERY_BROKER_URL, set_as_current=False)
+    app.conf.update(
+        task_serializer="json",
+        task_ignore_result=True,
+        broker_pool_limit=8,
+        broker_connection_timeout=2,
+        broker_transport_options={
+            "socket_timeout": 2,
+            "socket_connect_timeout": 2,
+            "max_retries": 0,
+            "confirm_publish": True,
+        },
+    )
+    return app
+
+
+def send(body: dict[str, Any], *, queue: str) -> bool:
+    """Hand one order to the broker. False where that failed; the dispatcher sends it again."""
+    try:
+        broker().send_task(protocol.TASK, args=[body], queue=queue, retry=False, ignore_result=True)
+    except (OperationalError, *valkey.Away) as error:
+        log.warning("order not sent", extra={"queue": queue, "reason": type(error).__name__})
+        return False
+    return True
+
+
+def publish(order: protocol.Order) -> bool:
+    return send(order.model_dump(mode="json"), queue=protocol.queue(order.pool))
+
+
+async def publish_async(order: protocol.Order) -> bool:
+    """`publish`, given at most 2 s: where a broker that hangs keeps every thread busy, the order is the dispatcher's."""
+    sending = asyncio.get_running_loop().run_in_executor(_threads, publish, order)
+    done, _ = await asyncio.wait({sending}, timeout=SEND_SECONDS)
+    if done:
+        return sending.result()
+    sending.cancel()  # one that has not begun never will
+    return False
+
+
+def unclaimed() -> Plan[list[dict[str, Any]]]:
+    """Orders to send again, marked as sent again now."""
+    rows = yield Statement(UNCLAIMED, {"seconds": RESEND_SECONDS})
+    return [row["body"] for row in rows]

@@ -1,0 +1,49 @@
+"""What a door asks for, and what it gets back."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from apps.catalog.offers import Offer
+from apps.core.ids import uuid7
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A validated request. The ceilings bound its price: tokens it can read and write at most, pages it has.
+
+    `body` is the OpenAI request without `model` and `stream`. `interactive`: a client waits now; the job leaves the
+    queue within the model's `max_queue_seconds` or expires. `streaming`: the client gets tokens as they come, so a
+    lost attempt that wrote some is not run again. `job_id` is chosen before, so that a form sent twice makes one job.
+    """
+
+    offer: Offer
+    body: dict[str, Any]
+    interactive: bool
+    streaming: bool
+    prompt_tokens_ceiling: int
+    max_completion_tokens: int
+    pages: int = 0
+    file_id: UUID | None = None
+    file_type: str = ""
+    deadline_seconds: float | None = None
+    job_id: UUID = field(default_factory=uuid7)
+
+    @property
+    def ceiling_microusd(self) -> int:
+        """The most this can cost: what is held."""
+        return self.offer.price.charge_microusd(
+            prompt_tokens=self.prompt_tokens_ceiling, completion_tokens=self.max_completion_tokens, pages=self.pages
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """An accepted job. `pool` is None while it is `queued`."""
+
+    job_id: UUID
+    state: str
+    attempt: int
+    pool: str | None
+    deadline_at: datetime

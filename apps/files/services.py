@@ -1,0 +1,90 @@
+"""Take files in, hand them to runners by signed path, and let them go."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from datetime import timedelta
+from pathlib import PurePath
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.core.files.storage import default_storage
+from django.core.files.uploadedfile import UploadedFile
+from django.utils import timezone
+
+from apps.accounts.models import Organization
+from apps.core import signing
+from apps.core.errors import InvalidRequest
+from apps.core.ids import uuid7
+from apps.files import content
+from apps.files.models import File
+
+PATH = "/agent/v1/files/{id}"
+NAME_LENGTH = 200
+
+log = logging.getLogger(__name__)
+
+
+def store(*, organization: Organization, upload: UploadedFile[Any]) -> File:
+    """Keep an image (PNG, JPEG, WebP, TIFF) or a PDF; what it is decides its bytes, not its name.
+
+    Raises InvalidRequest(param="file"); then nothing is kept.
+    """
+    if (upload.size or 0) > settings.MAX_FILE_BYTES:
+        raise InvalidRequest(
+            f"The file is larger than {settings.MAX_FILE_BYTES // 2**20} MiB. Send a smaller one.",
+            param="file",
+            code="file_too_large",
+        )
+    found = content.inspect(upload)
+    digest = hashlib.sha256()
+    for part in upload.chunks():
+        digest.update(part)
+    upload.seek(0)
+    file_id = uuid7()
+    path = default_storage.save(f"{organization.pk}/{file_id}", upload)
+    try:
+        return File.objects.create(
+            id=file_id,
+            organization=organization,
+            name=readable(upload.name or ""),
+            content_type=found.type,
+            size_bytes=upload.size or 0,
+            sha256=digest.hexdigest(),
+            pages=found.pages,
+            path=path,
+            expires_at=timezone.now() + timedelta(seconds=settings.FILE_RETENTION_SECONDS),
+        )
+    except BaseException:
+        default_storage.delete(path)
+        raise
+
+
+def readable(name: str) -> str:
+    """The last part of a name, without control characters."""
+    printable = "".join(character for character in PurePath(name).name if character.isprintable())
+    return printable[-NAME_LENGTH:] or "file"
+
+
+def discard(file: File) -> None:
+    """Let a file go now, bytes and row. Safe to repeat."""
+    default_storage.delete(file.path)
+    File.objects.filter(pk=file.pk).delete()
+
+
+def sign(file_id: UUID, *, seconds: int) -> str:
+    """A path that gives this one file to whoever holds it, for so long: `/agent/v1/files/<uuid>?expires=…&signature=…`."""
+    return signing.sign(PATH.format(id=file_id), expires=int(time.time()) + seconds, secret=settings.SECRET_KEY)
+
+
+def expire(*, batch: int = 500) -> int:
+    """Delete files past their time, bytes first. Returns how many; call again while it returns `batch`."""
+    due = list(File.objects.filter(expires_at__lte=timezone.now()).order_by("expires_at")[:batch])
+    for file in due:
+        discard(file)
+    if due:
+        log.info("files expired", extra={"files": len(due)})
+    return len(due)

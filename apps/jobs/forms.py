@@ -1,0 +1,92 @@
+"""What the history can be filtered by; everything is in the address, so that a view can be shared."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from django import forms
+from django.forms import BoundField
+
+from apps.accounts.models import Organization
+from apps.catalog.models import Model
+from apps.jobs.models import Job
+from apps.keys.models import APIKey
+
+OPEN = "open"
+REFUSED = "refused"
+STATES = [("", "Any state"), (OPEN, "Not ended"), *Job.State.choices, (REFUSED, "Refused")]
+RANGES = {"1h": timedelta(hours=1), "24h": timedelta(days=1), "7d": timedelta(days=7), "30d": timedelta(days=30)}
+RANGE_LABELS = [
+    ("", "Any time"),
+    ("1h", "Last hour"),
+    ("24h", "Last 24 hours"),
+    ("7d", "Last 7 days"),
+    ("30d", "Last 30 days"),
+]
+PAGE = "page"
+
+
+class HistoryForm(forms.Form):
+    """An unknown value in a shared address filters nothing instead of failing the page."""
+
+    q = forms.CharField(
+        required=False,
+        max_length=60,
+        widget=forms.TextInput(
+            attrs={
+                "class": "input",
+                "type": "search",
+                "placeholder": "Find a job by its id",
+                "autocomplete": "off",
+                "spellcheck": "false",
+            }
+        ),
+    )
+    state = forms.ChoiceField(label="State", required=False, choices=STATES)
+    model = forms.ChoiceField(label="Model", required=False)
+    key = forms.ChoiceField(label="API key", required=False)
+    range = forms.ChoiceField(label="Time", required=False, choices=RANGE_LABELS)
+
+    def __init__(self, data: Any, *, organization: Organization) -> None:
+        super().__init__(data)
+        models = Model.objects.filter(listed=True) | Model.objects.filter(
+            pk__in=Job.objects.of(organization).values("model").distinct()
+        )
+        keys = APIKey.objects.filter(organization=organization).order_by("name")[:200]
+        self.choices("model").choices = [("", "Any model"), *((model.name, model.title) for model in models.distinct())]
+        self.choices("key").choices = [
+            ("", "Any key"),
+            *((str(key.pk), key.name) for key in keys),
+            (PAGE, "Sent from a page"),
+        ]
+        for name in ("state", "model", "key", "range"):
+            self.fields[name].widget.attrs["class"] = "select"
+        self.is_valid()
+        self.unknown = [
+            self.data.get(name, "")[:60] for name in ("q", "state", "model", "key", "range") if name in self.errors
+        ]
+        self.filters: dict[str, str] = {name: value for name, value in self.cleaned_data.items() if value}
+
+    def choices(self, name: str) -> forms.ChoiceField:
+        field = self.fields[name]
+        assert isinstance(field, forms.ChoiceField)
+        return field
+
+    @property
+    def selects(self) -> list[BoundField]:
+        return [self[name] for name in ("state", "model", "key", "range")]
+
+    @property
+    def filtered(self) -> bool:
+        return bool(self.filters)
+
+    @property
+    def words(self) -> str:
+        """The filters, for a list that is empty."""
+        found = [f"“{self.filters['q']}”"] if "q" in self.filters else []
+        for name in ("state", "model", "key", "range"):
+            if name in self.filters:
+                labels = dict(self.choices(name).choices)  # type: ignore[arg-type]
+                found.append(f"“{labels[self.filters[name]]}”")
+        return " and ".join(found)

@@ -1,0 +1,191 @@
+"""The job record: one inference request from admission to settlement."""
+
+from __future__ import annotations
+
+import uuid
+
+from django.db import models
+from django.db.models import Q
+
+from apps.accounts.models import Organization, User
+from apps.catalog.models import Model, PriceVersion
+from apps.core.ids import public, uuid7
+from apps.files.models import File
+from apps.keys.models import APIKey
+from apps.sites.models import Pool
+
+FINAL = ("succeeded", "failed", "cancelled", "expired")
+
+
+class JobQuerySet(models.QuerySet["Job"]):
+    def of(self, organization: Organization) -> JobQuerySet:
+        return self.filter(organization=organization)
+
+    def open(self) -> JobQuerySet:
+        return self.exclude(state__in=FINAL)
+
+
+class Job(models.Model):
+    """One inference request. Only the statements of this app write its state.
+
+    `version` counts every change a reader may see; each step of `state` is an event with that number.
+    `attempt` and `fence` name the lease in force; `claimant` is the runner process PostgreSQL accepted for it.
+    `gpu_energy_wh` is this job's share of the device counter; `energy_wh` adds the host and PUE factors frozen at
+    placement in `energy_factor`; `carbon_gco2e` is `energy_wh` at `grid_gco2e_per_kwh` of that moment. Null until measured.
+    """
+
+    class State(models.TextChoices):
+        QUEUED = "queued", "Queued"
+        DISPATCHED = "dispatched", "Routed"
+        RUNNING = "running", "Running"
+        SUCCEEDED = "succeeded", "Done"
+        FAILED = "failed", "Failed"
+        CANCELLED = "cancelled", "Cancelled"
+        EXPIRED = "expired", "Expired"
+
+    class EnergyQuality(models.TextChoices):
+        COUNTER = "counter", "measured at the GPU"
+        INTEGRATED = "integrated", "measured, from power readings"
+        MODELLED = "modelled", "estimated from a model of the machine"
+        NAMEPLATE = "nameplate", "estimated from the nameplate"
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    organization = models.ForeignKey(Organization, models.PROTECT, related_name="jobs")
+    api_key = models.ForeignKey(APIKey, models.PROTECT, null=True, related_name="jobs")
+    user = models.ForeignKey(User, models.PROTECT, null=True, related_name="+")
+    model = models.ForeignKey(Model, models.PROTECT, related_name="jobs")
+    price = models.ForeignKey(PriceVersion, models.PROTECT, related_name="+")
+    file = models.ForeignKey(File, models.SET_NULL, null=True, related_name="jobs")
+    kind = models.CharField(max_length=12, choices=Model.Kind)
+    interactive = models.BooleanField(help_text="A client waits for it now")
+    streaming = models.BooleanField(default=False, help_text="Tokens go to the client as they come")
+
+    state = models.CharField(max_length=10, choices=State, default=State.QUEUED)
+    reason = models.CharField(max_length=200, blank=True, help_text="Why it is in this state, for the customer")
+    version = models.PositiveIntegerField(default=1)
+    attempt = models.PositiveSmallIntegerField(default=0)
+    fence = models.UUIDField(null=True)
+    claimant = models.CharField(max_length=40, blank=True)
+    pool = models.ForeignKey(Pool, models.PROTECT, null=True, related_name="jobs")
+    placement = models.JSONField(default=dict, help_text="Candidates, their cost and why they were not chosen")
+
+    created_at = models.DateTimeField()
+    deadline_at = models.DateTimeField(help_text="Still queued then: expired")
+    dispatched_at = models.DateTimeField(null=True)
+    started_at = models.DateTimeField(null=True)
+    first_token_at = models.DateTimeField(null=True)
+    lease_expires_at = models.DateTimeField(null=True)
+    cancel_requested_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+
+    hold_microusd = models.PositiveBigIntegerField()
+    charge_microusd = models.PositiveBigIntegerField(null=True)
+    prompt_tokens = models.PositiveIntegerField(default=0)
+    completion_tokens = models.PositiveIntegerField(default=0)
+    max_completion_tokens = models.PositiveIntegerField(default=0)
+    pages = models.PositiveIntegerField(default=0)
+    total_pages = models.PositiveIntegerField(default=0)
+
+    energy_factor = models.FloatField(null=True)
+    grid_gco2e_per_kwh = models.FloatField(null=True)
+    gpu_energy_wh = models.FloatField(null=True)
+    energy_wh = models.FloatField(null=True)
+    energy_quality = models.CharField(max_length=10, choices=EnergyQuality, blank=True)
+    carbon_gco2e = models.FloatField(null=True)
+    finish_reason = models.CharField(max_length=20, blank=True)
+    error_code = models.CharField(max_length=64, blank=True)
+    error_message = models.CharField(max_length=500, blank=True)
+    error_status = models.PositiveSmallIntegerField(null=True)
+
+    objects = JobQuerySet.as_manager()
+    events: models.Manager[Event]
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(state__in=FINAL, finished_at__isnull=False, charge_microusd__isnull=False)
+                | (~Q(state__in=FINAL) & Q(finished_at__isnull=True, charge_microusd__isnull=True)),
+                name="jobs_job_finished_has_time_and_charge",
+            ),
+            models.CheckConstraint(
+                condition=Q(
+                    state__in=["dispatched", "running"],
+                    fence__isnull=False,
+                    pool__isnull=False,
+                    lease_expires_at__isnull=False,
+                )
+                | ~Q(state__in=["dispatched", "running"]),
+                name="jobs_job_leased_has_fence",
+            ),
+            models.CheckConstraint(
+                condition=Q(charge_microusd__isnull=True) | Q(charge_microusd__lte=models.F("hold_microusd")),
+                name="jobs_job_charge_within_hold",
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["organization", "-id"], name="jobs_job_history"),
+            models.Index(fields=["model", "deadline_at"], condition=Q(state="queued"), name="jobs_job_backlog"),
+            models.Index(
+                fields=["lease_expires_at"], condition=Q(state__in=["dispatched", "running"]), name="jobs_job_leased"
+            ),
+            models.Index(fields=["pool"], condition=Q(state__in=["dispatched", "running"]), name="jobs_job_by_pool"),
+        ]
+
+    def __str__(self) -> str:
+        return self.public_id
+
+    @property
+    def public_id(self) -> str:
+        return public("job", uuid.UUID(str(self.pk)))
+
+    @property
+    def is_final(self) -> bool:
+        return self.state in FINAL
+
+
+class Content(models.Model):
+    """What the customer sent and got: apart from the job, so that it can be deleted while the record stays."""
+
+    job = models.OneToOneField(Job, models.CASCADE, primary_key=True, related_name="content")
+    request = models.JSONField(null=True)
+    text = models.TextField(blank=True)
+    result = models.JSONField(null=True)
+
+    def __str__(self) -> str:
+        return f"content of {self.job_id}"
+
+
+class Event(models.Model):
+    """One step of a job, numbered by the job's `version` at that step. Written once."""
+
+    job = models.ForeignKey(Job, models.CASCADE, related_name="events")
+    number = models.PositiveIntegerField()
+    state = models.CharField(max_length=10, choices=Job.State)
+    attempt = models.PositiveSmallIntegerField()
+    reason = models.CharField(max_length=200, blank=True)
+    data = models.JSONField(default=dict)
+    at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["number"]
+        constraints = [models.UniqueConstraint(fields=["job", "number"], name="jobs_event_unique")]
+
+    def __str__(self) -> str:
+        return f"{self.job_id} {self.number} {self.state}"
+
+
+class Refusal(models.Model):
+    """A request that was refused for money or limits: kept for the customer's list, at most 7 days and 1,000 per organization."""
+
+    organization = models.ForeignKey(Organization, models.CASCADE, related_name="refusals")
+    api_key = models.ForeignKey(APIKey, models.SET_NULL, null=True, related_name="+")
+    model_name = models.CharField(max_length=100)
+    code = models.CharField(max_length=64)
+    message = models.CharField(max_length=500)
+    at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        indexes = [models.Index(fields=["organization", "-at"], name="jobs_refusal_recent")]
+
+    def __str__(self) -> str:
+        return f"{self.code} {self.at:%Y-%m-%d %H:%M}"

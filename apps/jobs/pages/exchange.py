@@ -1,0 +1,151 @@
+"""What was asked and what was answered."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+
+from django.conf import settings
+from django.urls import reverse
+
+from apps.accounts import tickets
+from apps.jobs.pages.progress import Progress
+from apps.live import topics
+
+TITLE_LENGTH = 60
+
+
+class Exchange(Progress):
+    @cached_property
+    def request(self) -> dict[str, Any]:
+        content = getattr(self.job, "content", None)
+        return content.request if content and isinstance(content.request, dict) else {}
+
+    @cached_property
+    def title(self) -> str:
+        """The beginning of what was asked, or the file; otherwise the model."""
+        if self.job.file and self.job.kind == "ocr":
+            return self.job.file.name
+        messages = self.messages
+        asked = next((text for role, text in reversed(messages) if role == "user" and text.strip()), "")
+        words = " ".join(asked.split())
+        if not words and self.job.kind == "ocr":
+            return f"File read with {self.job.model.title}"
+        if not words:
+            return f"{self.job.get_kind_display()} with {self.job.model.title}"
+        return words if len(words) <= TITLE_LENGTH else f"{words[: TITLE_LENGTH - 1].rstrip()}…"
+
+    @cached_property
+    def messages(self) -> list[tuple[str, str]]:
+        """(role, text) of a chat's messages."""
+        return [
+            (str(message.get("role", "")), _text(message.get("content")))
+            for message in self.request.get("messages", [])
+            if isinstance(message, dict)
+        ]
+
+    @property
+    def request_json(self) -> str:
+        return json.dumps(self.request, ensure_ascii=False, indent=2)
+
+    @property
+    def what(self) -> str:
+        if self.job.kind == "chat":
+            return "streamed request" if self.job.streaming else "request"
+        return "file read" if self.job.kind == "ocr" else "embeddings request"
+
+    @property
+    def repeatable(self) -> bool:
+        """Is all there that the same work needs?"""
+        return self.job.file is not None if self.job.kind == "ocr" else bool(self.request)
+
+    @cached_property
+    def ticket(self) -> str:
+        return tickets.new("job")
+
+    @cached_property
+    def text(self) -> topics.Text:
+        """The text of choice 0, or of all pages."""
+        content = getattr(self.job, "content", None)
+        return topics.Text(content.text) if content and self.job.is_final else self.live.text
+
+    @property
+    def result(self) -> dict[str, Any]:
+        content = getattr(self.job, "content", None)
+        return content.result if content and isinstance(content.result, dict) else {}
+
+    @cached_property
+    def answers(self) -> list[tuple[str, str]]:
+        """(heading, text) of all that a chat answered, tool calls as JSON, where text of choice 0 is not all of it."""
+        choices = self.result.get("choices") if self.job.kind == "chat" and self.job.is_final else None
+        messages = [message for message in choices or [] if isinstance(message, dict)]
+        found = []
+        for number, message in enumerate(messages, start=1):
+            heading = f"Answer {number} of {len(messages)}" if len(messages) > 1 else "Answer"
+            said = _text(message.get("content")) or _text(message.get("refusal"))
+            if said or not message.get("tool_calls"):
+                found.append((heading, said))
+            if message.get("tool_calls"):
+                calls = json.dumps(message["tool_calls"], ensure_ascii=False, indent=2)
+                found.append((f"{heading}, tool calls", calls))
+        return found
+
+    @property
+    def asked(self) -> int:
+        """How many answers a chat was asked for."""
+        asked = self.request.get("n") if self.job.kind == "chat" else 1
+        return asked if isinstance(asked, int) else 1
+
+    @property
+    def unseen(self) -> str:
+        """Of a chat that gives several answers: how many of them the page shows while they are written."""
+        if self.job.is_final or self.asked < 2:
+            return ""
+        return f"1 of {self.asked} answers is shown; the rest comes with the result"
+
+    @property
+    def code(self) -> str:
+        """The request as a curl command."""
+        if self.job.kind == "ocr":
+            name = self.job.file.name if self.job.file else "invoice.png"
+            return (
+                f"curl {settings.BASE_URL}/api/v1/jobs \\\n"
+                '  -H "Authorization: Bearer $CANGO_API_KEY" \\\n'
+                f"  -F model={shlex.quote(self.job.model.name)} \\\n  -F file=@{shlex.quote(name)}"
+            )
+        path = "chat/completions" if self.job.kind == "chat" else "embeddings"
+        body = {"model": self.job.model.name, **self.request, **({"stream": True} if self.job.streaming else {})}
+        return (
+            f"curl {settings.BASE_URL}/v1/{path} \\\n"
+            '  -H "Authorization: Bearer $CANGO_API_KEY" \\\n'
+            '  -H "Content-Type: application/json" \\\n'
+            f"  -d {shlex.quote(json.dumps(body, ensure_ascii=False, indent=2))}"
+        )
+
+    @property
+    def model_url(self) -> str:
+        publisher, _, name = self.job.model.name.partition("/")
+        return reverse("portal:model", args=[publisher, name])
+
+    @property
+    def file_kept(self) -> datetime | None:
+        return self.job.file.expires_at if self.job.file else None
+
+    @property
+    def embeddings(self) -> int:
+        return len(self.result.get("data", []))
+
+    @property
+    def words(self) -> int:
+        return len(str(self.text).split())
+
+
+def _text(content: Any) -> str:
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        return "\n".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
+    return ""

@@ -1,0 +1,251 @@
+"""The list of jobs, newest first, with the requests that were refused among them.
+
+Pages are cut by key, never by count: a job's id begins with its milliseconds, so the list is one walk down the index
+(organization, id), and a refusal gets a key of the same kind from its time.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from channels.db import database_sync_to_async
+from django.db.models import Q, QuerySet
+from django.utils import timezone
+
+from apps.accounts.models import Organization
+from apps.catalog.models import Model
+from apps.core.ids import LENGTH, VALUES
+from apps.core.money import usd
+from apps.jobs.forms import OPEN, PAGE, RANGES, REFUSED
+from apps.jobs.models import Job, Refusal
+from apps.jobs.pages.job import JobPage
+
+SIZE = 50
+EXPORT_SIZE = 1000
+BYTE_ORDER_MARK = "\ufeff"  # spreadsheets read UTF-8 as such only behind it
+REFUSED_FOR = timedelta(days=7)
+RANDOM_BITS = 80  # of a version 7 UUID, below its milliseconds
+
+
+SHORT = {"insufficient_credit": "no credit"}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A job or a refusal. `key` orders them together, newest largest."""
+
+    key: int
+    page: JobPage | None = None
+    refusal: Refusal | None = None
+    title: str = ""  # of the model that was refused
+
+    @property
+    def short(self) -> str:
+        """What refused it, in a word or two."""
+        code = self.refusal.code if self.refusal else ""
+        return SHORT.get(code, code.replace("_", " "))
+
+
+@dataclass(frozen=True, slots=True)
+class KeysetPage:
+    """`older` is the key to go on from; None at the end."""
+
+    rows: list[Row]
+    older: str | None
+
+
+def first_key(at: datetime) -> int:
+    """No row of that time or later has a smaller key."""
+    return int(at.timestamp() * 1000) << RANDOM_BITS
+
+
+def refusal_key(refusal: Refusal) -> int:
+    return first_key(refusal.at) | refusal.pk
+
+
+def prefix_range(text: str) -> tuple[int, int] | None:
+    """First and last key whose public id begins like this, or None where no id does."""
+    digits = text.strip().upper().removeprefix("JOB_")
+    if not digits or len(digits) > LENGTH or not set(digits) <= set(VALUES):
+        return None
+    low, high = number(digits.ljust(LENGTH, "0")), number(digits.ljust(LENGTH, "Z"))
+    return (low, min(high, (1 << 128) - 1)) if low < 1 << 128 else None
+
+
+def number(digits: str) -> int:
+    value = 0
+    for digit in digits:
+        value = value * 32 + VALUES[digit]
+    return value
+
+
+def listing(
+    organization: Organization, filters: dict[str, str], *, before: str | None = None, size: int = SIZE
+) -> KeysetPage:
+    """One page of what matches. `before` is the `older` of the page above; what is not one is the beginning."""
+    key = parse_key(before)
+    rows = [Row(int(job.pk), page=JobPage(job)) for job in _jobs(organization, filters, key)[: size + 1]]
+    refused = list(_refusals(organization, filters, key)[: size + 1])
+    titles: dict[str, str] = {}
+    if refused:
+        named = Model.objects.filter(name__in={refusal.model_name for refusal in refused})
+        titles = dict(named.values_list("name", "title"))
+    rows += [
+        Row(refusal_key(refusal), refusal=refusal, title=titles.get(refusal.model_name, refusal.model_name))
+        for refusal in refused
+    ]
+    rows.sort(key=lambda row: row.key, reverse=True)
+    return KeysetPage(rows[:size], f"{rows[size - 1].key:032x}" if len(rows) > size else None)
+
+
+def parse_key(text: str | None) -> int | None:
+    if not text or len(text) != 32:
+        return None
+    try:
+        return int(text, 16)
+    except ValueError:
+        return None
+
+
+def _jobs(organization: Organization, filters: dict[str, str], before: int | None) -> QuerySet[Job]:
+    jobs = (
+        Job.objects.of(organization)
+        .select_related("model", "price", "api_key", "pool__node__site", "file")
+        .order_by("-pk")
+    )
+    if filters.get("state") == REFUSED:
+        return jobs.none()
+    if before is not None:
+        jobs = jobs.filter(pk__lt=UUID(int=before))
+    if "q" in filters:
+        keys = prefix_range(filters["q"])
+        if keys is None:
+            return jobs.none()
+        jobs = jobs.filter(pk__gte=UUID(int=keys[0]), pk__lte=UUID(int=keys[1]))
+    if filters.get("state") == OPEN:
+        jobs = jobs.open()
+    elif "state" in filters:
+        jobs = jobs.filter(state=filters["state"])
+    if "model" in filters:
+        jobs = jobs.filter(model__name=filters["model"])
+    if "key" in filters:
+        jobs = (
+            jobs.filter(api_key__isnull=True) if filters["key"] == PAGE else jobs.filter(api_key=UUID(filters["key"]))
+        )
+    if "range" in filters:
+        jobs = jobs.filter(pk__gte=UUID(int=first_key(timezone.now() - RANGES[filters["range"]])))
+    return jobs
+
+
+def _refusals(organization: Organization, filters: dict[str, str], before: int | None) -> QuerySet[Refusal]:
+    refusals = Refusal.objects.filter(organization=organization, at__gt=timezone.now() - REFUSED_FOR)
+    refusals = refusals.select_related("api_key").order_by("-at", "-pk")
+    if filters.get("state", REFUSED) != REFUSED or "q" in filters:
+        return refusals.none()
+    if before is not None:
+        at = datetime.fromtimestamp((before >> RANDOM_BITS) / 1000, UTC)
+        same = Q(at__gte=at, at__lt=at + timedelta(milliseconds=1), pk__lt=before & ((1 << 63) - 1))
+        if before & ((1 << RANDOM_BITS) - 1) >= 1 << 63:  # a job's key: every refusal of its millisecond is below it
+            same = Q(at__gte=at, at__lt=at + timedelta(milliseconds=1))
+        refusals = refusals.filter(Q(at__lt=at) | same)
+    if "model" in filters:
+        refusals = refusals.filter(model_name=filters["model"])
+    if "key" in filters:
+        refusals = (
+            refusals.filter(api_key__isnull=True)
+            if filters["key"] == PAGE
+            else refusals.filter(api_key=UUID(filters["key"]))
+        )
+    if "range" in filters:
+        refusals = refusals.filter(at__gt=timezone.now() - RANGES[filters["range"]])
+    return refusals
+
+
+COLUMNS = [
+    "id",
+    "created_at",
+    "finished_at",
+    "state",
+    "model",
+    "api_key",
+    "prompt_tokens",
+    "completion_tokens",
+    "pages",
+    "first_token_seconds",
+    "charge_usd",
+    "energy_wh",
+    "energy_quality",
+    "carbon_gco2e",
+    "site",
+    "attempts",
+    "reason",
+]
+
+
+def record(row: Row) -> list[Any]:
+    """A line of the export: exact figures, UTC."""
+    if row.refusal is not None:
+        refusal = row.refusal
+        key = refusal.api_key.name if refusal.api_key else ""
+        return [
+            "",
+            refusal.at.isoformat(),
+            "",
+            "refused",
+            refusal.model_name,
+            key,
+            *[""] * 4,
+            usd(0),
+            *[""] * 5,
+            refusal.message,
+        ]
+    assert row.page is not None
+    page, job = row.page, row.page.job
+    return [
+        job.public_id,
+        job.created_at.isoformat(),
+        job.finished_at.isoformat() if job.finished_at else "",
+        job.state,
+        job.model.name,
+        job.api_key.name if job.api_key else "",
+        job.prompt_tokens,
+        job.completion_tokens,
+        job.pages,
+        "" if page.first_token_seconds is None or job.kind != "chat" else f"{page.first_token_seconds:.3f}",
+        "" if job.charge_microusd is None else usd(job.charge_microusd),
+        "" if job.energy_wh is None else job.energy_wh,
+        job.energy_quality,
+        "" if job.carbon_gco2e is None else job.carbon_gco2e,
+        page.site.name if page.site else "",
+        job.attempt,
+        job.error_message or job.reason,
+    ]
+
+
+def harmless(value: Any) -> Any:
+    """A spreadsheet would run a text that begins like a formula."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
+
+
+def lines(rows: list[list[Any]]) -> str:
+    text = io.StringIO()
+    csv.writer(text).writerows([harmless(value) for value in row] for row in rows)
+    return text.getvalue()
+
+
+async def export(organization: Organization, filters: dict[str, str]) -> AsyncIterator[str]:
+    """The whole filtered list as CSV, a page at a time."""
+    yield BYTE_ORDER_MARK + lines([COLUMNS])
+    before: str | None = None
+    while True:
+        found = await database_sync_to_async(listing)(organization, filters, before=before, size=EXPORT_SIZE)
+        yield lines([record(row) for row in found.rows])
+        before = found.older
+        if before is None:
+            return

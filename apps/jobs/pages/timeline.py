@@ -1,0 +1,207 @@
+"""The stages of a job, told from its events: queued, routed, running, and how it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from apps.core import numbers
+from apps.jobs.models import FINAL, Event, Job
+
+STOPPING = "Stopping"  # how the reason begins where a cancel was asked for
+BY_OPERATOR = "Cancelled by the operator"
+ORDINALS = {1: "first", 2: "second", 3: "third", 4: "fourth", 5: "fifth"}
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """`step` is done, now, next or failed. `at` is when it began; `note` follows the time, `why` gives the reason."""
+
+    step: str
+    icon: str
+    title: str
+    at: datetime | None
+    since: bool
+    note: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try at one site. `outcome` is empty while it is under way."""
+
+    number: int
+    site: str
+    routed_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+    state: str
+    outcome: str
+
+
+def ordinal(number: int) -> str:
+    """
+    >>> ordinal(2)
+    'second'
+    """
+    return ORDINALS.get(number, f"{number}th")
+
+
+def place(position: int | None) -> str:
+    """The place in line, in words."""
+    if position is None:
+        return ""
+    return "next in line" if position <= 1 else f"{ordinal(position)} in line"
+
+
+def steps(job: Job, events: Sequence[Event], *, position: int | None, running: str, decimals: int) -> list[Step]:
+    """The timeline. `running` says what is used while it runs, `decimals` how money is written."""
+    routed = [event for event in events if event.state == "dispatched" and not _stopping(event)]
+    lost = [event for event in events if event.state == "queued" and event.attempt > 0]
+    found = [_queued(job, routed, lost, position, decimals)]
+    if routed and job.state != "queued":
+        found.append(_routed(job, routed[-1], lost))
+    if job.started_at and job.state != "queued":
+        found.append(_running(job, running))
+    if job.state in FINAL:
+        return [*found, _ended(job, charged(job, decimals))]
+    for state, title, why in (
+        ("dispatched", "Routed", "The cheapest site that is ready"),
+        ("running", "Running", "Starts when the site takes the order"),
+    ):
+        if (job.state, state) in {("queued", "dispatched"), ("queued", "running"), ("dispatched", "running")}:
+            found.append(Step("next", "", title, None, False, "not yet", why))
+    return [
+        *found,
+        Step(
+            "next", "", "Settled", None, False, "not yet", "The final cost is charged and the rest of the hold returned"
+        ),
+    ]
+
+
+def attempts(events: Sequence[Event]) -> list[Attempt]:
+    """Every attempt, oldest first."""
+    found = []
+    for event in events:
+        if event.state != "dispatched" or _stopping(event):
+            continue
+        later = [each for each in events if each.attempt == event.attempt and each.number > event.number]
+        started = next((each.at for each in later if each.state == "running"), None)
+        ended = next((each for each in later if each.state in ("queued", *FINAL)), None)
+        found.append(
+            Attempt(
+                number=event.attempt,
+                site=event.data.get("site", ""),
+                routed_at=event.at,
+                started_at=started,
+                ended_at=ended.at if ended else None,
+                state=("failed" if ended.state == "queued" else ended.state)
+                if ended
+                else ("running" if started else "dispatched"),
+                outcome=ended.reason if ended else "",
+            )
+        )
+    return found
+
+
+def candidates(placement: dict[str, Any]) -> list[dict[str, Any]]:
+    """Sites that were looked at: name, whether chosen, and why not."""
+    chosen = placement.get("chosen", "")
+    return [
+        {
+            "site": each.get("site", ""),
+            "chosen": each.get("pool") == chosen and bool(chosen),
+            "why": each.get("refusal")
+            or ("chosen" if each.get("pool") == chosen else "costlier power or no free slot"),
+        }
+        for each in placement.get("candidates", [])
+    ]
+
+
+def charged(job: Job, decimals: int) -> str:
+    """What a job that ended cost, in words."""
+    charge = job.charge_microusd or 0
+    if not charge:
+        return "Nothing charged, the hold is returned"
+    back = job.hold_microusd - charge
+    return f"{numbers.dollars(charge, decimals)} charged, {numbers.dollars(back, decimals)} returned"
+
+
+def decimals_of(job: Job, lines: Sequence[int]) -> int:
+    """At which held, charged and returned add up as they are shown, and so do the receipt's lines where they do."""
+    if job.charge_microusd is None:
+        return numbers.sum_places((job.hold_microusd, [job.hold_microusd]))
+    sums = [(job.hold_microusd, [job.charge_microusd, job.hold_microusd - job.charge_microusd])]
+    if sum(lines) == job.charge_microusd:
+        sums.append((job.charge_microusd, list(lines)))
+    return numbers.sum_places(*sums)
+
+
+def by_operator(job: Job) -> bool:
+    """Was it cancelled by staff and not by the customer?"""
+    return job.reason.startswith(BY_OPERATOR)
+
+
+def _stopping(event: Event) -> bool:
+    """A cancel that was asked for is an event in the state the job is in."""
+    return event.reason.startswith(STOPPING)
+
+
+def _queued(job: Job, routed: Sequence[Event], lost: Sequence[Event], position: int | None, decimals: int) -> Step:
+    held = f"{numbers.dollars(job.hold_microusd, decimals)} held from your balance"
+    if job.state == "queued":
+        why = f"{job.reason or 'Waiting for a free GPU'}{f', {place(position)}' if position else ''}. {held}"
+        at = lost[-1].at if lost else job.created_at
+        return Step("now", "", "Queued again" if lost else "Queued", at, True, "", why)
+    until = routed[0].at if routed else job.finished_at
+    waited = (until - job.created_at).total_seconds() if until else None
+    note = f"for {numbers.duration(waited)}" if waited and waited >= 0.05 else ""
+    return Step("done", "check", "Queued", job.created_at, False, note, held)
+
+
+def _routed(job: Job, event: Event, lost: Sequence[Event]) -> Step:
+    site = event.data.get("site", "") or "a site"
+    note = f"{ordinal(event.attempt)} attempt" if event.attempt > 1 else ""
+    why = event.reason
+    if lost:
+        cause = lost[-1].reason.partition(": ")[2] or lost[-1].reason
+        free = "first attempt is" if event.attempt == 2 else "earlier attempts are"
+        why = f"{lost[-1].data.get('site', '')}: {cause} Started again here, the {free} free"
+    now = job.state == "dispatched"
+    return Step("now" if now else "done", "" if now else "check", f"Routed to {site}", event.at, now, note, why)
+
+
+def _running(job: Job, running: str) -> Step:
+    if job.state == "running":
+        why = (
+            f"{job.reason if job.reason.startswith(STOPPING) else STOPPING}; what is written is kept and charged"
+            if job.cancel_requested_at
+            else running
+        )
+        return Step("now", "", "Running", job.started_at, True, "", why)
+    took = (job.finished_at - job.started_at).total_seconds() if job.finished_at and job.started_at else None
+    return Step(
+        "done",
+        "check",
+        "Running",
+        job.started_at,
+        False,
+        f"for {numbers.duration(took)}" if took is not None else "",
+        running,
+    )
+
+
+def _ended(job: Job, charge: str) -> Step:
+    at = job.finished_at
+    if job.state == "succeeded":
+        return Step("done", "check", "Settled", at, False, "", charge)
+    if job.state == "cancelled":
+        why = f"What was finished is kept. {charge}" if job.charge_microusd else charge
+        if by_operator(job):
+            why = f"{job.reason.partition('; ')[0].rstrip('.')}. {why}"
+        return Step("done", "off", "Cancelled", at, False, "", why)
+    if job.state == "expired":
+        return Step("done", "clock", "Expired", at, False, "", f"It had not started at its deadline. {charge}")
+    return Step("failed", "x", "Failed", at, False, "", f"{job.error_message or 'The attempt failed.'} {charge}")

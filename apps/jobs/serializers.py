@@ -1,0 +1,162 @@
+"""The job as the management API shows it. Money in micro-USD, energy in Wh, carbon in gCO₂e, times in UTC."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+
+from apps.catalog.models import Model
+from apps.jobs.models import FINAL, Content, Event, Job
+
+
+class SiteSerializer(serializers.Serializer[Any]):
+    code = serializers.CharField()
+    name = serializers.CharField()
+    region = serializers.CharField()
+    country = serializers.CharField()
+
+
+class UsageSerializer(serializers.Serializer[Any]):
+    prompt_tokens = serializers.IntegerField()
+    completion_tokens = serializers.IntegerField()
+    total_tokens = serializers.IntegerField()
+    pages = serializers.IntegerField()
+    total_pages = serializers.IntegerField(help_text="Pages the file has")
+
+
+class ErrorSerializer(serializers.Serializer[Any]):
+    code = serializers.CharField()
+    message = serializers.CharField()
+    status = serializers.IntegerField(allow_null=True)
+
+
+class EventSerializer(serializers.ModelSerializer[Event]):
+    class Meta:
+        model = Event
+        fields = ("number", "state", "attempt", "reason", "at")
+        read_only_fields = fields
+
+
+class JobSerializer(serializers.ModelSerializer[Job]):
+    id = serializers.CharField(source="public_id", read_only=True)
+    object = serializers.CharField(default="job", read_only=True)
+    model = serializers.CharField(source="model.name", read_only=True)
+    site = serializers.SerializerMethodField()
+    usage = serializers.SerializerMethodField()
+    error = serializers.SerializerMethodField()
+    energy_measured = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Job
+        fields = (
+            "id",
+            "object",
+            "model",
+            "kind",
+            "state",
+            "reason",
+            "interactive",
+            "attempt",
+            "site",
+            "created_at",
+            "deadline_at",
+            "started_at",
+            "first_token_at",
+            "finished_at",
+            "cancel_requested_at",
+            "usage",
+            "hold_microusd",
+            "charge_microusd",
+            "energy_wh",
+            "energy_quality",
+            "energy_measured",
+            "carbon_gco2e",
+            "finish_reason",
+            "error",
+        )
+        read_only_fields = fields
+
+    @extend_schema_field(SiteSerializer(allow_null=True))
+    def get_site(self, job: Job) -> dict[str, str] | None:
+        if job.pool is None:
+            return None
+        site = job.pool.node.site
+        return {"code": site.code, "name": site.name, "region": site.region, "country": site.country}
+
+    @extend_schema_field(UsageSerializer)
+    def get_usage(self, job: Job) -> dict[str, int]:
+        return {
+            "prompt_tokens": job.prompt_tokens,
+            "completion_tokens": job.completion_tokens,
+            "total_tokens": job.prompt_tokens + job.completion_tokens,
+            "pages": job.pages,
+            "total_pages": job.total_pages,
+        }
+
+    @extend_schema_field(ErrorSerializer(allow_null=True))
+    def get_error(self, job: Job) -> dict[str, Any] | None:
+        if not job.error_code:
+            return None
+        return {"code": job.error_code, "message": job.error_message, "status": job.error_status}
+
+    def get_energy_measured(self, job: Job) -> bool | None:
+        """True where a device was read, False where the energy is an estimate, null where there is none yet."""
+        if not job.energy_quality:
+            return None
+        return job.energy_quality in {Job.EnergyQuality.COUNTER, Job.EnergyQuality.INTEGRATED}
+
+
+class JobDetailSerializer(JobSerializer):
+    events = EventSerializer(many=True, read_only=True)
+    file = serializers.SerializerMethodField()
+    text = serializers.SerializerMethodField()
+    result = serializers.SerializerMethodField()
+
+    class Meta(JobSerializer.Meta):
+        fields = (*JobSerializer.Meta.fields, "events", "file", "text", "result")  # type: ignore[assignment]
+        read_only_fields = fields  # type: ignore[assignment]
+
+    def get_file(self, job: Job) -> str | None:
+        """The uploaded file's id, while it is kept."""
+        return job.file.public_id if job.file else None
+
+    def get_text(self, job: Job) -> str | None:
+        """The answer's text (chat) or that of all pages (ocr), once the job has ended."""
+        content = self.content(job)
+        return content.text if content else None
+
+    @extend_schema_field(serializers.JSONField(allow_null=True))
+    def get_result(self, job: Job) -> Any:
+        """What text cannot say, once the job has ended. Embeddings: {data: [{index, embedding}]}, base64 of
+        little-endian float32; ocr: {pages: [{page, text, lines: [{text, confidence, box}]}]}; chat: the other choices
+        and tool calls, {choices: [message]}.
+        """
+        content = self.content(job)
+        return content.result if content else None
+
+    def content(self, job: Job) -> Content | None:
+        return getattr(job, "content", None) if job.state in FINAL else None
+
+
+class JobPageSerializer(serializers.Serializer[Any]):
+    object = serializers.CharField(default="list")
+    data = JobSerializer(many=True)  # type: ignore[assignment]  # Serializer has a property of this name
+    has_more = serializers.BooleanField(help_text="Ask again with `after` set to the last id")
+
+
+class JobFilterSerializer(serializers.Serializer[Any]):
+    state = serializers.ChoiceField(choices=Job.State.choices, required=False)
+    kind = serializers.ChoiceField(choices=Model.Kind.choices, required=False)
+    model = serializers.CharField(max_length=100, required=False)
+    since = serializers.DateTimeField(required=False, help_text="Made at this time or later")
+    until = serializers.DateTimeField(required=False, help_text="Made before this time")
+    after = serializers.CharField(max_length=40, required=False, help_text="An id: jobs older than that one")
+    limit = serializers.IntegerField(min_value=1, max_value=100, default=20)
+
+    def to_internal_value(self, data: Any) -> Any:
+        unknown = next((name for name in data if name not in self.fields), None)
+        if unknown is not None:
+            raise serializers.ValidationError({unknown[:100]: "There is no such filter."})
+        return super().to_internal_value(data)

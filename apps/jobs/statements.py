@@ -1,0 +1,215 @@
+"""The job's writes and the one read the doors need, each one SQL statement.
+
+`transition` is the only writer of a job's state: compare-and-set, with the event of the step in the same statement.
+"""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from psycopg.types.json import Jsonb
+
+from apps.core.sql import Plan, Row, Statement
+
+# The columns a transition may set, with the type that a NULL needs.
+COLUMNS = {
+    "attempt": "int",
+    "fence": "uuid",
+    "claimant": "text",
+    "pool_id": "bigint",
+    "placement": "jsonb",
+    "deadline_at": "timestamptz",
+    "dispatched_at": "timestamptz",
+    "started_at": "timestamptz",
+    "first_token_at": "timestamptz",
+    "lease_expires_at": "timestamptz",
+    "cancel_requested_at": "timestamptz",
+    "finished_at": "timestamptz",
+    "charge_microusd": "bigint",
+    "prompt_tokens": "int",
+    "completion_tokens": "int",
+    "pages": "int",
+    "energy_factor": "float8",
+    "grid_gco2e_per_kwh": "float8",
+    "gpu_energy_wh": "float8",
+    "energy_wh": "float8",
+    "energy_quality": "text",
+    "carbon_gco2e": "float8",
+    "finish_reason": "text",
+    "error_code": "text",
+    "error_message": "text",
+    "error_status": "int",
+}
+
+
+def storable(value: Any) -> Any:
+    """`value` as PostgreSQL's text and jsonb take it: an engine may say NUL, and they may not hold it."""
+    if isinstance(value, str):
+        return value.replace("\x00", "\ufffd")
+    if isinstance(value, dict):
+        return {storable(name): storable(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [storable(item) for item in value]
+    return value
+
+
+class StaleState(Exception):
+    """The job was not in the state, attempt or fence the writer believed: somebody else was first. Nothing was written."""
+
+
+CREATE = """
+WITH clock AS (
+    SELECT clock_timestamp() AS now
+), job AS (
+    INSERT INTO jobs_job (
+        id, organization_id, api_key_id, user_id, model_id, price_id, file_id, kind, interactive, streaming,
+        state, reason, version, attempt, fence, claimant, pool_id, placement, created_at, deadline_at, dispatched_at,
+        lease_expires_at, hold_microusd, prompt_tokens, completion_tokens, max_completion_tokens, pages, total_pages,
+        energy_factor, grid_gco2e_per_kwh, energy_quality, finish_reason, error_code, error_message
+    )
+    SELECT
+        %(id)s::uuid, %(organization)s, %(api_key)s::uuid, %(user)s::bigint, %(model)s, %(price)s, %(file)s::uuid, %(kind)s, %(interactive)s, %(streaming)s,
+        %(state)s::text, %(reason)s, 1, %(attempt)s, %(fence)s::uuid, '', %(pool)s::bigint, %(placement)s, clock.now,
+        clock.now + make_interval(secs => %(wait_seconds)s::float8),
+        CASE WHEN %(state)s::text = 'dispatched' THEN clock.now END,
+        CASE WHEN %(state)s::text = 'dispatched' THEN clock.now + make_interval(secs => %(lease_seconds)s::float8) END,
+        %(hold)s, 0, 0, %(max_completion_tokens)s, 0, %(pages)s,
+        %(energy_factor)s::float8, %(grid)s::float8, '', '', '', ''
+    FROM clock
+    RETURNING id, attempt, state, reason, created_at, deadline_at
+), content AS (
+    INSERT INTO jobs_content (job_id, request, text) SELECT id, %(request)s, '' FROM job
+), event AS (
+    INSERT INTO jobs_event (job_id, number, state, attempt, reason, data, at)
+    SELECT id, 1, state, attempt, reason, %(data)s, created_at FROM job
+)
+SELECT created_at, deadline_at FROM job
+"""
+
+LOCK = """
+SELECT j.id, j.organization_id, j.model_id, j.price_id, j.kind, j.interactive, j.streaming, j.state, j.version, j.attempt,
+    j.fence::text AS fence, j.claimant, j.pool_id, p.code AS pool, j.cancel_requested_at, j.energy_factor, j.grid_gco2e_per_kwh,
+    j.deadline_at, j.deadline_at <= clock_timestamp() AS past_deadline, j.max_completion_tokens, j.total_pages, j.file_id,
+    coalesce(j.lease_expires_at < clock_timestamp(), false) AS lease_lost, s.name AS site, n.id AS node_id
+FROM jobs_job j
+LEFT JOIN sites_pool p ON p.id = j.pool_id LEFT JOIN sites_node n ON n.id = p.node_id LEFT JOIN sites_site s ON s.id = n.site_id
+WHERE j.id = %(id)s
+FOR UPDATE OF j
+"""
+
+SNAPSHOT = """
+SELECT j.id, j.organization_id, j.state, j.reason, j.version, j.attempt, j.kind, j.streaming, j.interactive, m.name AS model, p.code AS pool,
+    s.name AS site, s.code AS site_code, s.region, s.country, j.created_at, j.deadline_at, j.dispatched_at, j.started_at, j.first_token_at,
+    j.finished_at, j.cancel_requested_at, j.hold_microusd, j.charge_microusd, j.prompt_tokens, j.completion_tokens,
+    j.max_completion_tokens, j.pages, j.total_pages, j.energy_wh, j.gpu_energy_wh, j.energy_quality, j.carbon_gco2e,
+    j.finish_reason, j.error_code, j.error_message, j.error_status,
+    c.text, c.result,
+    CASE WHEN j.state = 'queued' THEN (
+        SELECT count(*) FROM jobs_job q WHERE q.state = 'queued' AND q.model_id = j.model_id AND (q.deadline_at, q.id) <= (j.deadline_at, j.id)
+    ) END AS position
+FROM jobs_job j
+JOIN catalog_model m ON m.id = j.model_id
+LEFT JOIN jobs_content c ON c.job_id = j.id
+LEFT JOIN sites_pool p ON p.id = j.pool_id LEFT JOIN sites_node n ON n.id = p.node_id LEFT JOIN sites_site s ON s.id = n.site_id
+WHERE j.id = %(id)s
+"""
+
+CONTENT = "UPDATE jobs_content SET text = %(text)s, result = %(result)s WHERE job_id = %(id)s"
+
+
+def create(params: dict[str, Any]) -> Plan[datetime]:
+    """Write job, content and first event. Returns `deadline_at` by the database clock."""
+    rows = yield Statement(
+        CREATE,
+        {
+            **params,
+            "placement": Jsonb(params["placement"]),
+            "request": Jsonb(params["request"]),
+            "data": Jsonb(params["data"]),
+        },
+    )
+    deadline: datetime = rows[0]["deadline_at"]
+    return deadline
+
+
+def lock(job_id: UUID) -> Plan[Row | None]:
+    """The job's row for a decision, locked until the transaction ends."""
+    rows = yield Statement(LOCK, {"id": job_id})
+    return rows[0] if rows else None
+
+
+def snapshot(job_id: UUID) -> Plan[Row | None]:
+    """Everything a reader of one job is shown. `position` is its place in line (1 is next) while queued."""
+    rows = yield Statement(SNAPSHOT, {"id": job_id})
+    return rows[0] if rows else None
+
+
+def transition(
+    job_id: UUID,
+    to: str,
+    *,
+    sources: tuple[str, ...],
+    version: int,
+    reason: str = "",
+    data: dict[str, Any] | None = None,
+    now: tuple[str, ...] = (),
+    later: dict[str, float] | None = None,
+    **changes: Any,
+) -> Plan[int]:
+    """Move a job from one of `sources` at `version` to `to`, and write the event. Returns the new version.
+
+    `now` names columns set to the database clock, `later` columns set so many seconds after it. Raises StaleState.
+    """
+    assignments = [f"{column} = clock_timestamp()" for column in now]
+    assignments += [
+        f"{column} = clock_timestamp() + make_interval(secs => %(later_{column})s::float8)" for column in later or {}
+    ]
+    assignments += [f"{column} = %({column})s::{COLUMNS[column]}" for column in changes]
+    unknown = [column for column in (*now, *(later or {})) if column not in COLUMNS]
+    if unknown:
+        raise ValueError(f"a transition does not set {unknown}")
+    sets = "".join(f", {each}" for each in assignments)
+    sql = f"""
+    WITH moved AS (
+        UPDATE jobs_job SET state = %(to)s::text, reason = %(reason)s::text, version = version + 1{sets}
+        WHERE id = %(id)s AND state = ANY(%(sources)s) AND version = %(version)s
+        RETURNING id, version, attempt
+    ), event AS (
+        INSERT INTO jobs_event (job_id, number, state, attempt, reason, data, at)
+        SELECT id, version, %(to)s::text, attempt, %(reason)s::text, %(data)s, clock_timestamp() FROM moved
+    )
+    SELECT version FROM moved
+    """  # noqa: S608 - only column names of COLUMNS go in
+    rows = yield Statement(
+        sql,
+        {
+            "id": job_id,
+            "to": to,
+            "sources": list(sources),
+            "version": version,
+            "reason": storable(reason)[:200],
+            "data": Jsonb(storable(data or {})),
+            **{f"later_{column}": seconds for column, seconds in (later or {}).items()},
+            **{column: Jsonb(value) if column == "placement" else storable(value) for column, value in changes.items()},
+        },
+    )
+    if not rows:
+        raise StaleState(f"{job_id} to {to}")
+    moved: int = rows[0]["version"]
+    return moved
+
+
+def write_content(job_id: UUID, *, text: str, result: Any) -> Plan[None]:
+    yield Statement(
+        CONTENT,
+        {"id": job_id, "text": storable(text), "result": None if result is None else Jsonb(storable(result))},
+    )
+
+
+def waiting(model_id: int) -> Plan[bool]:
+    """Does any job wait for this model?"""
+    rows = yield Statement(
+        "SELECT EXISTS (SELECT FROM jobs_job WHERE state = 'queued' AND model_id = %(model)s) AS waiting",
+        {"model": model_id},
+    )
+    return bool(rows[0]["waiting"])

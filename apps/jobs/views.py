@@ -1,0 +1,102 @@
+"""Pages of jobs: the history, one job, its result."""
+
+import json
+from uuid import UUID
+
+from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
+from django.shortcuts import render
+from django.urls import reverse
+from django.utils import timezone
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_safe
+from django.views.decorators.vary import vary_on_headers
+
+from apps.accounts.permissions import MemberRequest, organization_required
+from apps.core.ids import parse
+from apps.jobs.forms import HistoryForm
+from apps.jobs.models import Job
+from apps.jobs.pages import history as listings
+from apps.jobs.pages import job as pages
+
+VIEWS = ("output", "request", "attempts", "events", "code")
+
+
+@require_safe
+@never_cache
+@vary_on_headers("HX-Request")
+@organization_required
+def history(request: MemberRequest) -> HttpResponse:
+    form = HistoryForm(request.GET, organization=request.organization)
+    before = request.GET.get("before")
+    found = listings.listing(request.organization, form.filters, before=before)
+    query = _query(request, before=None)
+    context = {
+        "form": form,
+        "rows": found.rows,
+        "query": query,
+        "older": _query(request, before=found.older) if found.older else "",
+        "newest": f"{reverse('jobs:history')}{'?' if query else ''}{query}" if before else "",
+        "zone": timezone.get_current_timezone_name(),
+    }
+    return render(request, "jobs/_history.html" if request.htmx else "jobs/history.html", context)
+
+
+def _query(request: HttpRequest, *, before: str | None) -> str:
+    """The filters of the address, from the page after `before`."""
+    query = request.GET.copy()
+    for name in list(query):
+        if not query[name] or name == "before":
+            del query[name]
+    if before:
+        query["before"] = before
+    return query.urlencode()
+
+
+@require_safe
+@never_cache
+@organization_required
+def export(request: MemberRequest) -> StreamingHttpResponse:
+    form = HistoryForm(request.GET, organization=request.organization)
+    response = StreamingHttpResponse(
+        listings.export(request.organization, form.filters), content_type="text/csv; charset=utf-8"
+    )
+    response["Content-Disposition"] = f'attachment; filename="jobs-{timezone.now():%Y-%m-%d}.csv"'
+    return response
+
+
+@require_safe
+@never_cache
+@organization_required
+def detail(request: MemberRequest, public_id: str) -> HttpResponse:
+    page = pages.load(job_of(request, public_id))
+    asked = request.GET.get("view", "output")
+    view = asked if asked in VIEWS else "output"
+    context = {
+        "page": page,
+        "job": page.job,
+        "view": view,
+        "view_template": f"jobs/_view_{view}.html",
+        "zone": timezone.get_current_timezone_name(),
+    }
+    return render(request, "jobs/detail.html", context)
+
+
+@require_safe
+@never_cache
+@organization_required
+def result(request: MemberRequest, public_id: str) -> HttpResponse:
+    """The result of a job that makes one, as JSON to keep."""
+    page = pages.load(job_of(request, public_id))
+    if not page.result:
+        raise Http404
+    response = HttpResponse(json.dumps(page.result, ensure_ascii=False, indent=1), content_type="application/json")
+    response["Content-Disposition"] = f'attachment; filename="{page.job.public_id}.json"'
+    return response
+
+
+def job_of(request: MemberRequest, public_id: str) -> UUID:
+    """The id of the organization's own job. A stranger's job does not exist."""
+    job_id = parse("job", public_id)
+    if job_id is None or not Job.objects.of(request.organization).filter(pk=job_id).exists():
+        raise Http404
+    return job_id

@@ -1,0 +1,29 @@
+"""The form that makes a key, once: its page is the body of a POST, which a reload sends again."""
+
+from uuid import UUID
+
+from django import forms
+
+from apps.accounts import tickets
+from apps.keys.models import APIKey
+
+
+def new_ticket() -> str:
+    return tickets.new("key")
+
+
+class KeyForm(forms.ModelForm):  # type: ignore[type-arg]
+    """`ticket` is signed; a form that has none of ours counts as a new one."""
+
+    ticket = forms.CharField(widget=forms.HiddenInput, required=False, initial=new_ticket)
+
+    class Meta:
+        model = APIKey
+        fields = ["name"]
+        labels = {"name": "Name"}
+        help_texts = {"name": "Where it is used, such as “catalog sync”. It is shown beside each job the key starts."}
+        error_messages = {"name": {"required": "Enter a name for the key."}}
+        widgets = {"name": forms.TextInput(attrs={"autocomplete": "off"})}
+
+    def clean_ticket(self) -> UUID:
+        return tickets.read("key", self.cleaned_data["ticket"])

@@ -1,0 +1,39 @@
+"""API keys: shown once, stored as a hash, revocable at once."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.db.models import Q
+
+from apps.accounts.models import Organization, User
+from apps.core.ids import uuid7
+
+
+class APIKeyQuerySet(models.QuerySet["APIKey"]):
+    def active(self) -> APIKeyQuerySet:
+        return self.filter(revoked_at__isnull=True)
+
+
+class APIKey(models.Model):
+    """`prefix` is the part of the secret people may see; the secret itself is not here."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    organization = models.ForeignKey(Organization, models.PROTECT, related_name="api_keys")
+    created_by = models.ForeignKey(User, models.PROTECT, null=True, related_name="+")
+    name = models.CharField(max_length=80)
+    prefix = models.CharField(max_length=20, editable=False)
+    sha256 = models.CharField(max_length=64, unique=True, editable=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+    last_used_at = models.DateTimeField(null=True, editable=False)
+    revoked_at = models.DateTimeField(null=True, editable=False)
+    objects = APIKeyQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = "API key"
+        ordering = ["-created_at"]
+        indexes = [
+            models.Index(fields=["organization"], condition=Q(revoked_at__isnull=True), name="keys_apikey_active")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.prefix}…)"

@@ -1,0 +1,94 @@
+"""Issue and revoke keys; say who is calling."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from django.db import transaction
+from django.utils import timezone
+
+from apps.accounts import audit
+from apps.accounts.models import Organization, User
+from apps.core.errors import NotAuthenticated
+from apps.core.ids import uuid7
+from apps.core.sql import Row
+from apps.keys import secrets, statements
+from apps.keys.models import APIKey
+from cango_portal import database
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Whose work this is. With a key, `user_id` is None; from a page, `api_key_id` is."""
+
+    organization_id: UUID
+    api_key_id: UUID | None
+    user_id: int | None
+
+
+@transaction.atomic
+def issue(
+    *, organization: Organization, name: str, user: User | None, key_id: UUID | None = None
+) -> tuple[APIKey, str]:
+    """A new key and its secret. The secret is nowhere else: show it once.
+
+    With `key_id`, the id on a form, a second call raises IntegrityError.
+    """
+    secret = secrets.new()
+    key = APIKey.objects.create(
+        id=key_id or uuid7(),
+        organization=organization,
+        created_by=user,
+        name=name,
+        prefix=secrets.prefix(secret),
+        sha256=secrets.digest(secret),
+    )
+    audit.record(
+        organization=organization, actor=user, action="api_key.issued", target=str(key.pk), data={"prefix": key.prefix}
+    )
+    return key, secret
+
+
+@transaction.atomic
+def revoke(*, key: APIKey, user: User | None, reason: str = "") -> None:
+    """End a key, in force with the commit: no door keeps a copy. A second call changes nothing."""
+    now = timezone.now()
+    if APIKey.objects.filter(pk=key.pk, revoked_at__isnull=True).update(revoked_at=now):
+        key.revoked_at = now
+        audit.record(
+            organization=key.organization,
+            actor=user,
+            action="api_key.revoked",
+            target=str(key.pk),
+            reason=reason,
+            data={"prefix": key.prefix},
+        )
+
+
+def authenticate(token: str | None) -> Caller:
+    """Whose key this is. Raises NotAuthenticated, with one message for unknown, revoked and mistyped keys."""
+    return caller(database.run(statements.authenticate(checked(token))))
+
+
+async def authenticate_async(token: str | None) -> Caller:
+    return caller(await database.run_async(statements.authenticate(checked(token))))
+
+
+def checked(token: str | None) -> str:
+    """The digest of a well-formed token; a mistyped one never reaches the database."""
+    if not token:
+        raise NotAuthenticated("No API key was given. Send one in the header: Authorization: Bearer cango_…")
+    if not secrets.well_formed(token):
+        raise refusal()
+    return secrets.digest(token)
+
+
+def caller(row: Row | None) -> Caller:
+    if row is None:
+        raise refusal()
+    return Caller(organization_id=row["organization_id"], api_key_id=row["id"], user_id=None)
+
+
+def refusal() -> NotAuthenticated:
+    return NotAuthenticated("This API key is unknown, revoked or mistyped. Make a new one on the API keys page.")

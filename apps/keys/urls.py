@@ -1,0 +1,10 @@
+from django.urls import path
+
+from apps.keys import views
+
+app_name = "keys"
+urlpatterns = [
+    path("keys/", views.index, name="index"),
+    path("keys/new/", views.new, name="new"),
+    path("keys/<uuid:pk>/revoke/", views.revoke, name="revoke"),
+]

@@ -1,0 +1,15 @@
+from django.apps import AppConfig
+from django.core import checks
+
+
+class PortalConfig(AppConfig):
+    name = "apps.portal"
+    label = "portal"
+
+    def ready(self) -> None:
+        from apps.live.topics import register
+        from apps.portal.topics import OverviewTopic
+        from cango_portal.checks import production
+
+        checks.register(production)
+        register("overview", OverviewTopic)

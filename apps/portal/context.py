@@ -1,0 +1,119 @@
+"""What the shell of every page shows. Nothing is read until a template asks, so pages without a shell cost nothing."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from django.conf import settings
+from django.http import HttpRequest
+from django.urls import reverse
+
+from apps.accounts.models import Organization
+from apps.ledger import services as ledger
+
+THEMES = ("light", "dark")
+
+
+@dataclass(frozen=True)
+class Link:
+    text: str
+    icon: str
+    url: str
+    current: bool
+
+
+@dataclass(frozen=True)
+class Group:
+    title: str
+    links: list[Link]
+
+
+@dataclass(frozen=True)
+class Balance:
+    """`total_microusd` is what belongs to the customer: free and held together."""
+
+    total_microusd: int
+    held_microusd: int
+    available_microusd: int
+
+
+def balance(organization: Organization) -> Balance:
+    figures = ledger.balance(organization.pk)
+    free = figures.available_microusd
+    return Balance(free + figures.held_microusd, figures.held_microusd, free)
+
+
+def initials(name: str) -> str:
+    words = [word for word in name.replace(".", " ").replace("-", " ").split() if word[0].isalnum()]
+    return "".join(word[0] for word in words[:2]).upper() or "?"
+
+
+class Shell:
+    def __init__(self, request: HttpRequest) -> None:
+        self.request = request
+
+    @property
+    def theme(self) -> str:
+        """ "light", "dark", or nothing where the reader's system decides."""
+        chosen = self.request.COOKIES.get("theme", "")
+        return chosen if chosen in THEMES else ""
+
+    @property
+    def starter_microusd(self) -> int:
+        return int(settings.STARTER_CREDIT_MICROUSD)
+
+    @property
+    def mail_url(self) -> str:
+        """Where the demo shows its mails; nothing elsewhere."""
+        return reverse("portal:mail") if settings.DEMO else ""
+
+    @property
+    def api_url(self) -> str:
+        """What OpenAI clients take as `base_url`, at the host the reader came by."""
+        return self.request.build_absolute_uri("/v1")
+
+    @property
+    def jobs_url(self) -> str:
+        return self.request.build_absolute_uri(reverse("api-jobs"))
+
+    @property
+    def initials(self) -> str:
+        return initials(getattr(self.request.user, "name", "") or self.request.user.get_username().partition("@")[0])
+
+    @property
+    def organization_initials(self) -> str:
+        organization = getattr(self.request, "organization", None)
+        return initials(organization.name) if organization else ""
+
+    @cached_property
+    def balance(self) -> Balance | None:
+        organization = getattr(self.request, "organization", None)
+        if organization is None:
+            return None
+        return balance(organization)
+
+    @cached_property
+    def navigation(self) -> list[Group]:
+        return [
+            Group(
+                "",
+                [
+                    self.link("Overview", "home", reverse("portal:dashboard")),
+                    self.link("Models", "models", reverse("portal:models")),
+                    self.link("Jobs", "jobs", reverse("jobs:history")),
+                ],
+            ),
+            Group(
+                "Build",
+                [
+                    self.link("API keys", "key", reverse("keys:index")),
+                    self.link("API docs", "docs", reverse("api-docs")),
+                ],
+            ),
+        ]
+
+    def link(self, text: str, icon: str, url: str) -> Link:
+        return Link(text, icon, url, self.request.path.startswith(url))
+
+
+def shell(request: HttpRequest) -> dict[str, object]:
+    return {"shell": Shell(request)}

@@ -1,0 +1,78 @@
+"""What the demo sells, and where it runs: one site, three models with real engines, and their prices."""
+
+from typing import Any
+
+ORGANIZATION = "Meridian Foods"
+EMAIL, STAFF_EMAIL = "demo@cango.example", "staff@cango.example"
+KEY_NAME = "Demo key"
+
+SITE: dict[str, Any] = {
+    "code": "georgia-1",
+    "name": "Georgia 1",
+    "region": "Georgia",
+    "country": "US",
+    "time_zone": "America/New_York",
+    "pue": 1.2,
+    "host_share": 0.1,
+    "grid_gco2e_per_kwh": 380,
+    "power_usd_per_mwh": 45,
+}
+NODE = "georgia-1-a"
+
+CHAT = "cango/demo-chat"
+EMBEDDINGS = "sentence-transformers/all-minilm-l6-v2"
+OCR = "rapidocr/pp-ocrv6"
+
+MODELS: dict[str, dict[str, Any]] = {
+    CHAT: {
+        "title": "Demo chat",
+        "kind": "chat",
+        "description": (
+            "A table of word pairs compiled into a real Llama file: it strings words together and knows nothing. "
+            "It is here to try the system with a real engine on any machine, and for nothing else."
+        ),
+        "license": "MIT",
+        "engine_name": "demo-chat",
+        "context_tokens": 4096,
+        "max_output_tokens": 1024,
+    },
+    EMBEDDINGS: {
+        "title": "all-MiniLM-L6-v2",
+        "kind": "embeddings",
+        "description": (
+            "Sentence embeddings with 384 dimensions, the real weights by sentence-transformers. "
+            "Good for search, clustering and finding near duplicates in English; input is read up to 512 tokens."
+        ),
+        "license": "Apache-2.0",
+        "engine_name": "minilm",
+        "context_tokens": 512,
+        "dimensions": 384,
+    },
+    OCR: {
+        "title": "PP-OCRv6 text recognition",
+        "kind": "ocr",
+        "description": (
+            "Reads the text of images and PDF pages, line by line with positions: the real PP-OCRv6 small models. "
+            "Made for invoices, forms and scans; handwriting is not its strength."
+        ),
+        "license": "Apache-2.0",
+        "engine_name": "rapidocr",
+        "max_pages": 50,
+    },
+}
+PRICES: dict[str, dict[str, int]] = {
+    CHAT: {"input_microusd_per_mtok": 50_000, "output_microusd_per_mtok": 200_000},
+    EMBEDDINGS: {"input_microusd_per_mtok": 20_000},
+    OCR: {"page_microusd": 1_500},
+}
+POOLS: dict[str, dict[str, Any]] = {
+    "demo-chat": {"model": CHAT, "slots": 8},
+    "demo-embed": {"model": EMBEDDINGS, "slots": 4},
+    "demo-ocr": {"model": OCR, "slots": 1},
+}
+ENGINE_FILES = {"demo-chat": "demo-chat.gguf", "demo-embed": "minilm.gguf"}
+
+# A model of the user's own engine (ENGINE_URL): we know nothing of it but its name.
+ENGINE_LIMITS = {"context_tokens": 8192, "max_output_tokens": 2048}
+ENGINE_PRICE = {"input_microusd_per_mtok": 100_000, "output_microusd_per_mtok": 400_000}
+ENGINE_SLOTS = 8

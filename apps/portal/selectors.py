@@ -1,0 +1,224 @@
+"""What the catalog and the overview show: reads that join apps."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from django.db.models import Count, Q, Sum
+
+from apps.accounts.models import Organization
+from apps.catalog import offers
+from apps.catalog.models import Model
+from apps.catalog.offers import Offer
+from apps.core.sql import Plan, Statement
+from apps.jobs.models import FINAL, Job
+from apps.jobs.pages.job import JobPage
+from apps.keys.models import APIKey
+from apps.scheduling import placement
+from apps.scheduling import selectors as scheduling
+from cango_portal import database
+
+RECENT_JOBS = 2_000  # what a model's energy and speed are taken from: the newest jobs of all customers together
+LISTED = 10  # as many as `apps.jobs.topics.running` sends
+LONGEST_JOB = timedelta(days=2)  # deadline and run time of any job that can still end today
+
+MEASURED = """
+SELECT model_id, count(*) AS jobs,
+    sum(energy_wh) AS energy_wh,
+    sum(prompt_tokens + completion_tokens) FILTER (WHERE energy_wh IS NOT NULL) AS tokens,
+    sum(pages) FILTER (WHERE energy_wh IS NOT NULL) AS pages,
+    bool_or(energy_quality IN ('modelled', 'nameplate')) AS estimated,
+    percentile_cont(0.5) WITHIN GROUP (ORDER BY extract(epoch FROM first_token_at - created_at)::float8)
+        FILTER (WHERE first_token_at IS NOT NULL AND streaming) AS first_token_seconds,
+    sum(completion_tokens) FILTER (WHERE finished_at > first_token_at)
+        / NULLIF(sum(extract(epoch FROM finished_at - first_token_at)) FILTER (WHERE finished_at > first_token_at), 0)::float8
+        AS tokens_per_second
+FROM (SELECT * FROM jobs_job WHERE state = 'succeeded' ORDER BY id DESC LIMIT %(recent)s) recent
+GROUP BY model_id
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Over a model's recent jobs. `energy_wh` is for 1,000 tokens, for OCR one page; None where nothing was measured."""
+
+    energy_wh: float | None = None
+    estimated: bool = False
+    first_token_seconds: float | None = None
+    tokens_per_second: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A site that serves a model."""
+
+    name: str
+    region: str
+    country: str
+    ready: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """One line of the catalog."""
+
+    offer: Offer
+    places: list[Place]
+    measured: Measured
+
+    @property
+    def publisher(self) -> str:
+        return self.offer.name.partition("/")[0]
+
+    @property
+    def name(self) -> str:
+        return self.offer.name.partition("/")[2]
+
+    @property
+    def kind(self) -> str:
+        return str(Model.Kind(self.offer.kind).label)
+
+    @property
+    def ready(self) -> int:
+        return sum(place.ready for place in self.places)
+
+
+def _measured() -> Plan[dict[int, Measured]]:
+    rows = yield Statement(MEASURED, {"recent": RECENT_JOBS})
+    return {
+        row["model_id"]: Measured(
+            energy_wh=_each(row["energy_wh"], row["tokens"], row["pages"]),
+            estimated=bool(row["estimated"]),
+            first_token_seconds=row["first_token_seconds"],
+            tokens_per_second=row["tokens_per_second"],
+        )
+        for row in rows
+    }
+
+
+def _each(energy_wh: float | None, tokens: int | None, pages: int | None) -> float | None:
+    if energy_wh is None:
+        return None
+    if pages:
+        return energy_wh / int(pages)
+    return energy_wh / int(tokens) * 1000 if tokens else None
+
+
+def _places(model_id: int) -> Plan[list[Place]]:
+    """Each site once; it is ready where one of its pools may take work now."""
+    views = yield from scheduling.views(model_id)
+    found: dict[str, Place] = {}
+    for view in views:
+        refusal = placement.refusal(view)
+        if view.site not in found or not refusal:
+            found[view.site] = Place(view.site, view.region, view.country, not refusal, refusal)
+    return sorted(found.values(), key=lambda place: (not place.ready, place.name))
+
+
+def _catalog() -> Plan[list[Listing]]:
+    offered = yield from offers.offers()
+    measured = yield from _measured()
+    listings = []
+    for offer in offered:
+        places = yield from _places(offer.model_id)
+        listings.append(Listing(offer, places, measured.get(offer.model_id, Measured())))
+    return listings
+
+
+def catalog() -> list[Listing]:
+    return database.run(_catalog())
+
+
+def _listing(name: str) -> Plan[Listing | None]:
+    offer = yield from offers.offer(name)
+    if offer is None:
+        return None
+    places = yield from _places(offer.model_id)
+    measured = yield from _measured()
+    return Listing(offer, places, measured.get(offer.model_id, Measured()))
+
+
+def listing(name: str) -> Listing | None:
+    """The model of that name, or None where it is not on offer."""
+    return database.run(_listing(name))
+
+
+@dataclass(frozen=True, slots=True)
+class Today:
+    """An organization's day, from midnight UTC.
+
+    `energy_wh_per_ktok` is of jobs that count tokens, input and output together; `energy_wh` of all, pages too.
+    """
+
+    spend_microusd: int
+    requests: int
+    failed: int
+    energy_wh: float | None
+    energy_wh_per_ktok: float | None
+    estimated: bool
+
+
+def first_id(at: datetime) -> uuid.UUID:
+    """No job created at that time or later has a smaller id: ids begin with their milliseconds."""
+    return uuid.UUID(int=int(at.timestamp() * 1000) << 80)
+
+
+def today(organization: Organization, *, now: datetime) -> Today:
+    midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    jobs = Job.objects.of(organization)
+    metered = Q(energy_wh__isnull=False) & (Q(prompt_tokens__gt=0) | Q(completion_tokens__gt=0))
+    ended = jobs.filter(pk__gte=first_id(midnight - LONGEST_JOB), finished_at__gte=midnight).aggregate(
+        spend=Sum("charge_microusd"),
+        energy=Sum("energy_wh"),
+        token_energy=Sum("energy_wh", filter=metered),
+        prompt=Sum("prompt_tokens", filter=metered),
+        completion=Sum("completion_tokens", filter=metered),
+        estimated=Count("pk", filter=Q(energy_quality__in=["modelled", "nameplate"])),
+    )
+    begun = jobs.filter(pk__gte=first_id(midnight)).aggregate(
+        requests=Count("pk"), failed=Count("pk", filter=Q(state__in=["failed", "expired"]))
+    )
+    tokens = (ended["prompt"] or 0) + (ended["completion"] or 0)
+    return Today(
+        spend_microusd=ended["spend"] or 0,
+        requests=begun["requests"],
+        failed=begun["failed"],
+        energy_wh=ended["energy"],
+        energy_wh_per_ktok=ended["token_energy"] / tokens * 1000 if tokens else None,
+        estimated=bool(ended["estimated"]),
+    )
+
+
+def clock() -> Plan[int]:
+    """The database's time in µs: the version of what is read after it, on the page's socket."""
+    rows = yield Statement("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS at")
+    at: int = rows[0]["at"]
+    return at
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """What runs, what ended last, and how far a new customer has come. `at` is the version on the socket."""
+
+    at: int
+    running: list[JobPage]
+    latest: list[Job]
+    key: APIKey | None
+
+    @property
+    def began(self) -> bool:
+        return bool(self.running or self.latest)
+
+
+def overview(organization: Organization) -> Overview:
+    at = database.run(clock())
+    jobs = Job.objects.of(organization).select_related("model", "price", "api_key", "pool__node__site").order_by("-pk")
+    return Overview(
+        at=at,
+        running=[JobPage(job) for job in jobs.open()[:LISTED]],
+        latest=list(jobs.filter(state__in=FINAL)[:LISTED]),
+        key=APIKey.objects.active().filter(organization=organization).first(),
+    )

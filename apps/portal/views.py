@@ -1,0 +1,122 @@
+"""Pages that draw on several apps: front, catalog, welcome, overview; and the theme, and the demo's mail."""
+
+from typing import cast
+
+from django.conf import settings
+from django.contrib.auth.decorators import login_required
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import redirect, render
+from django.utils import timezone
+from django.utils.http import url_has_allowed_host_and_scheme
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+
+from apps.accounts.middleware import SESSION_KEY
+from apps.accounts.models import User
+from apps.accounts.permissions import MemberRequest, organization_required
+from apps.catalog.models import Model
+from apps.dispatch.forms import TryForm
+from apps.portal import mailbox, selectors, services
+from apps.portal.context import THEMES
+from apps.portal.forms import WelcomeForm
+
+THEME_SECONDS = 365 * 24 * 3600
+
+
+@require_safe
+def front(request: HttpRequest) -> HttpResponse:
+    return render(
+        request,
+        "portal/front.html",
+        {"listings": selectors.catalog()[:3]},
+    )
+
+
+@require_safe
+def models(request: HttpRequest) -> HttpResponse:
+    """The catalog, filtered by words and kind from the address."""
+    query, kind = request.GET.get("q", "").strip(), request.GET.get("kind", "")
+    listings = selectors.catalog()
+    shown = [
+        listing
+        for listing in listings
+        if (not kind or listing.offer.kind == kind)
+        and all(word in f"{listing.offer.name} {listing.offer.title}".lower() for word in query.lower().split())
+    ]
+    kinds = [(value, label) for value, label in Model.Kind.choices if any(x.offer.kind == value for x in listings)]
+    return render(
+        request,
+        "portal/models.html",
+        {"listings": shown, "query": query, "kind": kind, "kinds": kinds, "any": bool(listings)},
+    )
+
+
+@require_safe
+def model(request: HttpRequest, publisher: str, name: str) -> HttpResponse:
+    listing = selectors.listing(f"{publisher}/{name}")
+    if listing is None:
+        raise Http404
+    return render(request, "portal/model.html", {"listing": listing, "try_form": TryForm(listing.offer)})
+
+
+@never_cache
+@login_required
+@require_http_methods(["GET", "HEAD", "POST"])
+def welcome(request: HttpRequest) -> HttpResponse:
+    """The first step of a new customer. Whoever has an organization already is past it."""
+    if getattr(request, "organization", None) is not None:
+        return redirect("portal:dashboard")
+    form = WelcomeForm(request.POST or None)
+    if request.method == "POST" and form.is_valid():
+        organization = services.welcome(user=cast(User, request.user), organization_name=form.cleaned_data["name"])
+        request.session[SESSION_KEY] = str(organization.pk)
+        return redirect("portal:dashboard")
+    return render(
+        request,
+        "portal/welcome.html",
+        {"form": form},
+        status=422 if form.errors else 200,
+    )
+
+
+@require_safe
+@never_cache
+@organization_required
+def dashboard(request: MemberRequest) -> HttpResponse:
+    overview = selectors.overview(request.organization)
+    if not overview.began:
+        listings = selectors.catalog()
+        first = next((each for each in listings if each.offer.kind == Model.Kind.CHAT), next(iter(listings), None))
+        return render(request, "portal/first_visit.html", {"overview": overview, "first": first})
+    now = timezone.now()
+    return render(
+        request,
+        "portal/dashboard.html",
+        {"now": now, "overview": overview, "today": selectors.today(request.organization, now=now)},
+    )
+
+
+@require_POST
+def theme(request: HttpRequest) -> HttpResponse:
+    """Light, dark, or as the system says: a cookie, so that the first byte of the next page has it."""
+    following = request.POST.get("next", "")
+    if not url_has_allowed_host_and_scheme(following, {request.get_host()}, request.is_secure()):
+        following = "/"
+    response = HttpResponseRedirect(following)
+    chosen = request.POST.get("theme", "")
+    if chosen in THEMES:
+        response.set_cookie(
+            "theme", chosen, max_age=THEME_SECONDS, samesite="Lax", httponly=True, secure=settings.SESSION_COOKIE_SECURE
+        )
+    else:
+        response.delete_cookie("theme", samesite="Lax")
+    return response
+
+
+@require_safe
+@never_cache
+def mail(request: HttpRequest) -> HttpResponse:
+    """Only routed in the demo: whoever reads it can take over any account there."""
+    if not settings.DEMO:
+        raise Http404
+    return render(request, "portal/mail.html", {"mails": mailbox.mails(settings.EMAIL_FILE_PATH)})

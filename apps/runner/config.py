@@ -1,0 +1,115 @@
+"""The runner's configuration file, TOML. Every error names the field."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from apps.runner.protocol import Kind
+
+
+class BadConfiguration(Exception):
+    """The file cannot be used; the message says which field and why."""
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Pool(Section):
+    """One pool this node serves: its queue is `pool.<code>`, its engine computes `slots` requests at a time."""
+
+    code: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+    kind: Kind
+    slots: Annotated[int, Field(ge=1, le=4096)] = 1
+    engine: Literal["llama", "url", "rapidocr"]
+    model: Annotated[str, Field(description="What the engine calls its model")] = ""
+    gguf: Annotated[str, Field(description="llama: the model file; a relative path lies below models_dir")] = ""
+    context: (
+        Annotated[int, Field(ge=128, description="llama: tokens of one slot; 0: 4096, or 512 for embeddings")]
+        | Literal[0]
+    ) = 0
+    url: Annotated[str, Field(description="url: where /chat/completions begins, such as http://127.0.0.1:8000/v1")] = ""
+    key: str = ""
+    dimensions: Annotated[bool, Field(description="url: the engine shortens embeddings itself when asked")] = False
+    gpus: Annotated[
+        list[str], Field(description="UUIDs of the GPUs this pool's engine runs on; empty: all of the node")
+    ] = []
+    idle_w: Annotated[
+        float, Field(ge=0, description="What those GPUs draw with the model loaded and nothing to do")
+    ] = 0.0
+    fixed_w: Annotated[
+        float | None, Field(ge=0, description="What they draw as soon as anything runs; unknown: 70 %")
+    ] = None
+
+    @model_validator(mode="after")
+    def _engine_has_what_it_needs(self) -> Pool:
+        if self.engine == "llama" and not self.gguf:
+            raise ValueError('an engine "llama" needs `gguf`, the path of its model file')
+        if self.engine == "url" and not self.url.startswith(("http://", "https://")):
+            raise ValueError('an engine "url" needs `url`, such as http://127.0.0.1:8000/v1')
+        if (self.engine == "rapidocr") != (self.kind == "ocr"):
+            raise ValueError('kind "ocr" and engine "rapidocr" go together')
+        return self
+
+
+class Configuration(Section):
+    portal_url: str
+    redis_url: str
+    broker_url: str
+    node_token: Annotated[str, Field(min_length=1)]
+    spool: Path
+    models_dir: Path = Path("models")
+    pools: Annotated[list[Pool], Field(min_length=1)]
+
+    @field_validator("portal_url")
+    @classmethod
+    def _http(cls, value: str) -> str:
+        if not value.startswith(("http://", "https://")):
+            raise ValueError("must begin with http:// or https://")
+        return value.rstrip("/")
+
+    @field_validator("redis_url")
+    @classmethod
+    def _redis(cls, value: str) -> str:
+        if not value.startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("must begin with redis://, rediss:// or unix://")
+        return value
+
+    @field_validator("broker_url")
+    @classmethod
+    def _broker(cls, value: str) -> str:
+        """kombu's name for a unix socket is `redis+socket://`; redis-py's own is understood too."""
+        return value.replace("unix://", "redis+socket://", 1) if value.startswith("unix://") else value
+
+    @model_validator(mode="after")
+    def _codes_differ(self) -> Configuration:
+        codes = [pool.code for pool in self.pools]
+        if len(set(codes)) < len(codes):
+            raise ValueError("two pools have the same `code`")
+        return self
+
+    def gguf(self, pool: Pool) -> Path:
+        return self.models_dir / pool.gguf  # an absolute path stays itself
+
+
+def load(path: Path) -> Configuration:
+    """Read a file; relative paths in it start at its directory. Raises BadConfiguration."""
+    try:
+        given = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadConfiguration(f"{path} cannot be read: {error.strerror}.") from error
+    except tomllib.TOMLDecodeError as error:
+        raise BadConfiguration(f"{path} is not TOML: {error}.") from error
+    try:
+        configuration = Configuration.model_validate(given)
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, item['loc'])) or 'the file'}: {item['msg']}" for item in error.errors()]
+        raise BadConfiguration(f"{path} has {len(lines)} wrong:\n  " + "\n  ".join(lines)) from error
+    base = path.resolve().parent
+    return configuration.model_copy(
+        update={"spool": base / configuration.spool, "models_dir": base / configuration.models_dir}
+    )

@@ -1,0 +1,283 @@
+"""Any OpenAI-compatible server by URL: vLLM, SGLang, llama.cpp's server, Ollama.
+
+Chat is always streamed, whatever the customer asked, so that progress, cancelling and usage work the same way.
+Wire shapes: OpenAI API reference, "Create chat completion" and "Create embeddings".
+"""
+
+from __future__ import annotations
+
+import array
+import base64
+import json
+import logging
+import re
+import sys
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+import httpx
+
+from apps.runner.answer import says
+from apps.runner.engines.engine import Choices, EngineFailed, Health, Piece, Work, refused, unavailable
+from apps.runner.protocol import Usage
+
+log = logging.getLogger(__name__)
+
+CONNECT_SECONDS = 5.0
+ANSWER_BYTES = 64 * 1024 * 1024  # of one embeddings answer
+ERROR_BYTES = 64 * 1024
+LINE_BYTES = 4 * 1024 * 1024  # of one event of a stream
+MESSAGE_CHARACTERS = 500
+
+# What engines say when a prompt does not fit: llama.cpp (both), vLLM, SGLang, Ollama.
+TOO_LONG = re.compile(
+    r"maximum context length|available context size|too large to process|longer than the model's context|context.length",
+    re.I,
+)
+# The two counts in those sentences: what was sent, what fits.
+SENT = re.compile(
+    r"(?:request|input) \((\d+) tokens\)|\((\d+) in the messages|has (\d+) input tokens|input \((\d+) tokens", re.I
+)
+TAKEN = re.compile(r"(?:context size|context length) \((\d+) tokens\)|context length (?:is|of) (?:only )?(\d+)", re.I)
+ASKED = re.compile(r"you requested (\d+) tokens", re.I)  # prompt and output together
+ADDRESS = re.compile(r"(https?|unix)://\S+|/[\w.-]+(/[\w.-]+)+")
+
+
+class OpenAIEngine:
+    """`url` ends where `/chat/completions` begins (`http://host:8000/v1`). `socket`: a unix socket to reach it by."""
+
+    def __init__(
+        self, *, url: str, key: str = "", socket: str | None = None, dimensions: bool = False, timings: bool = False
+    ) -> None:
+        self.url = url.rstrip("/")
+        self.dimensions = dimensions
+        self.continuous_usage = True  # until the engine refuses it
+        self.timings = timings  # llama.cpp's own way of counting in each chunk; asked for once it was seen
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        transport = httpx.AsyncHTTPTransport(
+            uds=socket, limits=httpx.Limits(max_connections=None, max_keepalive_connections=64), trust_env=False
+        )
+        # Nothing but the deadline of the attempt limits how long an engine may think.
+        timeout = httpx.Timeout(None, connect=CONNECT_SECONDS)
+        self.client = httpx.AsyncClient(transport=transport, headers=headers, timeout=timeout, trust_env=False)
+
+    async def start(self) -> None:
+        pass
+
+    async def stop(self) -> None:
+        await self.client.aclose()
+
+    def processes(self) -> list[int]:
+        return []
+
+    async def health(self) -> Health:
+        try:
+            answer = await self.client.get(f"{self.url}/models", timeout=CONNECT_SECONDS)
+        except (httpx.HTTPError, OSError) as error:
+            return Health(ready=False, reason=f"the engine does not answer: {type(error).__name__}")
+        if answer.status_code != 200:
+            return Health(ready=False, reason=f"the engine answers {answer.status_code} to a list of its models")
+        return Health(ready=True)
+
+    def run(self, work: Work) -> AsyncGenerator[Piece, None]:
+        if work.kind == "chat":
+            return self.chat(work)
+        if work.kind == "embeddings":
+            return self.embeddings(work)
+        raise ValueError(f"an OpenAI-compatible engine does no {work.kind}")
+
+    async def chat(self, work: Work) -> AsyncGenerator[Piece, None]:
+        body = work.body | {"model": work.model, "stream": True}
+        if work.max_completion_tokens:
+            asked = [body[name] for name in ("max_completion_tokens", "max_tokens") if isinstance(body.get(name), int)]
+            ceiling = min([work.max_completion_tokens, *asked])
+            # Newer engines read the one, older ones the other.
+            body |= {"max_completion_tokens": ceiling, "max_tokens": ceiling}
+        if self.timings:
+            body["timings_per_token"] = True
+        for continuous in dict.fromkeys((self.continuous_usage, False)):
+            body["stream_options"] = {"include_usage": True} | ({"continuous_usage_stats": True} if continuous else {})
+            try:
+                async with aclosing(self.stream(body)) as pieces:  # closing us closes the connection at once
+                    async for piece in pieces:
+                        yield piece
+            except EngineFailed as error:
+                # A refusal comes before the first piece, so nothing is said twice.
+                if not (continuous and error.failure.status == 400 and "continuous_usage" in error.failure.message):
+                    raise
+                self.continuous_usage = False
+            else:
+                return
+
+    async def stream(self, body: dict[str, Any]) -> AsyncGenerator[Piece, None]:
+        counted, said = Usage(), 0
+        try:
+            async with self.client.stream("POST", f"{self.url}/chat/completions", json=body) as answer:
+                if answer.status_code != 200:
+                    raise failed(answer.status_code, await limited(answer, ERROR_BYTES))
+                async for data in events(answer):
+                    if data == b"[DONE]":
+                        return
+                    chunk = decoded(data)
+                    if chunk.get("error"):
+                        raise failed(int_of(chunk["error"], "code") or 500, data)
+                    choices: Choices = chunk.get("choices") or []
+                    said += any(says(choice) for choice in choices)
+                    if usage := chunk.get("usage"):
+                        counted = usage_of(usage)
+                    elif timings := chunk.get("timings"):
+                        self.timings = True
+                        counted = usage_of_timings(timings)
+                    elif said > counted.completion_tokens:
+                        counted = counted.model_copy(update={"completion_tokens": said})
+                    yield Piece(choices=choices or None, usage=counted)
+        except (httpx.HTTPError, OSError) as error:
+            log.warning("engine connection failed", extra={"error": repr(error)})
+            raise unavailable() from error
+        raise unavailable("The engine broke off its answer. The request may be sent again.")
+
+    async def embeddings(self, work: Work) -> AsyncGenerator[Piece, None]:
+        body = work.body | {"model": work.model, "encoding_format": "base64"}
+        dimensions = body.get("dimensions")
+        if not self.dimensions:
+            body.pop("dimensions", None)
+        try:
+            async with self.client.stream("POST", f"{self.url}/embeddings", json=body) as answer:
+                content = await limited(answer, ANSWER_BYTES)
+        except (httpx.HTTPError, OSError) as error:
+            log.warning("engine connection failed", extra={"error": repr(error)})
+            raise unavailable() from error
+        if answer.status_code != 200:
+            raise failed(answer.status_code, content, param="input")
+        given = decoded(content)
+        try:
+            data = [{"index": item["index"], "embedding": packed(item["embedding"])} for item in given["data"]]
+        except (KeyError, TypeError) as error:
+            raise unavailable("The engine's answer is not a list of embeddings.") from error
+        if dimensions and any(floats(item["embedding"]) != dimensions for item in data):
+            size = floats(data[0]["embedding"])
+            raise refused("invalid_dimensions", f"This model's embeddings have {size} dimensions.", param="dimensions")
+        yield Piece(usage=usage_of(given.get("usage") or {}), result={"data": data})
+
+
+async def events(answer: httpx.Response) -> AsyncIterator[bytes]:
+    """The data of each server-sent event. llama.cpp before 2025 wrote `error:` where others write `data:`."""
+    rest = b""
+    async for received in answer.aiter_bytes():
+        *lines, rest = (rest + received).split(b"\n")
+        if len(rest) > LINE_BYTES:
+            raise unavailable("The engine's answer is malformed.")
+        for line in lines:
+            name, colon, data = line.partition(b":")
+            if colon and name in {b"data", b"error"}:
+                text = data.strip()
+                yield b'{"error":' + text + b"}" if name == b"error" else text
+
+
+async def limited(answer: httpx.Response, limit: int) -> bytes:
+    content = bytearray()
+    async for received in answer.aiter_bytes():
+        content += received
+        if len(content) > limit:
+            raise unavailable("The engine's answer is too long.")
+    return bytes(content)
+
+
+def decoded(data: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(data)
+        if b"\\ud" in data.lower():  # half of a surrogate pair is no text: nothing after this could encode it
+            value = json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
+    except ValueError as error:
+        raise unavailable("The engine's answer is malformed.") from error
+    if not isinstance(value, dict):
+        raise unavailable("The engine's answer is malformed.")
+    return value
+
+
+def usage_of(usage: dict[str, Any]) -> Usage:
+    return Usage(
+        prompt_tokens=int_of(usage, "prompt_tokens") or 0, completion_tokens=int_of(usage, "completion_tokens") or 0
+    )
+
+
+def usage_of_timings(timings: dict[str, Any]) -> Usage:
+    prompt = (int_of(timings, "prompt_n") or 0) + (int_of(timings, "cache_n") or 0)
+    return Usage(prompt_tokens=prompt, completion_tokens=int_of(timings, "predicted_n") or 0)
+
+
+def int_of(mapping: Any, name: str) -> int | None:
+    value = mapping.get(name) if isinstance(mapping, dict) else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def packed(embedding: list[float] | str) -> str:
+    """Base64 of little-endian float32, whichever form the engine gave."""
+    if isinstance(embedding, str):
+        return embedding
+    vector = array.array("f", embedding)
+    if sys.byteorder == "big":
+        vector.byteswap()
+    return base64.b64encode(vector.tobytes()).decode()
+
+
+def floats(embedding: str) -> int:
+    return len(base64.b64decode(embedding)) // 4
+
+
+def failed(status: int, content: bytes, *, param: str | None = None) -> EngineFailed:
+    """What an engine's refusal means for the customer.
+
+    A request it cannot do is theirs (400). Everything else, a wrong key or an unknown model too, is ours: another
+    attempt may succeed.
+    """
+    try:
+        given = json.loads(content)
+    except ValueError:
+        given = {}
+    error = given.get("error", given) if isinstance(given, dict) else {}
+    error = error if isinstance(error, dict) else {"message": str(error)}
+    message = cleaned(error.get("message") or error.get("detail") or "")
+    named = error.get("param") if isinstance(error.get("param"), str) else param
+    if TOO_LONG.search(message):
+        return refused("context_length_exceeded", too_long(message, error, named), param=named or "messages")
+    if status in {400, 413, 422}:
+        code = error.get("code")
+        return refused(
+            code if isinstance(code, str) and code else "invalid_request",
+            message or "The engine cannot do this request.",
+            param=named,
+        )
+    log.warning("engine refused", extra={"status": status, "engine_message": message})
+    if status == 429:
+        return unavailable("The engine is busy. The request may be sent again.")
+    return unavailable()
+
+
+def too_long(message: str, error: dict[str, Any], param: str | None) -> str:
+    """Our sentence: an engine's own advice is for who runs it. llama.cpp gives the counts as fields too."""
+    what = "input" if param == "input" else "prompt"
+    sent = int_of(error, "n_prompt_tokens") or number(SENT, message)
+    taken = int_of(error, "n_ctx") or number(TAKEN, message)
+    together = number(ASKED, message)
+    if sent and taken and sent > taken:
+        return f"The {what} has {sent:,} tokens and this model takes {taken:,}. Shorten it."
+    if together and taken and together > taken:
+        return (
+            f"The {what} and the output asked for have {together:,} tokens together and this model takes {taken:,}. "
+            f"Shorten the {what} or lower the maximum output."
+        )
+    return f"The {what} has more tokens than this model takes. Shorten it."
+
+
+def number(pattern: re.Pattern[str], text: str) -> int | None:
+    match = pattern.search(text)
+    return next((int(group) for group in match.groups() if group), None) if match else None
+
+
+def cleaned(message: object) -> str:
+    """An engine's sentence without control characters, and without addresses and paths of the site."""
+    text = message if isinstance(message, str) else json.dumps(message)
+    text = ADDRESS.sub("…", "".join(character if character.isprintable() else " " for character in text))
+    return text if len(text) <= MESSAGE_CHARACTERS else text[: MESSAGE_CHARACTERS - 1] + "…"

@@ -1,0 +1,138 @@
+"""Says every two seconds what this runner works on, and hears what it should no longer do."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from redis import RedisError
+from redis.asyncio import Redis
+
+from apps.runner import protocol
+from apps.runner.portal import Portal, PortalAway, PortalRefused
+from apps.runner.protocol import Attempt, Control, Heartbeat
+
+log = logging.getLogger(__name__)
+
+BEAT_SECONDS, JITTER = 2.0, 0.2
+AWAY_SECONDS = 0.5  # between beats that are not answered
+LOST_SECONDS = 10.0  # the portal gives an attempt to someone else after so long without a beat
+
+
+class Heart:
+    """`state` makes the next beat, `told` handles a reply, `lost` hears each time no beat was answered for too long."""
+
+    def __init__(
+        self,
+        *,
+        portal: Portal,
+        state: Callable[[], Awaitable[Heartbeat]],
+        stop: Callable[[Attempt], None],
+        cancel: Callable[[Attempt], None],
+        answered: Callable[[], None],
+        lost: Callable[[float], None],
+    ) -> None:
+        self.portal = portal
+        self.state = state
+        self.stop_attempt = stop
+        self.cancel_attempt = cancel
+        self.answered = answered
+        self.lost = lost
+        self.hurry = asyncio.Event()  # something the portal should know at once
+        self.beating: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self.beating = asyncio.create_task(self.beat(), name="heartbeat")
+
+    async def stop(self) -> None:
+        if self.beating:
+            self.beating.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self.beating
+
+    async def beat(self) -> None:
+        last = time.monotonic()  # when the last answered beat was sent: the lease runs from then at the earliest
+        away = False
+        while True:
+            sent = time.monotonic()
+            pause = BEAT_SECONDS * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311
+            try:
+                answer = await self.portal.beat(await self.state())
+            except (PortalAway, PortalRefused) as error:
+                if not away:
+                    log.warning("the portal does not answer heartbeats", extra={"error": str(error)})
+                away = True
+                pause = AWAY_SECONDS
+                if time.monotonic() - last >= LOST_SECONDS:
+                    self.lost(LOST_SECONDS)
+            else:
+                if away:
+                    log.info("the portal answers heartbeats again")
+                last, away = sent, False
+                self.answered()
+                for attempt in answer.stop:
+                    self.stop_attempt(attempt)
+                for attempt in answer.cancel:
+                    self.cancel_attempt(attempt)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.hurry.wait(), pause)
+            self.hurry.clear()
+
+
+class Ear:
+    """Hears `Control` messages on this process's stream at once; a heartbeat's reply repeats them."""
+
+    BLOCK_MILLISECONDS = 5_000
+
+    def __init__(
+        self, *, redis: Redis, claimant: str, stop: Callable[[Attempt], None], cancel: Callable[[Attempt], None]
+    ) -> None:
+        self.redis = redis
+        self.key = protocol.control(claimant)
+        self.acts = {"stop": stop, "cancel": cancel}
+        self.listening: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self.listening = asyncio.create_task(self.listen(), name="control")
+
+    async def stop(self) -> None:
+        if self.listening:
+            self.listening.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self.listening
+
+    async def listen(self) -> None:
+        after = b"0"  # the name is new with this process, so all of it is for us
+        pause = 0.1
+        while True:
+            try:
+                found = await self.redis.xread({self.key: after}, block=self.BLOCK_MILLISECONDS, count=100)
+            except RedisError:
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, 2.0)
+                continue
+            pause = 0.1
+            for after, fields in entries_of(found):  # noqa: B007
+                self.act(fields.get(b"e", b""))
+
+    def act(self, text: bytes) -> None:
+        try:
+            control = Control.model_validate_json(text)
+        except ValueError:
+            log.warning("a control message is malformed")
+            return
+        self.acts[control.kind](Attempt(job=control.job, attempt=control.attempt))
+
+
+def entries_of(found: Any) -> list[tuple[bytes, dict[bytes, bytes]]]:
+    """The entries of XREAD for one stream, whichever protocol the connection speaks (RESP3 answers a map of lists)."""
+    if not found:
+        return []
+    entries: list[tuple[bytes, dict[bytes, bytes]]]
+    entries = next(iter(found.values()))[0] if isinstance(found, dict) else found[0][1]
+    return entries

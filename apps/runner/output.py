@@ -1,0 +1,67 @@
+"""A job's Redis stream, as its one writer sees it. The first entry is the claim: who wrote it owns the attempt."""
+
+from __future__ import annotations
+
+import enum
+from typing import Any
+
+from redis.asyncio import Redis
+
+from apps.runner import protocol
+from apps.runner.protocol import Entry, Order
+
+EXPIRE_SECONDS = 3600
+
+# KEYS[1] the stream. ARGV: entry, claimant, fence, seconds to live, "claim", "append" or "restore".
+# 'ours': written. 'theirs': the first entry is another claimant's, nothing was written. 'gone': the stream is empty
+# (flushed, evicted), and an append would leave its start out, so nothing was written either; a restore begins it anew.
+WRITE = """
+local first = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)
+if #first == 0 then
+  if ARGV[5] == 'append' then return 'gone' end
+else
+  local owner = cjson.decode(first[1][2][2])
+  if owner.claimant ~= ARGV[2] or owner.fence ~= ARGV[3] then return 'theirs' end
+  if ARGV[5] == 'claim' then return 'ours' end
+end
+redis.call('XADD', KEYS[1], '*', 'e', ARGV[1])
+redis.call('EXPIRE', KEYS[1], ARGV[4])
+return 'ours'
+"""
+
+
+class Written(enum.Enum):
+    OURS = "ours"
+    THEIRS = "theirs"
+    GONE = "gone"
+
+
+class Output:
+    """Writes of one attempt. Raises redis.RedisError where Redis is away; every write may be repeated.
+
+    A repeated append after a lost answer leaves two entries with the same `seq`, and a reader cuts the overlap.
+    """
+
+    def __init__(self, redis: Redis, order: Order, claimant: str) -> None:
+        self.script = redis.register_script(WRITE)
+        self.key = protocol.stream(order.pool, order.job, order.attempt)
+        self.claimant = claimant
+        self.fence = order.fence
+
+    def entry(self, **fields: Any) -> Entry:
+        return Entry(claimant=self.claimant, fence=self.fence, **fields)
+
+    async def claim(self) -> Written:
+        return await self.write(self.entry(), "claim")
+
+    async def append(self, entry: Entry) -> Written:
+        return await self.write(entry, "append")
+
+    async def restore(self, entry: Entry) -> Written:
+        """Write an entry that holds everything from `seq` 0, claim and content at once, where the stream was lost."""
+        return await self.write(entry, "restore")
+
+    async def write(self, entry: Entry, how: str) -> Written:
+        text = entry.model_dump_json(exclude_defaults=True)
+        answer = await self.script(keys=[self.key], args=[text, self.claimant, self.fence, EXPIRE_SECONDS, how])
+        return Written(answer.decode() if isinstance(answer, bytes) else answer)

@@ -1,0 +1,98 @@
+"""The portal's door for runners, by HTTPS. Nothing else of the portal is reached from a site, and nothing reaches in."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import httpx
+from pydantic import ValidationError
+
+from apps.runner.engines.engine import EngineFailed
+from apps.runner.protocol import Failure, Heartbeat, HeartbeatAnswer, Message, Report, Reports, ReportsAnswer
+
+CONNECT_SECONDS = 3.0
+ANSWER_SECONDS = 10.0
+HEARTBEAT_SECONDS = 3.0
+BODY_BYTES = 32 * 1024 * 1024
+FILE_BYTES = 128 * 1024 * 1024
+
+
+class PortalAway(Exception):
+    """No answer, or one that may be another next time."""
+
+
+class PortalRefused(Exception):
+    """The portal will not take this, however often it is sent."""
+
+
+Answer = TypeVar("Answer", bound=Message)
+
+
+def understood(shape: type[Answer], content: bytes) -> Answer:
+    try:
+        return shape.model_validate_json(content)
+    except ValidationError as error:  # something else answers on this address
+        raise PortalAway("the answer is not the portal's") from error
+
+
+class Portal:
+    def __init__(self, *, url: str, token: str) -> None:
+        self.url = url
+        self.client = httpx.AsyncClient(
+            headers={"Authorization": f"Bearer {token}"},
+            timeout=httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS),
+            trust_env=False,
+        )
+        # Signed paths carry their own right; the node's token stays out of them.
+        self.files = httpx.AsyncClient(timeout=httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS), trust_env=False)
+
+    async def close(self) -> None:
+        await self.client.aclose()
+        await self.files.aclose()
+
+    async def post(self, path: str, content: str, *, seconds: float) -> bytes:
+        try:
+            answer = await self.client.post(
+                f"{self.url}{path}", content=content, headers={"Content-Type": "application/json"}, timeout=seconds
+            )
+        except (httpx.HTTPError, OSError) as error:
+            raise PortalAway(repr(error)) from error
+        if answer.status_code == 200:
+            return answer.content
+        # A wrong token may be put right; only what the portal calls malformed is sent no more.
+        if answer.status_code in {400, 413, 422}:
+            raise PortalRefused(f"{answer.status_code}: {answer.text[:200]}")
+        raise PortalAway(f"{path} answered {answer.status_code}")
+
+    async def report(self, reports: list[Report]) -> ReportsAnswer:
+        content = Reports(reports=reports).model_dump_json(exclude_none=True)
+        answer = await self.post("/agent/v1/reports", content, seconds=ANSWER_SECONDS)
+        return understood(ReportsAnswer, answer)
+
+    async def beat(self, heartbeat: Heartbeat) -> HeartbeatAnswer:
+        content = heartbeat.model_dump_json(exclude_none=True)
+        answer = await self.post("/agent/v1/heartbeat", content, seconds=HEARTBEAT_SECONDS)
+        return understood(HeartbeatAnswer, answer)
+
+    async def fetch(self, path: str, *, limit: int) -> bytes:
+        """A request body or a file by its signed path. Raises PortalAway, or EngineFailed where it is gone or too large."""
+        content = bytearray()
+        try:
+            async with self.files.stream("GET", f"{self.url}{path}") as answer:
+                if answer.status_code in {403, 404, 410}:
+                    raise EngineFailed(
+                        Failure(
+                            code="input_expired", message="The input of this job is not stored any more.", status=410
+                        )
+                    )
+                if answer.status_code != 200:
+                    raise PortalAway(f"an input answered {answer.status_code}")
+                async for part in answer.aiter_bytes():
+                    content += part
+                    if len(content) > limit:
+                        raise EngineFailed(
+                            Failure(code="input_too_large", message="The input of this job is too large.", status=413)
+                        )
+        except (httpx.HTTPError, OSError) as error:
+            raise PortalAway(repr(error)) from error
+        return bytes(content)

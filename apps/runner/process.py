@@ -1,0 +1,313 @@
+"""One runner process: its pools and engines, the attempts under way, and everything that talks to the portal."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import signal
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from apps.runner import config, worker
+from apps.runner.counters import CPUCounter, GPUCounter, Sampler
+from apps.runner.engines.engine import Engine, Health
+from apps.runner.execution import Execution, Reason, Station
+from apps.runner.heartbeat import Ear, Heart
+from apps.runner.meter import Meter
+from apps.runner.models import CHAT_CONTEXT, EMBEDDINGS_CONTEXT
+from apps.runner.output import Output
+from apps.runner.portal import Portal
+from apps.runner.protocol import Attempt, Heartbeat, Lease, Order, PoolHealth, Report
+from apps.runner.reports import Reporter, Spool
+
+log = logging.getLogger(__name__)
+
+FINISH_SECONDS = 20.0  # running attempts may finish so long after SIGTERM
+REPORT_SECONDS = 5.0  # and what they report is sent so long
+PROBE_SECONDS, EAGER_SECONDS, LIMIT_SECONDS = 2.0, 0.1, 1.5  # health of an engine: when ready, until then, of one probe
+SEEN = 20_000  # attempts remembered against a second delivery
+CONNECTIONS = 32  # to Redis, at most
+
+Key = tuple[str, int]
+STARTING = Health(ready=False, reason="starting")
+
+
+@dataclass(slots=True)
+class Post:
+    """One pool as this process serves it."""
+
+    pool: config.Pool
+    engine: Engine
+    meter: Meter | None = None
+    health: Health = STARTING
+    running: int = 0
+
+
+def engine_of(configuration: config.Configuration, pool: config.Pool) -> Engine:
+    if pool.engine == "llama":
+        from apps.runner.engines.llama import LlamaEngine
+
+        embeddings = pool.kind == "embeddings"
+        return LlamaEngine(
+            gguf=configuration.gguf(pool),
+            model=pool.model or pool.code,
+            slots=pool.slots,
+            context=pool.context or (EMBEDDINGS_CONTEXT if embeddings else CHAT_CONTEXT),
+            embeddings=embeddings,
+            directory=configuration.spool,
+        )
+    if pool.engine == "rapidocr":
+        from apps.runner.engines.rapidocr import RapidOCREngine
+
+        return RapidOCREngine(name=pool.code, slots=pool.slots)
+    from apps.runner.engines.openai_http import OpenAIEngine
+
+    return OpenAIEngine(url=pool.url, key=pool.key, dimensions=pool.dimensions)
+
+
+def connections(url: str, most: int, *, seconds: float) -> Redis:
+    """A client that waits `seconds` for an answer and retries nothing by itself."""
+    retry = Retry(NoBackoff(), 0)
+    return Redis.from_pool(
+        BlockingConnectionPool.from_url(
+            url, max_connections=most, timeout=5, socket_timeout=seconds, socket_connect_timeout=2, retry=retry
+        )
+    )
+
+
+class Runner:
+    def __init__(self, configuration: config.Configuration) -> None:
+        self.configuration = configuration
+        self.claimant = secrets.token_hex(16)
+        self.spool = Spool(configuration.spool)
+        self.posts = {pool.code: Post(pool, engine_of(configuration, pool)) for pool in configuration.pools}
+        self.executions: dict[Key, Execution] = {}
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.unanswered: dict[Key, Lease] = {}  # finished, and the portal has not said so yet: still ours
+        self.seen: dict[Key, None] = {}
+        self.stopping = asyncio.Event()
+        self.sampler = Sampler()
+        self.portal = Portal(url=configuration.portal_url, token=configuration.node_token)
+        self.redis = connections(configuration.redis_url, CONNECTIONS, seconds=2)
+        self.control = connections(configuration.redis_url, 1, seconds=Ear.BLOCK_MILLISECONDS / 1000 + 2)
+        self.reporter = Reporter(portal=self.portal, spool=self.spool, refused=self.refused, answered=self.answered)
+        self.heart = Heart(
+            portal=self.portal,
+            state=self.heartbeat,
+            stop=lambda attempt: self.finish(attempt, "stop"),
+            cancel=lambda attempt: self.finish(attempt, "cancel"),
+            answered=self.reporter.hurry,
+            lost=self.lost,
+        )
+        self.ear = Ear(
+            redis=self.control,
+            claimant=self.claimant,
+            stop=lambda attempt: self.finish(attempt, "stop"),
+            cancel=lambda attempt: self.finish(attempt, "cancel"),
+        )
+        self.worker: worker.Worker | None = None
+        self.probes: list[asyncio.Task[None]] = []
+
+    # Orders
+
+    def accept(self, given: dict[str, Any]) -> None:
+        """Begin one attempt, unless it is malformed, too late, or known already."""
+        try:
+            order = Order.model_validate(given)
+        except ValidationError as error:
+            log.error(
+                "an order is malformed", extra={"fields": [".".join(map(str, item["loc"])) for item in error.errors()]}
+            )
+            return
+        key = (order.job, order.attempt)
+        post = self.posts.get(order.pool)
+        if post is None or key in self.seen or time.time() >= order.expires_at:
+            reason = "its pool is not served here" if post is None else "seen before" if key in self.seen else "expired"
+            log.info("an order is dropped", extra={"job": order.job, "attempt": order.attempt, "reason": reason})
+            return
+        self.seen[key] = None
+        while len(self.seen) > SEEN:
+            self.seen.pop(next(iter(self.seen)))
+        station = Station(
+            engine=post.engine,
+            meter=post.meter,
+            portal=self.portal,
+            claimant=self.claimant,
+            report=self.report,
+        )
+        execution = Execution(order, station=station, output=Output(self.redis, order, self.claimant))
+        self.executions[key] = execution
+        task = asyncio.create_task(self.execute(key, post, execution), name=f"job {order.job}")
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    async def execute(self, key: Key, post: Post, execution: Execution) -> None:
+        post.running += 1
+        try:
+            await execution.run()
+        except Exception:
+            log.exception("an attempt ended by an error of ours", extra={"job": key[0]})
+        finally:
+            post.running -= 1
+            del self.executions[key]
+
+    def report(self, report: Report) -> None:
+        if report.kind == "finished":
+            self.unanswered[report.job, report.attempt] = Lease(
+                job=report.job, attempt=report.attempt, fence=report.fence
+            )
+        self.reporter.put(report)
+
+    def finish(self, attempt: Attempt, reason: Reason) -> None:
+        if execution := self.executions.get((attempt.job, attempt.attempt)):
+            execution.finish(reason)
+
+    # What the portal says
+
+    def refused(self, job: str, attempt: int) -> None:
+        self.unanswered.pop((job, attempt), None)
+        self.finish(Attempt(job=job, attempt=attempt), "stop")
+
+    def answered(self, job: str, attempt: int) -> None:
+        self.unanswered.pop((job, attempt), None)
+
+    def lost(self, seconds: float) -> None:
+        """No beat was answered for so long: what was claimed before that is not ours any more."""
+        self.unanswered.clear()
+        for execution in self.executions.values():
+            if execution.claimed_at is not None and time.monotonic() - execution.claimed_at >= seconds:
+                execution.finish("lost")
+
+    async def heartbeat(self) -> Heartbeat:
+        leases = [execution.lease for execution in self.executions.values() if execution.claimed_at is not None]
+        held = {(lease.job, lease.attempt) for lease in leases}
+        leases += [lease for key, lease in self.unanswered.items() if key not in held]
+        powers = {id(post.meter): post.meter.power_w for post in self.posts.values() if post.meter}
+        known = [power for power in powers.values() if power is not None]
+        return Heartbeat(
+            claimant=self.claimant,
+            leases=leases,
+            pools=[
+                PoolHealth(
+                    pool=post.pool.code,
+                    ready=post.health.ready and not self.stopping.is_set(),
+                    reason="the runner is stopping" if self.stopping.is_set() else post.health.reason,
+                    running=post.running,
+                )
+                for post in self.posts.values()
+            ],
+            power_w=round(sum(known), 3) if known else None,
+        )
+
+    # Life
+
+    async def run(self) -> None:
+        """Until SIGTERM or SIGINT; a second one ends what still runs at once."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stopping.set)
+        await self.start()
+        try:
+            await self.stopping.wait()
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+            hurried = asyncio.Event()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, hurried.set)
+            await self.stop(hurried)
+
+    async def start(self) -> None:
+        log.info("runner starts", extra={"claimant": self.claimant, "pools": list(self.posts)})
+        await asyncio.gather(*(post.engine.start() for post in self.posts.values()))
+        self.reporter.start()
+        self.heart.start()
+        self.ear.start()
+        self.probes = [
+            asyncio.create_task(self.probe(post), name=f"health {code}") for code, post in self.posts.items()
+        ]
+        await self.start_meters()  # before the first order
+        loop = asyncio.get_running_loop()
+
+        def hand_over(order: dict[str, Any]) -> None:
+            loop.call_soon_threadsafe(self.accept, order)
+
+        app = worker.application(
+            broker_url=self.configuration.broker_url,
+            pools=list(self.posts),
+            accept=hand_over,
+        )
+        self.worker = worker.Worker(app)
+        self.worker.start()
+
+    async def start_meters(self) -> None:
+        """One meter per set of GPUs; without a GPU, one per engine that is a child of ours, modelled from its CPU time."""
+        reading = await self.sampler.read() or {}
+        shared: dict[tuple[str, ...], Meter] = {}
+        for post in self.posts.values():
+            gpus = tuple(sorted(post.pool.gpus or reading))
+            on_gpu = bool(reading) and post.pool.engine == "url"  # the embedded engines compute on the CPU
+            if on_gpu and gpus not in shared:
+                counter = GPUCounter(self.sampler, list(gpus))
+                shared[gpus] = Meter(counter, idle_w=post.pool.idle_w, fixed_w=post.pool.fixed_w)
+                await shared[gpus].start()
+            if on_gpu:
+                post.meter = shared[gpus]
+            elif post.pool.engine != "url":
+                post.meter = Meter(CPUCounter(post.engine.processes))
+                await post.meter.start()
+        if not reading:
+            await self.sampler.stop()
+
+    async def probe(self, post: Post) -> None:
+        while True:
+            before = post.health
+            try:
+                async with asyncio.timeout(LIMIT_SECONDS):
+                    post.health = await post.engine.health()
+            except TimeoutError:
+                post.health = Health(ready=False, reason="the engine does not answer in time")
+            if post.health.ready != before.ready:
+                log.info("pool is ready" if post.health.ready else "pool is not ready", extra={"pool": post.pool.code, "reason": post.health.reason})  # fmt: skip
+                self.heart.hurry.set()
+            await asyncio.sleep(PROBE_SECONDS if post.health.ready else EAGER_SECONDS)
+
+    async def stop(self, hurried: asyncio.Event) -> None:
+        """Take no more orders, let attempts finish, report the rest as failed, and leave no process behind."""
+        log.info("runner stops", extra={"running": len(self.executions)})
+        self.stopping.set()
+        self.heart.hurry.set()
+        if self.worker:
+            await asyncio.to_thread(self.worker.stop)
+        if self.tasks:
+            finishing = asyncio.gather(*self.tasks, return_exceptions=True)
+            finishing.add_done_callback(lambda _: hurried.set())
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(hurried.wait(), FINISH_SECONDS)
+            for execution in self.executions.values():
+                execution.finish("shutdown")
+            if self.tasks:
+                await asyncio.wait(set(self.tasks), timeout=REPORT_SECONDS)
+        await self.reporter.stop(REPORT_SECONDS)
+        await self.heart.stop()
+        await self.ear.stop()
+        for probe in self.probes:
+            probe.cancel()
+        await asyncio.gather(*self.probes, return_exceptions=True)
+        meters = {id(post.meter): post.meter for post in self.posts.values() if post.meter}
+        await asyncio.gather(*(meter.stop() for meter in meters.values()))
+        await asyncio.gather(*(post.engine.stop() for post in self.posts.values()), return_exceptions=True)
+        await self.sampler.stop()
+        await self.portal.close()
+        await self.redis.aclose()
+        await self.control.aclose()
+        self.spool.close()
+        log.info("runner stopped")

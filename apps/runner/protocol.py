@@ -1,0 +1,196 @@
+"""What the portal and a runner say to each other: orders, stream entries, reports, heartbeats.
+
+Orders travel on the Celery queue `pool.<pool>` as the one argument of the task `runner.run`. Stream entries go to the
+Redis stream `out:<pool>:<job>:<attempt>`. Reports and heartbeats go by HTTPS to `/agent/v1/…`. Times are Unix seconds,
+energy is integer millijoules, ids are UUID texts.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+TASK = "runner.run"
+INLINE_BYTES = 64 * 1024  # a larger request body travels as a signed URL
+
+Kind = Literal["chat", "embeddings", "ocr"]
+Quality = Literal["counter", "integrated", "modelled", "nameplate"]
+
+
+def queue(pool: str) -> str:
+    return f"pool.{pool}"
+
+
+def stream(pool: str, job: str, attempt: int) -> str:
+    return f"out:{pool}:{job}:{attempt}"
+
+
+def control(claimant: str) -> str:
+    """The stream on which a runner process hears `Control` messages at once; heartbeat replies repeat them."""
+    return f"ctl:{claimant}"
+
+
+class Message(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class Order(Message):
+    """One attempt of one job. Exactly one of `body` and `body_url` is set; `file_url` goes with `ocr`."""
+
+    job: str
+    attempt: int
+    fence: str
+    pool: str
+    kind: Kind
+    model: str = Field(description="What the engine is asked for")
+    body: dict[str, Any] | None = Field(description="The OpenAI request body, without `model` and `stream`")
+    body_url: str | None = None
+    file_url: str | None = None
+    file_type: str | None = None
+    max_completion_tokens: int = 0
+    expires_at: float = Field(description="Unclaimed then: do not start")
+    deadline_at: float = Field(description="Still running then: stop and report `failed`")
+
+
+class Usage(Message):
+    """Cumulative counts of one attempt."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    pages: int = 0
+
+
+class Energy(Message):
+    gpu_energy_mj: int
+    quality: Quality
+
+
+class Failure(Message):
+    """Why an attempt failed. `status` is the HTTP status the customer gets; `retryable`: another attempt may succeed."""
+
+    code: str
+    message: str
+    status: int = 500
+    param: str | None = None
+    retryable: bool = False
+
+
+class Entry(Message):
+    """One entry of a job's stream, as JSON in the field `e`.
+
+    `chunks` are the `choices` arrays of the engine's chunks, in order; `seq` is the number of chunks before this entry,
+    so a reader cuts an overlap and sees a gap. The first entry an attempt writes has `seq` 0 and no chunks: it is the
+    claim. After the stream was lost the runner writes everything again from `seq` 0. `usage` is cumulative.
+    The last entry has `end`, and carries usage and energy.
+    """
+
+    claimant: str
+    fence: str
+    seq: int = 0
+    chunks: list[list[dict[str, Any]]] = []
+    usage: Usage = Usage()
+    done: int | None = None
+    total: int | None = None
+    end: End | None = None
+
+
+class End(Message):
+    state: Literal["succeeded", "failed", "cancelled"]
+    failure: Failure | None = None
+    energy: Energy | None = None
+    result: dict[str, Any] | None = Field(
+        default=None,
+        description="embeddings: {data: [{index, embedding: base64 of little-endian float32}]}; "
+        "ocr: {pages: [{page, text, lines: [{text, confidence, box}]}]}; chat: none, the chunks are the answer",
+    )
+
+
+class Report(Message):
+    """News of one attempt, kept on the runner's disk until the portal answered 200.
+
+    `started` is sent at the claim. `finished` carries everything settlement needs, so the stream is never needed for money.
+    """
+
+    kind: Literal["started", "finished"]
+    job: str
+    attempt: int
+    fence: str
+    claimant: str
+    at: float
+    state: Literal["succeeded", "failed", "cancelled"] | None = None
+    failure: Failure | None = None
+    usage: Usage = Usage()
+    energy: Energy | None = None
+    first_token_at: float | None = None
+    finish_reason: str = ""
+    text: str = Field(default="", description="The text of choice 0 (chat), or of all pages (ocr)")
+    result: dict[str, Any] | None = Field(
+        default=None, description="As in `End`; for chat the other choices and tool calls: {choices: [message, …]}"
+    )
+    streamed: bool = Field(default=False, description="Some chunk was written to the stream")
+
+
+class Reports(Message):
+    reports: list[Report] = Field(max_length=500)
+
+
+class ReportAnswer(Message):
+    """`accepted` False: the attempt is not this runner's any more. Either way the report is done with; drop it."""
+
+    job: str
+    attempt: int
+    accepted: bool
+
+
+class ReportsAnswer(Message):
+    answers: list[ReportAnswer]
+
+
+class Lease(Message):
+    """An attempt this runner process is working on."""
+
+    job: str
+    attempt: int
+    fence: str
+    done: int | None = None
+    total: int | None = None
+
+
+class PoolHealth(Message):
+    pool: str
+    ready: bool
+    reason: str = ""
+    running: int = 0
+
+
+class Heartbeat(Message):
+    """Every 2 s. The reply arrives within about a second."""
+
+    claimant: str
+    leases: list[Lease] = []
+    pools: list[PoolHealth] = []
+    power_w: float | None = None
+
+
+class Attempt(Message):
+    job: str
+    attempt: int
+
+
+class HeartbeatAnswer(Message):
+    """`stop`: not yours any more, end it without a word. `cancel`: end it and report `cancelled` with the usage so far."""
+
+    stop: list[Attempt] = []
+    cancel: list[Attempt] = []
+
+
+class Control(Message):
+    """One message on the control stream, as JSON in the field `e`."""
+
+    kind: Literal["cancel", "stop"]
+    job: str
+    attempt: int
+
+
+Entry.model_rebuild()

@@ -1,0 +1,228 @@
+"""What the portal must learn, kept on disk until it said 200.
+
+`finished` reports lie in the spool, one file each, until answered; a `started` report lives in memory, since an attempt
+does not outlive its process. A report is written and sent at the same time: only a send that fails needs the disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from apps.runner.portal import Portal, PortalAway, PortalRefused
+from apps.runner.protocol import Report
+
+log = logging.getLogger(__name__)
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.2, 10.0  # seconds, after a send that failed
+BATCH = 200  # reports
+BATCH_BYTES = 8 * 1024 * 1024
+
+
+class SpoolInUse(Exception):
+    """Another runner process works with this directory."""
+
+
+class Spool:
+    """A directory of reports; a name is `<job>-<attempt>-<kind>.json`, so the same report is kept once."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(self.lock)
+            raise SpoolInUse(f"Another runner works with the spool {directory}. Give each its own.") from error
+        for part in directory.glob("*.part"):  # a write that was cut off was never promised
+            part.unlink()
+
+    def path(self, report: Report) -> Path:
+        return self.directory / f"{report.job}-{report.attempt}-{report.kind}.json"
+
+    def keep(self, reports: list[Report]) -> None:
+        """On disk, for good, when this returns. Raises OSError (a full disk)."""
+        for report in reports:
+            path = self.path(report)
+            part = path.with_suffix(".part")
+            with part.open("w", encoding="utf-8") as file:
+                file.write(report.model_dump_json())
+                file.flush()
+                os.fsync(file.fileno())
+            part.rename(path)
+        if reports:
+            directory = os.open(self.directory, os.O_RDONLY)
+            os.fsync(directory)
+            os.close(directory)
+
+    def drop(self, reports: list[Report]) -> None:
+        for report in reports:
+            self.path(report).unlink(missing_ok=True)
+
+    def refuse(self, report: Report) -> None:
+        """Put aside what the portal will never take, for a person to look at."""
+        aside = self.directory / "refused"
+        aside.mkdir(exist_ok=True)
+        if self.path(report).exists():
+            self.path(report).rename(aside / self.path(report).name)
+
+    def left(self) -> list[Report]:
+        """What an earlier process could not send, oldest first."""
+        reports = []
+        for path in sorted(self.directory.glob("*.json"), key=lambda path: path.stat().st_mtime):
+            try:
+                reports.append(Report.model_validate_json(path.read_bytes()))
+            except ValidationError:
+                log.error("a report in the spool is unreadable", extra={"file": path.name})
+                path.rename(path.with_suffix(".unreadable"))
+        return reports
+
+    def close(self) -> None:
+        os.close(self.lock)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    report: Report
+    size: int
+
+
+class Reporter:
+    """Sends reports in order, in batches, for ever.
+
+    `refused` hears of an attempt that is not ours any more, `answered` of each `finished` report that is done with.
+    """
+
+    def __init__(
+        self, *, portal: Portal, spool: Spool, refused: Callable[[str, int], None], answered: Callable[[str, int], None]
+    ) -> None:
+        self.portal = portal
+        self.spool = spool
+        self.refused = refused
+        self.answered = answered
+        self.waiting: list[Kept] = []
+        self.kept: set[tuple[str, int]] = set()  # `finished` reports that lie on the disk
+        self.news = asyncio.Event()
+        self.empty = asyncio.Event()
+        self.sending: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        for report in self.spool.left():
+            self.kept.add((report.job, report.attempt))
+            self.put(report)
+        self.sending = asyncio.create_task(self.send(), name="reporter")
+
+    async def stop(self, seconds: float) -> None:
+        """Send what is left for at most `seconds`; the rest stays in the spool."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.empty.wait(), seconds)
+        if self.sending:
+            self.sending.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self.sending
+        await asyncio.to_thread(self.keep, [kept.report for kept in self.waiting])
+
+    def put(self, report: Report) -> None:
+        self.waiting.append(Kept(report, len(report.text) + (len(str(report.result)) if report.result else 0)))
+        self.empty.clear()
+        self.news.set()
+
+    def hurry(self) -> None:
+        """The portal has just answered something else: try again now."""
+        self.news.set()
+
+    async def send(self) -> None:
+        pause, told = FIRST_PAUSE, False
+        while True:
+            self.news.clear()
+            if not self.waiting:
+                self.empty.set()
+                await self.news.wait()
+                continue
+            batch = self.batch()
+            keeping = asyncio.create_task(asyncio.to_thread(self.keep, batch))
+            done: list[Report] = []
+            refused: list[Report] = []
+            away: PortalAway | None = None
+            try:
+                await self.deliver(batch, done, refused)
+            except PortalAway as error:
+                away = error
+            finally:
+                await asyncio.shield(keeping)
+            try:
+                await asyncio.to_thread(self.put_away, done, refused)
+            except OSError as error:  # what the portal took stays on the disk, and is sent and taken once more
+                log.error("a report cannot be put away", extra={"error": str(error)})
+            if away is None:
+                if told:
+                    log.info("the portal takes reports again")
+                pause, told = FIRST_PAUSE, False
+                continue
+            if not told:
+                log.warning("the portal takes no reports; trying again until it does", extra={"error": str(away)})
+            told = True
+            await asyncio.sleep(FIRST_PAUSE)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.news.wait(), pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    def batch(self) -> list[Report]:
+        batch: list[Report] = []
+        size = 0
+        for kept in self.waiting[:BATCH]:
+            size += kept.size
+            if batch and size > BATCH_BYTES:
+                break
+            batch.append(kept.report)
+        return batch
+
+    def keep(self, reports: list[Report]) -> None:
+        new = [
+            report for report in reports if report.kind == "finished" and (report.job, report.attempt) not in self.kept
+        ]
+        try:
+            self.spool.keep(new)
+        except OSError as error:  # a full disk: it stays in memory, and is sent all the same
+            log.error("a report cannot be kept on disk", extra={"error": str(error)})
+        else:
+            self.kept.update((report.job, report.attempt) for report in new)
+
+    async def deliver(self, batch: list[Report], done: list[Report], refused: list[Report]) -> None:
+        """Send a batch and take it off the list. Where the portal refuses it whole, one by one."""
+        try:
+            answer = await self.portal.report(batch)
+        except PortalRefused as error:
+            if len(batch) > 1:
+                for report in batch:
+                    await self.deliver([report], done, refused)
+                return
+            log.error("the portal refused a report", extra={"job": batch[0].job, "error": str(error)})
+            refused += batch
+        else:
+            done += batch
+            for answered in answer.answers:
+                if not answered.accepted:
+                    self.refused(answered.job, answered.attempt)
+        del self.waiting[: len(batch)]
+        for report in batch:
+            if report.kind == "finished":
+                self.answered(report.job, report.attempt)
+
+    def put_away(self, done: list[Report], refused: list[Report]) -> None:
+        for report in refused:
+            if report.kind == "finished":
+                self.spool.refuse(report)
+        self.spool.drop([report for report in done if report.kind == "finished"])
+        self.kept.difference_update(
+            (report.job, report.attempt) for report in done + refused if report.kind == "finished"
+        )

@@ -1,0 +1,63 @@
+"""Which pool should run this? Pure: snapshots in, a ranking with reasons out. No ORM, no clock, no I/O."""
+
+from dataclasses import dataclass
+
+SUSPECT_SECONDS = 6.0  # a node silent for longer gets no new work (reference: three missed heartbeats)
+
+
+@dataclass(frozen=True, slots=True)
+class PoolView:
+    """A pool as it was read a moment ago. `silent_seconds` is None where its node never beat."""
+
+    id: int
+    code: str
+    slots: int
+    ready: bool
+    draining: bool
+    admitted: bool
+    silent_seconds: float | None
+    site: str
+    region: str
+    country: str
+    usd_per_mwh: float
+    energy_factor: float
+    grid_gco2e_per_kwh: float
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A pool and what was thought of it. `refusal` is empty where it may run the work."""
+
+    pool: PoolView
+    refusal: str
+
+    def record(self) -> dict[str, object]:
+        """What the job remembers of it."""
+        return {
+            "pool": self.pool.code,
+            "site": self.pool.site,
+            "usd_per_mwh": round(self.pool.usd_per_mwh, 2),
+            "refusal": self.refusal,
+        }
+
+
+def refusal(pool: PoolView) -> str:
+    """Why a pool may not take new work now, in words for the job's page; empty where it may."""
+    if not pool.admitted:
+        return "node not admitted"
+    if pool.draining:
+        return "pool is draining"
+    if pool.silent_seconds is None:
+        return "node was never heard"
+    if pool.silent_seconds > SUSPECT_SECONDS:
+        return f"node silent for {pool.silent_seconds:.0f} s"
+    if not pool.ready:
+        return pool.reason or "engine not ready"
+    return ""
+
+
+def rank(pools: list[PoolView]) -> list[Candidate]:
+    """Eligible pools first, cheapest marginal MWh first; ties by code, so that equal input gives equal output."""
+    candidates = [Candidate(pool, refusal(pool)) for pool in pools]
+    return sorted(candidates, key=lambda each: (bool(each.refusal), each.pool.usd_per_mwh, each.pool.code))

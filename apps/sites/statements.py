@@ -1,0 +1,53 @@
+"""The sites' one read for placement and one write for heartbeats."""
+
+from typing import Any
+
+from psycopg.types.json import Jsonb
+
+from apps.core.sql import Plan, Row, Statement
+
+POOLS = """
+SELECT p.id, p.code, p.model_id, p.slots, p.ready, p.draining, p.reason, s.code AS site_code, s.name AS site, s.region, s.country,
+    s.power_usd_per_mwh, s.grid_gco2e_per_kwh, (1 + s.host_share) * s.pue AS energy_factor,
+    extract(epoch FROM clock_timestamp() - n.heartbeat_at)::float8 AS silent_seconds, n.admitted
+FROM sites_pool p JOIN sites_node n ON n.id = p.node_id JOIN sites_site s ON s.id = n.site_id
+WHERE %(model)s::bigint IS NULL OR p.model_id = %(model)s::bigint
+ORDER BY p.id
+"""
+
+NODE = "SELECT id, code FROM sites_node WHERE token_sha256 = %(sha256)s AND admitted"
+
+BEAT = """
+WITH beat AS (
+    SELECT * FROM jsonb_to_recordset(%(nodes)s) AS (node bigint, claimant text, power_w float8)
+), health AS (
+    SELECT * FROM jsonb_to_recordset(%(pools)s) AS (node bigint, pool text, ready boolean, reason text)
+), nodes AS (
+    UPDATE sites_node SET heartbeat_at = clock_timestamp(), claimant = beat.claimant, power_w = beat.power_w
+    FROM beat WHERE sites_node.id = beat.node
+), pools AS (
+    UPDATE sites_pool SET ready = health.ready, reason = left(health.reason, 200)
+    FROM health
+    WHERE sites_pool.code = health.pool AND sites_pool.node_id = health.node
+      AND (sites_pool.ready, sites_pool.reason) IS DISTINCT FROM (health.ready, left(health.reason, 200))
+    RETURNING sites_pool.id
+)
+SELECT count(*) AS changed FROM pools
+"""
+
+
+def pools(model_id: int | None = None) -> Plan[list[Row]]:
+    """The pools of a model (or all), as placement needs them."""
+    return (yield Statement(POOLS, {"model": model_id}))
+
+
+def node(token_sha256: str) -> Plan[Row | None]:
+    rows = yield Statement(NODE, {"sha256": token_sha256})
+    return rows[0] if rows else None
+
+
+def beat(*, nodes: list[dict[str, Any]], pools: list[dict[str, Any]]) -> Plan[int]:
+    """Record the heartbeats of many nodes at once. Returns how many pools changed their health."""
+    rows = yield Statement(BEAT, {"nodes": Jsonb(nodes), "pools": Jsonb(pools)})
+    changed: int = rows[0]["changed"]
+    return changed

@@ -1,0 +1,118 @@
+"""One ASGI application: the lean doors by path, the socket by scheme, Django for everything else."""
+
+import os
+from collections.abc import MutableMapping
+from typing import Any
+from urllib.parse import urlsplit
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "cango_portal.settings")
+
+from csp.utils import build_policy
+from django.conf import settings
+from django.core.asgi import get_asgi_application
+from django.template import loader
+
+pages: Any = get_asgi_application()  # loads the apps; what is imported below needs them
+
+from apps.agents.door import application as agents
+from apps.core.asgi import Application, BodyTooLarge, Receive, Request, Scope, Send
+from apps.core.logging import request_id
+from apps.gateway.door import application as gateway
+from apps.live import bell, streams
+from apps.live.routing import application as live
+from cango_portal import checks, database
+
+checks.refuse()  # uvicorn runs no system checks by itself
+FORM_BYTES = 1024 * 1024  # a form's other fields beside the largest file
+MIB = 1024 * 1024
+DOORS: tuple[tuple[str, Application], ...] = (("/v1", gateway), ("/agent/v1", agents))
+
+
+async def application(scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "http":
+        for path, door in DOORS:
+            if scope["path"] == path or scope["path"].startswith(f"{path}/"):
+                return await door(scope, receive, send)
+        return await numbered_pages(scope, receive, send)
+    if scope["type"] == "websocket":
+        return await live(scope, receive, send)
+    return await lifespan(receive, send)
+
+
+async def numbered_pages(scope: Scope, receive: Receive, send: Send) -> None:
+    """Django, its answers and its log lines with the request's id."""
+    request = Request(scope, receive, send)
+
+    async def numbered(message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message["headers"], (b"x-request-id", request.id.encode())]
+            request.began = True
+        await send(message)
+
+    token = request_id.set(request.id)
+    try:
+        await bounded_pages(request, numbered)
+    finally:
+        request_id.reset(token)
+
+
+async def bounded_pages(request: Request, send: Send) -> None:
+    """Django, which spools a body of any size to disk before a view sees it: refuse a larger one before that."""
+    limit = settings.MAX_FILE_BYTES + FORM_BYTES
+    declared = request.headers.get("content-length", "0")
+    if not declared.isdecimal() or int(declared) > limit:
+        return await too_large(request)
+    taken = 0
+
+    async def counted() -> MutableMapping[str, Any]:
+        nonlocal taken
+        message = await request.receive()
+        taken += len(message.get("body", b""))
+        return message if taken <= limit else {"type": "http.disconnect"}  # a body that did not say how long it is
+
+    await pages(request.scope, counted, send)
+    if taken > limit and not request.began:
+        await too_large(request)
+    return None
+
+
+async def too_large(request: Request) -> None:
+    """The refusal, as a page for browsers. Django's middleware has not run, so the headers it gives are given here."""
+    size = f"{settings.MAX_FILE_BYTES / MIB:g} MiB"
+    if request.path.startswith("/api/"):
+        return await request.refuse(
+            BodyTooLarge(f"A file may have at most {size}. Nothing was started or charged.", param="file")
+        )
+    page = loader.get_template("413.html").render({"size": size, "back": back(request)})
+    return await request.answer(
+        page.encode(),
+        status=BodyTooLarge.status,
+        content_type="text/html; charset=utf-8",
+        headers={
+            "content-security-policy": build_policy(),
+            "referrer-policy": settings.SECURE_REFERRER_POLICY,
+            "x-content-type-options": "nosniff",
+            "x-frame-options": settings.X_FRAME_OPTIONS,
+        },
+        discard=True,
+    )
+
+
+def back(request: Request) -> str:
+    """The path of the page the form stood on, where that was one of ours; a form shown again stands where it is sent."""
+    came = urlsplit(request.headers.get("referer", ""))
+    ours = came.netloc == request.headers.get("host") and came.path.startswith("/") and not came.path.startswith("//")
+    return came.path.removesuffix("try/") if ours else "/models/"
+
+
+async def lifespan(receive: Receive, send: Send) -> None:
+    while True:
+        message = await receive()
+        if message["type"] == "lifespan.startup":
+            await send({"type": "lifespan.startup.complete"})
+        elif message["type"] == "lifespan.shutdown":
+            await streams.close()
+            await bell.close()
+            await database.close()
+            await send({"type": "lifespan.shutdown.complete"})
+            return

@@ -1,0 +1,82 @@
+"""The two ways to PostgreSQL: Django's connection for pages and commands, an async pool for the lean doors.
+
+Both run the same plans (`apps.core.sql`), each in one transaction.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
+
+from django.conf import settings
+from django.db import connection, transaction
+from psycopg import AsyncConnection
+from psycopg.conninfo import make_conninfo
+from psycopg.rows import dict_row
+from psycopg_pool import AsyncConnectionPool
+
+from apps.core import sql
+
+T = TypeVar("T")
+Pool = AsyncConnectionPool[AsyncConnection[dict[str, Any]]]
+
+_pools: WeakKeyDictionary[asyncio.AbstractEventLoop, Pool] = WeakKeyDictionary()
+
+
+def conninfo() -> str:
+    """Where Django's connection goes now: a test run points it at its own database after settings were read."""
+    config = connection.settings_dict
+    given = {
+        "dbname": config["NAME"],
+        "user": config["USER"],
+        "password": config["PASSWORD"],
+        "host": config["HOST"],
+        "port": config["PORT"],
+    }
+    return make_conninfo("", **{name: value for name, value in given.items() if value})
+
+
+def run(plan: sql.Plan[T]) -> T:
+    """Run a plan in a transaction of Django's connection; an outer `atomic` takes it in."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        return sql.run(cursor, plan)
+
+
+async def run_async(plan: sql.Plan[T]) -> T:
+    """Run a plan in a transaction of its own on the async pool of this event loop."""
+    async with acquire() as held, held.transaction():
+        return await sql.run_async(held, plan)
+
+
+@asynccontextmanager
+async def acquire() -> AsyncIterator[AsyncConnection[dict[str, Any]]]:
+    """A connection in autocommit, given back at the end. Waits at most 5 s (psycopg_pool.PoolTimeout)."""
+    pool = _pool()
+    await pool.open()  # returns at once when it is open
+    async with pool.connection() as held:
+        yield held
+
+
+def _pool() -> Pool:
+    loop = asyncio.get_running_loop()
+    pool = _pools.get(loop)
+    if pool is None:
+        pool = AsyncConnectionPool(
+            conninfo(),
+            min_size=1,
+            max_size=settings.DOOR_DATABASE_CONNECTIONS,
+            timeout=5,
+            open=False,
+            kwargs={"row_factory": dict_row, "autocommit": True},
+            check=AsyncConnectionPool.check_connection,
+        )
+        _pools[loop] = pool
+    return pool
+
+
+async def close() -> None:
+    """Close this event loop's pool: at shutdown, and between tests."""
+    pool = _pools.pop(asyncio.get_running_loop(), None)
+    if pool is not None:
+        await pool.close()

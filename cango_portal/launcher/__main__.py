@@ -1,0 +1,47 @@
+"""python -m cango_portal.launcher run | stop | clean | manage … | demo | chromium"""
+
+import errno
+import os
+import sys
+
+from cango_portal.launcher.place import Place, Refused
+
+
+def main(arguments: list[str]) -> int:
+    command, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
+    place = Place.of(os.environ)
+    if command == "run":
+        from cango_portal.launcher.run import Run
+
+        return Run(place).main()
+    if command == "demo":
+        from cango_portal.launcher.demo import main as walk
+
+        return walk(place)
+    if command == "chromium":
+        from cango_portal.launcher.chromium import main as ensure_chromium
+
+        return ensure_chromium()
+    if command in {"manage", "stop", "clean"}:
+        from cango_portal.launcher import management
+
+        if command == "manage":
+            return management.manage(place, rest)
+        return management.stop(place) if command == "stop" else management.clean(place)
+    sys.stderr.write(f"{__doc__}\n")
+    return 2
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except Refused as refusal:
+        sys.stderr.write(f"{refusal}\n")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        sys.stderr.write(f"{Place.of(os.environ).full()}\n")
+        sys.exit(1)

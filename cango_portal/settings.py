@@ -1,0 +1,307 @@
+"""Every setting, in reading order. The only reader of the environment; the defaults run a laptop."""
+
+import os
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from csp.constants import NONE, SELF
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def env(name: str, default: str = "") -> str:
+    return os.environ.get(name, default)
+
+
+def env_bool(name: str, default: bool = False) -> bool:
+    return env(name, "1" if default else "0").strip().lower() in {"1", "true", "yes", "on"}
+
+
+def env_int(name: str, default: int) -> int:
+    return int(env(name) or default)
+
+
+def env_float(name: str, default: float) -> float:
+    return float(env(name) or default)
+
+
+def env_list(name: str, default: str = "") -> list[str]:
+    return [part.strip() for part in env(name, default).split(",") if part.strip()]
+
+
+def env_secret(name: str, default: str = "") -> str:
+    """`NAME`, or the content of the file `NAME_FILE` points at."""
+    path = env(f"{name}_FILE")
+    return Path(path).read_text().strip() if path else env(name, default)
+
+
+# What kind of portal this is -------------------------------------------------------------------------------------------
+# DEMO: one machine, sample data, mails as files with a page that lists them. Production sets DEMO=0 and its own secrets.
+DEMO = env_bool("DEMO", default=True)
+DEBUG = env_bool("DEBUG", default=False)
+VAR = Path(env("PORTAL_VAR", str(ROOT / "var"))).resolve()
+BASE_URL = env("BASE_URL", f"http://localhost:{env('PORT', '8000')}").rstrip("/")
+SECRET_KEY = env_secret("SECRET_KEY", "demo-only-secret-key-that-production-refuses" if DEMO else "")
+ALLOWED_HOSTS = env_list("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]" if DEMO else "")
+CSRF_TRUSTED_ORIGINS = env_list("CSRF_TRUSTED_ORIGINS", BASE_URL)
+
+# An OpenAI-compatible engine the demo's user already has; its models join the demo's catalog.
+ENGINE_URL = env("ENGINE_URL")
+ENGINE_KEY = env_secret("ENGINE_KEY")
+
+# Servers ---------------------------------------------------------------------------------------------------------------
+DATABASE_URL = env_secret("DATABASE_URL", f"postgresql://postgres@/portal?host={VAR}/postgres")
+REDIS_URL = env_secret("REDIS_URL", f"unix://{VAR}/valkey.sock")
+CELERY_BROKER_URL = env_secret("CELERY_BROKER_URL", REDIS_URL.replace("unix://", "redis+socket://"))
+
+
+def database(url: str) -> dict[str, Any]:
+    parts = urlsplit(url)
+    query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+    return {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": unquote(parts.path.lstrip("/")),
+        "USER": unquote(parts.username or ""),
+        "PASSWORD": unquote(parts.password or ""),
+        "HOST": query.pop("host", parts.hostname or ""),
+        "PORT": str(parts.port or ""),
+        "CONN_MAX_AGE": 0,
+        "OPTIONS": {"pool": {"min_size": 1, "max_size": env_int("DATABASE_CONNECTIONS", 8), "timeout": 10}, **query},
+    }
+
+
+DATABASES = {"default": database(DATABASE_URL)}
+DOOR_DATABASE_CONNECTIONS = env_int("DOOR_DATABASE_CONNECTIONS", 8)
+CACHES = {
+    "default": {
+        "BACKEND": "cango_portal.cache.ForgetfulCache",
+        "LOCATION": REDIS_URL,
+        "KEY_PREFIX": "cache",
+        "OPTIONS": {"socket_timeout": 1, "socket_connect_timeout": 1},
+    }
+}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# Apps: from the customer's pages down to the words everybody shares ------------------------------------------------------
+INSTALLED_APPS = [
+    "apps.portal",
+    "apps.gateway",
+    "apps.agents",
+    "apps.dispatch",
+    "apps.jobs",
+    "apps.scheduling",
+    "apps.keys",
+    "apps.sites",
+    "apps.ledger",
+    "apps.catalog",
+    "apps.files",
+    "apps.live",
+    "apps.accounts",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django.contrib.humanize",
+    "django_htmx",
+    "channels",
+    "allauth",
+    "allauth.account",
+    "allauth.mfa",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "csp",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
+    "apps.accounts.middleware.OrganizationMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+ROOT_URLCONF = "cango_portal.urls"
+ASGI_APPLICATION = "cango_portal.asgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [ROOT / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+                "apps.portal.context.shell",
+            ],
+            "builtins": [
+                "apps.portal.templatetags.numbers",
+                "apps.portal.templatetags.icons",
+                "apps.portal.templatetags.controls",
+            ],
+        },
+    }
+]
+
+# Accounts ----------------------------------------------------------------------------------------------------------------
+AUTH_USER_MODEL = "accounts.User"
+AUTHENTICATION_BACKENDS = ["allauth.account.auth_backends.AuthenticationBackend"]
+PASSWORD_HASHERS = [
+    "django.contrib.auth.hashers.Argon2PasswordHasher",
+    "django.contrib.auth.hashers.PBKDF2PasswordHasher",
+]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+LOGIN_URL = "/login/"
+LOGIN_REDIRECT_URL = "/dashboard/"
+ACCOUNT_LOGIN_METHODS = {"email"}
+ACCOUNT_SIGNUP_FIELDS = ["email*", "password1*"]
+ACCOUNT_USER_MODEL_USERNAME_FIELD = None
+ACCOUNT_EMAIL_VERIFICATION = "mandatory"
+ACCOUNT_EMAIL_SUBJECT_PREFIX = ""
+ACCOUNT_ADAPTER = "apps.accounts.adapter.AccountAdapter"
+ACCOUNT_FORMS = {
+    "login": "apps.accounts.forms.LoginForm",
+    "signup": "apps.accounts.forms.SignupForm",
+    "reset_password": "apps.accounts.forms.ResetPasswordForm",
+    "reset_password_from_key": "apps.accounts.forms.ResetPasswordKeyForm",
+    "change_password": "apps.accounts.forms.ChangePasswordForm",
+    "reauthenticate": "apps.accounts.forms.ReauthenticateForm",
+}
+ALLAUTH_TRUSTED_PROXY_COUNT = env_int("TRUSTED_PROXIES", 0)  # limits on guessing count by the client's address
+ACCOUNT_SESSION_REMEMBER = True
+ACCOUNT_LOGIN_ON_EMAIL_CONFIRMATION = True  # only in the browser that signed up
+ACCOUNT_LOGOUT_ON_PASSWORD_CHANGE = False
+ACCOUNT_RATE_LIMITS = {"confirm_email": "1/60s/key"}  # a new link after a minute; the rest as allauth has it
+ACCOUNT_EMAIL_CONFIRMATION_ANONYMOUS_REDIRECT_URL = LOGIN_URL
+ACCOUNT_DEFAULT_HTTP_PROTOCOL = BASE_URL.partition(":")[0]
+MFA_TOTP_ISSUER = "Cango Portal"
+STARTER_CREDIT_MICROUSD = env_int("STARTER_CREDIT_MICROUSD", 5_000_000)
+
+EMAIL_BACKEND = env(
+    "EMAIL_BACKEND",
+    "django.core.mail.backends.filebased.EmailBackend" if DEMO else "django.core.mail.backends.smtp.EmailBackend",
+)
+EMAIL_FILE_PATH = VAR / "mail"
+EMAIL_HOST = env("EMAIL_HOST", "localhost")
+EMAIL_PORT = env_int("EMAIL_PORT", 25)
+EMAIL_HOST_USER = env("EMAIL_HOST_USER")
+EMAIL_HOST_PASSWORD = env_secret("EMAIL_HOST_PASSWORD")
+EMAIL_USE_TLS = env_bool("EMAIL_USE_TLS")
+DEFAULT_FROM_EMAIL = env("DEFAULT_FROM_EMAIL", "Cango Portal <portal@localhost>")
+
+# Work: Celery for the portal's own slow tasks; leases of jobs -------------------------------------------------------------
+DISPATCH_LEASE_SECONDS = env_float("DISPATCH_LEASE_SECONDS", 10)
+INTERACTIVE_LEASE_SECONDS = env_float("INTERACTIVE_LEASE_SECONDS", 10)
+MAX_ATTEMPTS = env_int("MAX_ATTEMPTS", 3)
+JOB_DEADLINE_SECONDS = env_int("JOB_DEADLINE_SECONDS", 24 * 3600)
+RUN_SECONDS = env_int("RUN_SECONDS", 3600)
+CELERY_TASK_DEFAULT_QUEUE = "portal"
+CELERY_BEAT_SCHEDULE = {
+    "files.expire": {"task": "files.expire", "schedule": 3600.0},
+    "jobs.forget_refusals": {"task": "jobs.forget_refusals", "schedule": 3600.0},
+}
+
+# Files -----------------------------------------------------------------------------------------------------------------------
+MEDIA_ROOT = VAR / "files"
+MAX_FILE_BYTES = env_int("MAX_FILE_BYTES", 20 * 1024 * 1024)
+FILE_RETENTION_SECONDS = env_int("FILE_RETENTION_SECONDS", 7 * 24 * 3600)
+FILE_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
+MAX_BODY_BYTES = env_int("MAX_BODY_BYTES", 8 * 1024 * 1024)
+
+# Pages -------------------------------------------------------------------------------------------------------------------------
+STATIC_URL = "static/"
+STATICFILES_DIRS = [ROOT / "static"]
+STATIC_ROOT = VAR / "static"
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {
+        "BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"
+        if env_bool("STATIC_MANIFEST", not DEMO)
+        else "django.contrib.staticfiles.storage.StaticFilesStorage"
+    },
+}
+WHITENOISE_USE_FINDERS = DEMO
+LANGUAGE_CODE = "en"
+FORMAT_MODULE_PATH = "cango_portal.formats"
+TIME_ZONE = "UTC"
+USE_TZ = True
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [NONE],
+        "script-src": [SELF],
+        "style-src": [SELF],
+        "img-src": [SELF, "data:"],
+        "font-src": [SELF],
+        "connect-src": [SELF],
+        "form-action": [SELF, "https://checkout.stripe.com", "https://billing.stripe.com"],
+        "frame-ancestors": [NONE],
+        "base-uri": [NONE],
+        "report-uri": "/csp/",
+    }
+}
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+HTTPS = BASE_URL.startswith("https://")
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS else None
+SECURE_SSL_REDIRECT = HTTPS
+SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]
+SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = HTTPS
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
+SESSION_COOKIE_NAME = "__Host-session" if HTTPS else "session"
+SESSION_COOKIE_AGE = 14 * 24 * 3600
+
+# The management API --------------------------------------------------------------------------------------------------------------
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "apps.keys.authentication.APIKeyAuthentication",
+        "rest_framework.authentication.SessionAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "apps.keys.authentication.error_response",
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Cango Portal",
+    "VERSION": "1",
+    "DESCRIPTION": "Jobs, balance and models of an organization. Inference itself is OpenAI-compatible, at /v1.",
+    "OAS_VERSION": "3.1.0",
+    "SCHEMA_PATH_PREFIX": "/api/v1",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "SWAGGER_UI_SETTINGS": {"deepLinking": True, "validatorUrl": None},
+    "ENUM_NAME_OVERRIDES": {"JobState": "apps.jobs.models.Job.State", "ModelKind": "apps.catalog.models.Model.Kind"},
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "apps.gateway.openapi.add_inference",
+    ],
+}
+
+# Logs -------------------------------------------------------------------------------------------------------------------------------
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"json": {"()": "apps.core.logging.JSONFormatter"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "json"}},
+    "root": {"handlers": ["console"], "level": env("LOG_LEVEL", "INFO")},
+    "loggers": {
+        "django.server": {"handlers": ["console"], "level": "WARNING", "propagate": False},
+        "httpx": {"level": "WARNING"},
+    },
+}

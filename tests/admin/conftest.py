@@ -1,0 +1,85 @@
+import hashlib
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import pytest
+from django.test import Client
+
+from apps.accounts import audit
+from apps.accounts.models import Organization, User
+from apps.catalog.models import Model
+from apps.core.ids import uuid7
+from apps.dispatch.models import Order
+from apps.files.models import File
+from apps.jobs.models import Job, Refusal
+from apps.keys.models import APIKey
+from apps.ledger import services as ledger
+from apps.sites.models import Node, Pool
+from tests import make
+
+PROMPT = "What did our supplier say in confidence?"
+NODE_TOKEN = "node-token-that-nobody-may-see"
+
+
+@dataclass(frozen=True)
+class World:
+    """At least three rows of everything the admin lists, and the secrets that no page of it may hold."""
+
+    organization: Organization
+    owner: User
+    model: Model
+    key: APIKey
+    pool: Pool
+    node: Node
+    job: Job
+    secrets: list[str]
+
+
+@pytest.fixture
+def world(db: None) -> World:
+    secrets = [PROMPT, NODE_TOKEN]
+    for number in range(3):
+        owner = make.user()
+        organization = make.organization(credit_microusd=5_000_000, promotional_microusd=1_000_000, owner=owner)
+        key, secret = make.api_key(organization)
+        model = make.model()
+        node = make.node(token=f"{NODE_TOKEN}{number}")
+        pool = make.pool(model=model, node=node)
+        make.job(organization=organization, model=model, state="succeeded", api_key=key, text=PROMPT)
+        make.job(organization=organization, model=model, state="running", pool=pool, api_key=key)
+        job = make.job(organization=organization, model=model, api_key=key, request={"messages": PROMPT}, version=4)
+        for step in (2, 3, 4):
+            job.events.create(number=step, state="queued", attempt=0, at=datetime.now(UTC))
+        ledger.reserve(organization=organization, microusd=1000, key=f"job:{job.pk}")
+        ledger.reserve(organization=organization, microusd=2000, key=f"done:{number}")
+        ledger.settle(key=f"done:{number}", cost_microusd=700)
+        Order.objects.create(
+            job=job, attempt=1, queue="pool.x", body={"messages": PROMPT}, created_at=datetime.now(UTC)
+        )
+        File.objects.create(
+            organization=organization,
+            name=f"scan-{number}.png",
+            content_type="image/png",
+            size_bytes=10,
+            sha256=hashlib.sha256(b"x").hexdigest(),
+            path=f"{uuid7()}",
+            expires_at=datetime.now(UTC),
+        )
+        Refusal.objects.create(
+            organization=organization, api_key=key, model_name=model.name, code="insufficient_credit", message="No"
+        )
+        audit.record(organization=organization, actor=owner, action="test.done", target=organization.public_id)
+        secrets += [secret, key.sha256, node.token_sha256, owner.password]
+    return World(organization, owner, model, key, pool, node, job, secrets)
+
+
+@pytest.fixture
+def operator(db: None) -> User:
+    return make.user(email="operator@example.org", is_staff=True, is_superuser=True)
+
+
+@pytest.fixture
+def staff(operator: User) -> Client:
+    client = Client()
+    client.force_login(operator)
+    return client

@@ -1,0 +1,19 @@
+"""docs/api.md names every code a caller can meet."""
+
+import re
+
+from django.conf import settings
+
+FOR_RUNNERS = {"invalid_node_token", "invalid_signature"}  # of /agent/v1
+NEVER_SENT = {"refused", "job_failed"}  # bases: what is raised names its own
+
+
+def test_every_code_is_in_the_documentation():
+    codes = set()
+    for path in (settings.ROOT / "apps").rglob("*.py"):
+        text = path.read_text()
+        codes |= set(re.findall(r'\bcode="([a-z_]+)"', text))
+        codes |= set(re.findall(r'^    code(?:, \w+)*(?:: [^=]+)? = "([a-z_]+)"', text, re.MULTILINE))
+    assert {"invalid_request", "unsupported_media_type", "site_lost", "insufficient_credit"} <= codes
+    documented = set(re.findall("`([a-z_]+)`", (settings.ROOT / "docs" / "api.md").read_text()))
+    assert codes - FOR_RUNNERS - NEVER_SENT <= documented

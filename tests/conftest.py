@@ -1,0 +1,31 @@
+from collections.abc import Iterator
+
+import pytest
+import redis
+from pytest_django import Settings
+
+from tests.servers import servers
+
+pytest_plugins = ["tests.drivers", "tests.emptying", "tests.started", "tests.shop"]
+
+
+@pytest.fixture(autouse=True)
+def _empty_valkey(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A test that touches the database starts with an empty Valkey."""
+    if {"db", "transactional_db", "valkey"} & set(request.fixturenames):
+        with redis.Redis.from_url(servers.redis_url) as client:
+            client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")  # subscribers an earlier test left
+            client.flushall()
+    return
+
+
+@pytest.fixture(autouse=True)
+def _quick_passwords(settings: Settings) -> None:
+    """Argon2 costs a tenth of a second for each user a test makes."""
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
+@pytest.fixture
+def valkey() -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(servers.redis_url, decode_responses=True) as client:
+        yield client

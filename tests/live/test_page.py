@@ -1,0 +1,108 @@
+"""What the script of live pages does with what the socket says, in a browser."""
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from django.contrib.staticfiles import finders
+from django.test import Client
+from playwright.sync_api import Page, WebSocketRoute, expect, sync_playwright
+
+from apps.jobs.models import Job
+from cango_portal.launcher import chromium
+from tests import make
+
+pytestmark = [pytest.mark.browser]
+
+PART = """<section id="clock" data-part data-topic="job.a" data-at="{at}">
+<b data-clock="{since}">{shown}</b><button data-copy="text" id="copy">Copy output</button></section>"""
+OUTPUT = """<div class="stream" aria-busy="true"><p style="white-space: pre-wrap"><span id="text" data-topic="job.a.out.1" data-at="0"></span></p></div>
+<label><input type="checkbox" data-follow checked>Follow the text</label><div style="height: 3000px"></div>"""
+# A link within a sentence is excepted.
+LOW = """() => [...document.querySelectorAll('main a')]
+    .filter(link => link.checkVisibility() && !link.closest('p:not(.actions)') && link.getBoundingClientRect().height < 24)
+    .map(link => `${link.textContent.trim()}: ${link.getBoundingClientRect().height}`)"""
+
+
+@contextlib.contextmanager
+def browser_tab() -> Iterator[Page]:
+    path = chromium.find()
+    if path is None:
+        pytest.skip("Chromium is not installed")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser.new_page(viewport={"width": 390, "height": 844})
+        browser.close()
+
+
+@pytest.fixture
+def tab() -> Iterator[Page]:
+    with browser_tab() as page:
+        yield page
+
+
+def opened(page: Page, html: str) -> WebSocketRoute:
+    """A live page of that content, and its socket's other end."""
+    sockets: list[WebSocketRoute] = []
+    script = Path(str(finders.find("portal/live.js"))).read_text()
+    body = f'<main data-live="/ws/jobs/a/">{html}</main><script>htmx = {{ process() {{}} }}</script><script src="/live.js" type="module"></script>'
+    page.route_web_socket("**/ws/**", lambda socket: sockets.append(socket))  # noqa: PLW0108 - it marks what it calls
+    page.route("**/live.js", lambda route: route.fulfill(body=script, content_type="text/javascript"))
+    page.route("**/page/", lambda route: route.fulfill(body=f"<!doctype html>{body}", content_type="text/html"))
+    page.goto("http://portal.test/page/")
+    page.wait_for_function("document.readyState === 'complete'")
+    deadline = time.monotonic() + 5
+    while not sockets and time.monotonic() < deadline:
+        page.wait_for_timeout(20)
+    return sockets[-1]
+
+
+def say(socket: WebSocketRoute, **message: object) -> None:
+    socket.send(json.dumps(message))
+
+
+def test_followed_text_scrolls_its_own_box_and_never_the_page(tab: Page) -> None:
+    socket = opened(tab, PART.format(at=1, since=int(time.time()), shown="0 s") + OUTPUT)
+    expect(tab.locator("#copy")).to_be_hidden()
+    say(socket, k="add", t="job.a.out.1", off=0, d="line\n" * 400)
+    expect(tab.locator("#copy")).to_be_visible()
+    tab.wait_for_function("document.querySelector('.stream').scrollTop > 100")
+    box = "(box => box.scrollTop + box.clientHeight - box.scrollHeight)(document.querySelector('.stream'))"
+    assert abs(tab.evaluate(box)) <= 1
+    assert tab.evaluate("scrollY") == 0
+    tab.get_by_label("Follow the text").uncheck()
+    before = tab.evaluate("document.querySelector('.stream').scrollTop")
+    say(socket, k="add", t="job.a.out.1", off=2000, d="more\n" * 100)
+    tab.wait_for_function("document.getElementById('text').textContent.length === 2500")
+    assert tab.evaluate("document.querySelector('.stream').scrollTop") == before
+
+
+def test_a_clock_never_goes_back(tab: Page) -> None:
+    since = int(time.time()) - 20
+    socket = opened(tab, PART.format(at=1, since=since, shown="20 s"))
+    say(socket, k="ping", now=(since + 30) * 1000)
+    expect(tab.locator("#clock b")).to_have_text("30\u00a0s", timeout=2000)
+    say(socket, k="ping", now=(since + 25) * 1000)
+    say(socket, k="html", t="job.a", v=2, html=PART.format(at=2, since=since, shown="12 s"))
+    tab.wait_for_function("document.getElementById('clock').dataset.at === '2'")
+    assert int(tab.locator("#clock b").inner_text().split()[0]) >= 30
+
+
+def test_links_of_the_pages_of_jobs_are_24_pixels_high(client: Client, db: None) -> None:
+    user = make.user()
+    organization = make.organization(owner=user)
+    job: Job = make.job(organization=organization, model=make.model(), state="succeeded")
+    client.force_login(user, "allauth.account.auth_backends.AuthenticationBackend")
+    urls = ("/jobs/", f"/jobs/{job.public_id}/", "/jobs/?state=failed")
+    pages = {url: client.get(url).content.decode() for url in urls}
+    low = {}
+    with browser_tab() as tab:
+        for url, html in pages.items():
+            tab.set_content(html)
+            for sheet in ("tokens.css", "portal.css"):
+                tab.add_style_tag(path=str(finders.find(f"portal/{sheet}")))
+            low[url] = tab.evaluate(LOW)
+    assert {url: found for url, found in low.items() if found} == {}

@@ -1,0 +1,173 @@
+"""Rows for tests, with defaults that are valid together."""
+
+import hashlib
+import itertools
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from apps.accounts.models import Membership, Organization, User
+from apps.catalog.models import Model, PriceVersion
+from apps.core.ids import uuid7
+from apps.jobs.models import FINAL, Content, Job
+from apps.keys.models import APIKey
+from apps.ledger import services as ledger
+from apps.sites.models import Node, Pool, Site
+
+counter = itertools.count(1)
+
+
+def user(
+    *, email: str | None = None, password: str = "correct horse battery", verified: bool = True, **fields: Any
+) -> User:
+    from allauth.account.models import EmailAddress
+
+    made = User.objects.create_user(email or f"person{next(counter)}@example.org", password, **fields)
+    EmailAddress.objects.create(user=made, email=made.email, verified=verified, primary=True)
+    return made
+
+
+def organization(
+    *, credit_microusd: int = 0, promotional_microusd: int = 0, owner: User | None = None, name: str = "Meridian Foods"
+) -> Organization:
+    made = Organization.objects.create(name=name)
+    if owner:
+        Membership.objects.create(organization=made, user=owner, role=Membership.Role.OWNER)
+    ledger.open_account(organization=made)
+    for amount, promotional in ((credit_microusd, False), (promotional_microusd, True)):
+        if amount:
+            ledger.grant(
+                organization=made,
+                microusd=amount,
+                key=f"test:{uuid7()}",
+                reason="test",
+                actor="test",
+                promotional=promotional,
+            )
+    return made
+
+
+def api_key(organization: Organization, *, name: str = "test") -> tuple[APIKey, str]:
+    from apps.keys import services as keys
+
+    return keys.issue(organization=organization, name=name, user=None)
+
+
+def model(
+    *,
+    kind: str = "chat",
+    name: str | None = None,
+    input: int = 120_000,
+    output: int = 360_000,
+    page: int = 0,
+    **fields: Any,
+) -> Model:
+    name = name or f"acme/model-{next(counter)}"
+    made = Model.objects.create(
+        **{
+            "name": name,
+            "title": name,
+            "kind": kind,
+            "description": "A model for tests.",
+            "engine_name": name.split("/")[1],
+            "context_tokens": 4096,
+            "max_output_tokens": 1024,
+            "max_pages": 20,
+            "dimensions": 384,
+            **fields,
+        }
+    )
+    PriceVersion.objects.create(
+        model=made,
+        effective_at=datetime.now(UTC) - timedelta(days=1),
+        input_microusd_per_mtok=input,
+        output_microusd_per_mtok=output,
+        page_microusd=page or (1000 if kind == "ocr" else 0),
+    )
+    return made
+
+
+def site(**fields: Any) -> Site:
+    n = next(counter)
+    return Site.objects.create(
+        **{
+            "code": f"site-{n}",
+            "name": f"Site {n}",
+            "region": "Georgia",
+            "country": "US",
+            "grid_gco2e_per_kwh": 380,
+            "power_usd_per_mwh": 45,
+            **fields,
+        }
+    )
+
+
+def node(*, token: str = "", **fields: Any) -> Node:
+    n = next(counter)
+    digest = hashlib.sha256((token or f"node-{n}").encode()).hexdigest()
+    return Node.objects.create(
+        **{
+            "site": fields.pop("site", None) or site(),
+            "code": f"node-{n}",
+            "token_sha256": digest,
+            "heartbeat_at": datetime.now(UTC),
+            **fields,
+        }
+    )
+
+
+def pool(*, model: Model, slots: int = 4, ready: bool = True, **fields: Any) -> Pool:
+    n = next(counter)
+    return Pool.objects.create(
+        **{
+            "code": f"pool-{n}",
+            "model": model,
+            "node": fields.pop("node", None) or node(),
+            "slots": slots,
+            "ready": ready,
+            **fields,
+        }
+    )
+
+
+def job(
+    *,
+    organization: Organization,
+    model: Model,
+    state: str = "queued",
+    text: str = "",
+    request: Any = None,
+    **fields: Any,
+) -> Job:
+    """A job row as it would look in `state`; no hold is made for it."""
+    now = datetime.now(UTC)
+    final = state in FINAL
+    leased = state in ("dispatched", "running")
+    made = Job.objects.create(
+        **{
+            "organization": organization,
+            "model": model,
+            "price": model.prices.first(),
+            "kind": model.kind,
+            "interactive": False,
+            "state": state,
+            "created_at": now,
+            "deadline_at": now + timedelta(hours=1),
+            "hold_microusd": 1000,
+            "charge_microusd": 0 if final else None,
+            "finished_at": now if final else None,
+            **(
+                {
+                    "attempt": 1,
+                    "fence": uuid7(),
+                    "lease_expires_at": now + timedelta(seconds=10),
+                    "pool": fields.pop("pool", None) or pool(model=model),
+                }
+                if leased
+                else {}
+            ),
+            **fields,
+        }
+    )
+    Content.objects.create(job=made, request=request, text=text)
+    made.events.create(number=1, state=state, attempt=made.attempt, at=now)
+    return made

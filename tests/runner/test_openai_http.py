@@ -1,0 +1,142 @@
+"""The adapter against engines that behave, misbehave and hang up."""
+
+import asyncio
+import base64
+import struct
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+
+import tests.engine
+from apps.runner.engines.engine import EngineFailed, Piece, Work
+from apps.runner.engines.openai_http import OpenAIEngine, decoded, failed
+from apps.runner.protocol import Failure
+
+CHAT: dict[str, Any] = {"messages": [{"role": "user", "content": "one two"}]}
+
+
+async def collect(engine: OpenAIEngine, work: Work) -> list[Piece]:
+    return [piece async for piece in engine.run(work)]
+
+
+def chat(**fields: Any) -> Work:
+    return Work(kind="chat", model="mock-chat", body=CHAT | fields, max_completion_tokens=6)
+
+
+async def failure_of(engine: OpenAIEngine, work: Work) -> Failure:
+    with pytest.raises(EngineFailed) as raised:
+        await collect(engine, work)
+    return raised.value.failure
+
+
+async def test_everything_asked_is_passed_on(engine: tests.engine.Running) -> None:
+    given = {"temperature": 0.1, "stop": ["x"], "tools": [{"type": "function"}], "seed": 4}
+    pieces = await collect(OpenAIEngine(url=engine.url), chat(**given, max_tokens=3))
+    (body,) = engine.counts().bodies
+    assert {name: body[name] for name in given} == given
+    assert body["messages"] == CHAT["messages"]
+    assert (body["model"], body["stream"]) == ("mock-chat", True)
+    assert body["max_tokens"] == body["max_completion_tokens"] == 3
+    assert pieces[-1].usage
+    assert pieces[-1].usage.completion_tokens == 3
+
+
+async def test_usage_comes_with_every_chunk(engine: tests.engine.Running) -> None:
+    pieces = await collect(OpenAIEngine(url=engine.url), chat())
+    counted = [piece.usage.completion_tokens for piece in pieces if piece.usage and piece.choices]
+    assert counted == [0, 1, 2, 3, 4, 5, 6, 6]
+
+
+async def test_an_engine_that_refuses_usage_per_chunk_is_asked_once(engine: tests.engine.Running) -> None:
+    engine.control(strict_usage=True)
+    adapter = OpenAIEngine(url=engine.url)
+    for _ in range(2):
+        pieces = await collect(adapter, chat())
+        assert [piece.usage.completion_tokens for piece in pieces if piece.usage][-1] == 6
+    assert len(engine.counts().bodies) == 3
+
+
+async def test_hanging_up_closes_the_request(engine: tests.engine.Running) -> None:
+    engine.control(tokens_per_second=50)
+    async with aclosing(OpenAIEngine(url=engine.url).run(chat(max_tokens=6000))) as pieces:
+        async for piece in pieces:
+            if piece.usage and piece.usage.completion_tokens:
+                break
+    await asyncio.to_thread(engine.wait, lambda counts: counts.hung_up == 1)
+
+
+async def test_a_broken_stream_is_unavailable(engine: tests.engine.Running) -> None:
+    engine.control(cut_after=2)
+    failure = await failure_of(OpenAIEngine(url=engine.url), chat())
+    assert (failure.code, failure.status, failure.retryable) == ("engine_unavailable", 503, True)
+
+
+async def test_no_engine_is_unavailable() -> None:
+    adapter = OpenAIEngine(url="http://127.0.0.1:9/v1")
+    failure = await failure_of(adapter, chat())
+    assert (failure.code, failure.status, failure.retryable) == ("engine_unavailable", 503, True)
+    assert not (await adapter.health()).ready
+
+
+@pytest.mark.parametrize(
+    ("status", "code"), [(500, "engine_unavailable"), (401, "engine_unavailable"), (404, "engine_unavailable"), (429, "engine_unavailable"), (400, "invalid_request"), (422, "invalid_request")]
+)  # fmt: skip
+async def test_what_a_status_means(engine: tests.engine.Running, status: int, code: str) -> None:
+    engine.control(fail_status=status)
+    failure = await failure_of(OpenAIEngine(url=engine.url), chat())
+    assert (failure.code, failure.retryable) == (code, code == "engine_unavailable")
+    assert failure.status == (503 if failure.retryable else 400)
+
+
+async def test_a_key_is_sent(engine: tests.engine.Running) -> None:
+    engine.control(key="secret")
+    assert (await failure_of(OpenAIEngine(url=engine.url, key="wrong"), chat())).code == "engine_unavailable"
+    assert await collect(OpenAIEngine(url=engine.url, key="secret"), chat())
+
+
+@pytest.mark.parametrize(
+    ("content", "code", "message"),
+    [
+        (b'{"error":{"message":"This model\'s maximum context length is 8 tokens.","code":400}}', "context_length_exceeded", "The prompt has more tokens than this model takes. Shorten it."),
+        (b'{"error":{"code":400,"message":"request (9 tokens) exceeds the available context size (8 tokens)","type":"exceed_context_size_error"}}', "context_length_exceeded", "The prompt has 9 tokens and this model takes 8. Shorten it."),
+        (b'{"error":{"code":400,"message":"the request exceeds the available context size, try increasing it","n_prompt_tokens":4100,"n_ctx":4096}}', "context_length_exceeded", "The prompt has 4,100 tokens and this model takes 4,096. Shorten it."),
+        (b'{"error":{"code":400,"message":"the request exceeds the available context size, try increasing it"}}', "context_length_exceeded", "The prompt has more tokens than this model takes. Shorten it."),
+        (b'{"message":"The input (9 tokens) is longer than the model\'s context length (8 tokens)."}', "context_length_exceeded", "The prompt has 9 tokens and this model takes 8. Shorten it."),
+        (b'{"message":"This model\'s maximum context length is 8 tokens. However, you requested 10 tokens (9 in the messages, 1 in the completion). Please reduce the length."}', "context_length_exceeded", "The prompt has 9 tokens and this model takes 8. Shorten it."),
+        (b'{"message":"This model\'s maximum context length is 8 tokens. However, you requested 10 tokens (6 in the messages, 4 in the completion). Please reduce the length."}', "context_length_exceeded", "The prompt and the output asked for have 10 tokens together and this model takes 8. Shorten the prompt or lower the maximum output."),
+        (b'{"error":{"message":"bad\\nschema at http://10.0.0.1:8000/v1 in /opt/models/x.gguf","code":"bad_schema","param":"tools"}}', "bad_schema", "bad schema at \u2026 in \u2026"),
+        (b'{"detail":"nope"}', "invalid_request", "nope"),
+        (b"<html>", "invalid_request", "The engine cannot do this request."),
+        (b'["x"]', "invalid_request", "The engine cannot do this request."),
+    ],
+)  # fmt: skip
+def test_what_a_refusal_says(content: bytes, code: str, message: str | None) -> None:
+    failure = failed(400, content).failure
+    assert (failure.status, failure.code) == (400, code)
+    assert message is None or failure.message == message
+
+
+async def test_embeddings_are_packed_floats(engine: tests.engine.Running) -> None:
+    work = Work(kind="embeddings", model="mock-chat", body={"input": ["a b", "c"]})
+    (piece,) = await collect(OpenAIEngine(url=engine.url), work)
+    assert piece.usage
+    assert (piece.usage.prompt_tokens, piece.usage.completion_tokens) == (3, 0)
+    assert piece.result
+    vectors = [struct.unpack("<4f", base64.b64decode(item["embedding"])) for item in piece.result["data"]]
+    assert vectors == [(3.0, 1.0, 0.0, -1.0), (1.0, 1.0, 0.0, -1.0)]
+    assert [item["index"] for item in piece.result["data"]] == [0, 1]
+
+
+async def test_dimensions_the_engine_cannot_make_are_refused(engine: tests.engine.Running) -> None:
+    def work(dimensions: int) -> Work:
+        return Work(kind="embeddings", model="mock-chat", body={"input": "a", "dimensions": dimensions})
+
+    failure = await failure_of(OpenAIEngine(url=engine.url), work(2))
+    assert (failure.status, failure.code, failure.param) == (400, "invalid_dimensions", "dimensions")
+    assert await collect(OpenAIEngine(url=engine.url), work(4))
+    assert all("dimensions" not in body for body in engine.counts().bodies)
+
+
+def test_half_a_surrogate_pair_becomes_a_question_mark() -> None:
+    assert decoded(b'{"a": ["\\ud83d x", "\\ud83e\\udd50"]}') == {"a": ["? x", "🥐"]}

@@ -1,0 +1,178 @@
+"""Reports survive their process and a portal that is away, and are sent once."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from apps.runner.portal import Portal
+from apps.runner.protocol import Report, Usage
+from apps.runner.reports import Reporter, Spool, SpoolInUse
+from tests.runner.portal import TOKEN, FakePortal
+from tests.runner.test_execution import until
+
+
+def report(job: str, **fields: Any) -> Report:
+    given = {"kind": "finished", "attempt": 1, "fence": "f", "claimant": "c", "at": time.time(), "state": "succeeded"}
+    return Report.model_validate({"job": job, **given, **fields})
+
+
+class Desk:
+    """A reporter and what it was told."""
+
+    def __init__(self, url: str, directory: Path, token: str = TOKEN) -> None:
+        self.refused: list[tuple[str, int]] = []
+        self.answered: list[tuple[str, int]] = []
+        self.spool = Spool(directory)
+        self.reporter = Reporter(
+            portal=Portal(url=url, token=token),
+            spool=self.spool,
+            refused=lambda *key: self.refused.append(key),
+            answered=lambda *key: self.answered.append(key),
+        )
+
+    def files(self) -> list[str]:
+        return sorted(path.name for path in self.spool.directory.glob("*.json"))
+
+    async def close(self, seconds: float = 2) -> None:
+        await self.reporter.stop(seconds)
+        self.spool.close()
+
+
+@pytest.fixture
+def desk(portal: FakePortal, tmp_path: Path) -> Callable[..., Desk]:
+    return lambda **fields: Desk(fields.pop("url", portal.url), tmp_path / "spool", **fields)
+
+
+async def test_reports_go_in_order_and_leave_nothing(portal: FakePortal, desk: Callable[..., Desk]) -> None:
+    one = desk()
+    one.reporter.start()
+    for number in range(5):
+        one.reporter.put(report(f"job{number}", kind="started", state=None))
+        one.reporter.put(report(f"job{number}", usage=Usage(completion_tokens=number)))
+    await until(lambda: len(one.answered) == 5)
+    await one.close()
+    assert [(sent.job, sent.kind) for sent in portal.reports] == [
+        (f"job{number}", kind) for number in range(5) for kind in ("started", "finished")
+    ]
+    assert portal.posts < 5  # what waits together travels together
+    assert one.files() == []
+
+
+async def test_a_report_survives_its_process_and_is_sent_once(portal: FakePortal, desk: Callable[..., Desk]) -> None:
+    portal.away = True
+    first = desk()
+    first.reporter.start()
+    first.reporter.put(report("kept", text="every word", usage=Usage(prompt_tokens=3)))
+    first.reporter.put(report("kept", kind="started", state=None))
+    await until(lambda: first.files() == ["kept-1-finished.json"])
+    await first.close(0)
+    assert portal.reports == []
+
+    portal.away = False
+    second = desk()
+    second.reporter.start()
+    await until(lambda: second.answered)
+    await second.close()
+    (sent,) = portal.reports
+    assert (sent.job, sent.text, sent.usage.prompt_tokens) == ("kept", "every word", 3)
+
+    third = desk()
+    third.reporter.start()
+    await third.close()
+    assert len(portal.reports) == 1
+
+
+async def test_a_process_killed_at_once_keeps_its_report(portal: FakePortal, desk: Callable[..., Desk]) -> None:
+    first = desk(url="http://127.0.0.1:9")
+    first.reporter.start()
+    first.reporter.put(report("kept"))
+    await until(first.files)
+    first.reporter.sending.cancel()  # type: ignore[union-attr]
+    first.spool.close()  # as a kill does
+    second = desk()
+    second.reporter.start()
+    await until(lambda: second.answered)
+    await second.close()
+    assert [sent.job for sent in portal.reports] == ["kept"]
+
+
+async def test_the_portals_return_is_noticed_soon(portal: FakePortal, desk: Callable[..., Desk]) -> None:
+    portal.away = True
+    one = desk()
+    one.reporter.start()
+    one.reporter.put(report("job"))
+    await until(one.files)
+    portal.away = False
+    one.reporter.hurry()
+    await until(lambda: one.answered, seconds=1)
+    await one.close()
+
+
+async def test_one_bad_report_does_not_hold_the_others(
+    portal: FakePortal, desk: Callable[..., Desk], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = portal.answer
+    monkeypatch.setattr(portal, "answer", lambda path, body: (422, b"{}") if b"poison" in body else real(path, body))
+    one = desk()
+    for job in ("a", "poison", "b"):
+        one.reporter.put(report(job))
+    one.reporter.start()
+    await until(lambda: len(one.answered) == 3)
+    await one.close()
+    assert [sent.job for sent in portal.reports] == ["a", "b"]
+    assert one.files() == []
+    assert [path.name for path in (one.spool.directory / "refused").iterdir()] == ["poison-1-finished.json"]
+
+
+async def test_a_refused_attempt_is_told(portal: FakePortal, desk: Callable[..., Desk]) -> None:
+    portal.accepts = False
+    one = desk()
+    one.reporter.start()
+    one.reporter.put(report("job", kind="started", state=None))
+    await until(lambda: one.refused == [("job", 1)])
+    await one.close()
+
+
+async def test_a_wrong_token_loses_nothing(portal: FakePortal, desk: Callable[..., Desk]) -> None:
+    one = desk(token="revoked")
+    one.reporter.start()
+    one.reporter.put(report("job"))
+    await until(one.files)
+    await one.close(0)
+    assert one.files() == ["job-1-finished.json"]
+    assert portal.reports == []
+
+
+async def test_a_full_disk_does_not_keep_a_report_from_the_portal(
+    portal: FakePortal, desk: Callable[..., Desk], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(reports: list[Report]) -> None:
+        raise OSError(28, "No space left on device")
+
+    one = desk()
+    monkeypatch.setattr(one.spool, "keep", full)
+    one.reporter.start()
+    one.reporter.put(report("job"))
+    await until(lambda: one.answered)
+    await one.close()
+
+
+def test_a_spool_has_one_process(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    with pytest.raises(SpoolInUse, match="Another runner"):
+        Spool(tmp_path)
+    spool.close()
+    Spool(tmp_path).close()
+
+
+def test_what_was_cut_off_while_writing_is_gone(tmp_path: Path) -> None:
+    (tmp_path / "x.part").write_text('{"kind": "fini')
+    (tmp_path / "bad.json").write_text("{")
+    spool = Spool(tmp_path)
+    spool.keep([report("good")])
+    assert [kept.job for kept in spool.left()] == ["good"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.unreadable", "good-1-finished.json", "lock"]
+    spool.close()

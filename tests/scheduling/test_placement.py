@@ -1,0 +1,47 @@
+from apps.scheduling.placement import PoolView, rank
+
+
+def pool(code: str, usd_per_mwh: float = 50, **fields) -> PoolView:
+    return PoolView(
+        **{
+            "id": 1,
+            "code": code,
+            "slots": 1,
+            "ready": True,
+            "draining": False,
+            "admitted": True,
+            "silent_seconds": 1.0,
+            "site": code.title(),
+            "region": "Georgia",
+            "country": "US",
+            "usd_per_mwh": usd_per_mwh,
+            "energy_factor": 1.3,
+            "grid_gco2e_per_kwh": 380,
+            **fields,
+        }
+    )
+
+
+def test_the_cheapest_ready_pool_comes_first_and_ties_go_by_code():
+    assert [each.pool.code for each in rank([pool("c", 40), pool("b", 30), pool("a", 40)])] == ["b", "a", "c"]
+
+
+def test_pools_that_may_not_work_come_last_with_their_reason():
+    ranked = rank(
+        [
+            pool("draining", 1, draining=True),
+            pool("silent", 2, silent_seconds=6.4),
+            pool("unheard", 3, silent_seconds=None),
+            pool("broken", 4, ready=False, reason="engine restarting"),
+            pool("out", 5, admitted=False),
+            pool("good", 90),
+        ]
+    )
+    assert [(each.pool.code, each.refusal) for each in ranked] == [
+        ("good", ""),
+        ("draining", "pool is draining"),
+        ("silent", "node silent for 6 s"),
+        ("unheard", "node was never heard"),
+        ("broken", "engine restarting"),
+        ("out", "node not admitted"),
+    ]

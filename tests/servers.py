@@ -1,0 +1,26 @@
+"""A pytest plugin, loaded before Django's settings are read: real servers for the whole run, in a directory of its own."""
+
+import os
+import tempfile
+from pathlib import Path
+
+from cango_portal.launcher.servers import Servers
+from tests.directories import remove
+
+directory = Path(tempfile.mkdtemp(prefix="cango-", dir="/tmp"))
+directory.chmod(0o711)
+servers = Servers(directory, durable=False)
+(directory / "static").mkdir()
+servers.start()
+os.environ |= {
+    **servers.environment,
+    "DJANGO_SETTINGS_MODULE": "cango_portal.settings",
+    "PORTAL_VAR": str(directory),
+    "EMAIL_BACKEND": "django.core.mail.backends.locmem.EmailBackend",
+    "LOG_LEVEL": "WARNING",
+}
+
+
+def pytest_unconfigure() -> None:
+    servers.stop()
+    remove(directory)

@@ -1,0 +1,173 @@
+import base64
+import json
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from apps.core.errors import InvalidRequest
+from apps.core.ids import public, uuid7
+from apps.wire import chat, embeddings
+from apps.wire.bodies import check_storable, parse
+from apps.wire.completions import Completion, completion_id, usage
+
+ASK = [{"role": "user", "content": "Hello"}]
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda children: st.lists(children) | st.dictionaries(st.text(), children),
+)
+
+
+def test_everything_the_engines_can_do_is_taken():
+    body = {
+        "model": "acme/chat",
+        "messages": [
+            {"role": "developer", "content": "Be brief.", "name": "boss"},
+            {"role": "user", "content": [{"type": "text", "text": "Weather?"}]},
+            {
+                "role": "assistant",
+                "content": None,
+                "tool_calls": [{"id": "c", "type": "function", "function": {"name": "weather", "arguments": "{}"}}],
+            },
+            {"role": "tool", "content": "Sun", "tool_call_id": "c"},
+            {"role": "assistant", "content": "Sun.", "refusal": None, "reasoning_content": "…", "annotations": []},
+            {"role": "user", "content": "And now?"},
+        ],
+        "n": 2,
+        "temperature": 1,
+        "top_p": 0.5,
+        "presence_penalty": -2,
+        "frequency_penalty": 2,
+        "seed": -1,
+        "stop": ["a", "b"],
+        "logprobs": True,
+        "top_logprobs": 20,
+        "tools": [
+            {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}, "strict": True}}
+        ],
+        "tool_choice": {"type": "function", "function": {"name": "weather"}},
+        "parallel_tool_calls": False,
+        "response_format": {
+            "type": "json_schema",
+            "json_schema": {"name": "w", "schema": {"type": "object"}, "strict": True},
+        },
+        "max_completion_tokens": 5,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "modalities": ["text"],
+        "user": "u",
+        "safety_identifier": "s",
+        "prompt_cache_key": "p",
+        "metadata": {"a": "b"},
+        "store": False,
+        "service_tier": "auto",
+    }
+    chat.chat_request(body)
+    sent = chat.engine_body(body, max_output_tokens=100)
+    assert set(sent) == {*chat.FORWARDED, "max_tokens"}
+    assert sent["max_tokens"] == 5
+    assert sent["messages"][0] == {"role": "system", "content": "Be brief.", "name": "boss"}
+    assert sent["messages"][1:] == body["messages"][1:]
+    for name in ("user", "metadata", "model", "stream"):
+        assert name not in sent
+
+
+def test_null_means_left_out():
+    body = {"model": "acme/chat", "messages": ASK, "stop": None, "tools": None, "max_tokens": None, "stream": None}
+    chat.chat_request(body)
+    assert chat.engine_body(body, max_output_tokens=100) == {"messages": ASK, "max_tokens": 100}
+
+
+@pytest.mark.parametrize(
+    ("schema", "param"),
+    [
+        ({"name": "a b"}, "response_format.json_schema.name"),
+        ({"name": "x" * 65}, "response_format.json_schema.name"),
+        ({}, "response_format.json_schema.name"),
+        ({"name": "x", "schema": 5}, "response_format.json_schema.schema"),
+    ],
+)
+def test_a_deep_parameter_has_its_whole_path(schema, param):
+    with pytest.raises(InvalidRequest) as refused:
+        chat.chat_request(
+            {"model": "a", "messages": ASK, "response_format": {"type": "json_schema", "json_schema": schema}}
+        )
+    assert refused.value.param == param
+
+
+def test_names_from_the_request_are_shortened():
+    with pytest.raises(InvalidRequest) as refused:
+        chat.chat_request({"model": "a", "messages": ASK, "x" * 10_000: 1})
+    assert len(refused.value.message) < 300
+
+
+@given(JSON)
+def test_what_parses_can_be_stored(value):
+    raw = json.dumps({"x": value}).encode()
+    try:
+        body = parse(raw)
+    except InvalidRequest:
+        return
+    check_storable(body)
+    text = json.dumps(body, ensure_ascii=False).encode().decode()
+    assert "\\u0000" not in text
+    assert json.loads(text) == body
+
+
+@given(st.binary())
+def test_no_bytes_break_the_parser(raw):
+    try:
+        assert isinstance(parse(raw), dict)
+    except InvalidRequest as refused:
+        assert refused.status == 400  # noqa: PT017
+
+
+@given(st.lists(st.lists(st.tuples(st.integers(0, 2), st.text(max_size=5)), max_size=3), max_size=10))
+def test_the_whole_is_the_sum_of_its_chunks(chunks):
+    completion = Completion(job_id=uuid7(), model="m")
+    completion.gather([[{"index": index, "delta": {"content": text}} for index, text in chunk] for chunk in chunks])
+    whole = completion.whole(usage(prompt_tokens=1, completion_tokens=2), None)
+    for choice in whole["choices"]:
+        said = [text for chunk in chunks for index, text in chunk if index == choice["index"]]
+        assert choice["message"]["content"] == "".join(said)
+    assert [choice["index"] for choice in whole["choices"]] == sorted({index for chunk in chunks for index, _ in chunk})
+
+
+def test_ids_belong_to_the_job():
+    job_id = uuid7()
+    assert completion_id(job_id).removeprefix("chatcmpl-") == public("job", job_id).removeprefix("job_")
+
+
+@given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1, max_size=8))
+def test_vectors_keep_their_bits(values):
+    packed = base64.b64encode(struct.pack(f"<{len(values)}f", *values)).decode()
+    data = [{"index": 0, "embedding": packed}]
+    as_floats = embeddings.answer(model="m", data=data, usage={}, encoding_format=None)
+    as_text = embeddings.answer(model="m", data=data, usage={}, encoding_format="base64")
+    assert as_floats["data"][0]["embedding"] == values
+    assert as_text["data"][0]["embedding"] == packed
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        rb'{"a": "\ud800"}',
+        rb'{"a": "\ud800x"}',
+        rb'{"a": "\udc00x"}',
+        rb'{"\ud800\ud800": 1}',
+        rb'{"a": "\ud800\u0041"}',
+    ],
+)
+def test_half_a_surrogate_pair_is_called_that(raw):
+    with pytest.raises(InvalidRequest) as refused:
+        parse(raw)
+    assert refused.value.reason == "invalid_json"
+    assert "half a surrogate pair, which is no character" in refused.value.message
+
+
+@pytest.mark.parametrize("raw", [b"{", b'{"a": "\xff"}', rb'{"a": "\ud8"}', rb'{"a": "\u12'])
+def test_what_is_no_json_is_called_that(raw):
+    with pytest.raises(InvalidRequest) as refused:
+        parse(raw)
+    assert "not valid JSON in UTF-8" in refused.value.message

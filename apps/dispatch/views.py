@@ -13,7 +13,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 from apps.accounts import tickets
 from apps.accounts.permissions import MemberRequest, organization_required
 from apps.catalog import offers
-from apps.catalog.models import Model
+from apps.catalog.models import Model, Tier
 from apps.core.errors import InvalidRequest, PortalError
 from apps.core.ids import public
 from apps.dispatch import intake, services
@@ -24,6 +24,7 @@ from apps.jobs import refusals
 from apps.jobs.models import Job
 from apps.jobs.pages import job as pages
 from apps.jobs.views import job_of
+from apps.keys import services as keys
 from apps.keys.services import Caller
 from apps.ledger.statements import InsufficientCredit
 from cango_portal import database
@@ -53,14 +54,15 @@ def again(request: MemberRequest, public_id: str) -> HttpResponse:
     made = redirect("jobs:detail", public("job", job_id))
     if Job.objects.of(request.organization).filter(pk=job_id).exists():  # sent twice
         return made
-    caller = Caller(organization_id=request.organization.pk, api_key_id=None, user_id=request.user.pk)
+    caller = keys.member(request.organization, request.user)
     name = page.job.model.name
     try:
         offer = intake.found(database.run(offers.offer(name)), name)
+        tier = Tier.FLEXIBLE.value if page.job.tier == Tier.FLEXIBLE else Tier.STANDARD.value
         if page.job.kind == Model.Kind.OCR and page.job.file:
-            work = intake.ocr_work(offer, page.job.file)
+            work = intake.ocr_work(offer, page.job.file, tier=tier)
         else:
-            work = intake.background_work(offer, page.request)
+            work = intake.background_work(offer, page.request, tier=tier)
         services.submit(caller=caller, work=replace(work, job_id=job_id))
         return made
     except IntegrityError:  # sent twice at the same moment
@@ -86,7 +88,7 @@ def try_model(request: MemberRequest, publisher: str, name: str) -> HttpResponse
     form = TryForm(offer, request.POST, request.FILES)
     status = 422
     if form.is_valid():
-        caller = Caller(organization_id=request.organization.pk, api_key_id=None, user_id=request.user.pk)
+        caller = keys.member(request.organization, request.user)
         job_id = form.cleaned_data["job"]
         if Job.objects.of(request.organization).filter(pk=job_id).exists():  # sent twice
             return redirect("jobs:detail", public("job", job_id))

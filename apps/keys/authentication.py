@@ -18,7 +18,7 @@ from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from apps.accounts.models import Organization
+from apps.accounts.models import Organization, User
 from apps.core.asgi import MethodNotAllowed, ServerError
 from apps.core.errors import InvalidRequest, NotAllowed, NotAuthenticated, NotFound, PortalError, Unavailable
 from apps.core.logging import request_id
@@ -66,7 +66,7 @@ def caller_of(request: Request) -> Caller:
     if isinstance(request.auth, Caller):
         return request.auth
     organization = cast(Organization, request.organization)  # type: ignore[attr-defined]
-    return Caller(organization_id=organization.pk, api_key_id=None, user_id=request.user.pk)
+    return services.member(organization, cast(User, request.user))
 
 
 def error_response(error: Exception, context: dict[str, Any]) -> Response:

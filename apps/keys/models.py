@@ -7,6 +7,7 @@ from django.db.models import Q
 
 from apps.accounts.models import Organization, User
 from apps.core.ids import uuid7
+from apps.ledger.models import Budget
 
 
 class APIKeyQuerySet(models.QuerySet["APIKey"]):
@@ -23,6 +24,9 @@ class APIKey(models.Model):
     name = models.CharField(max_length=80)
     prefix = models.CharField(max_length=20, editable=False)
     sha256 = models.CharField(max_length=64, unique=True, editable=False)
+    budget = models.ForeignKey(
+        Budget, models.PROTECT, null=True, related_name="api_keys", editable=False, db_index=False
+    )
     created_at = models.DateTimeField(auto_now_add=True)
     last_used_at = models.DateTimeField(null=True, editable=False)
     revoked_at = models.DateTimeField(null=True, editable=False)
@@ -32,7 +36,8 @@ class APIKey(models.Model):
         verbose_name = "API key"
         ordering = ["-created_at"]
         indexes = [
-            models.Index(fields=["organization"], condition=Q(revoked_at__isnull=True), name="keys_apikey_active")
+            models.Index(fields=["organization"], condition=Q(revoked_at__isnull=True), name="keys_apikey_active"),
+            models.Index(fields=["budget"], name="keys_apikey_budget"),
         ]
 
     def __str__(self) -> str:

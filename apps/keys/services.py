@@ -15,16 +15,22 @@ from apps.core.ids import uuid7
 from apps.core.sql import Row
 from apps.keys import secrets, statements
 from apps.keys.models import APIKey
+from apps.ledger import budgets
 from cango_portal import database
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Whose work this is. With a key, `user_id` is None; from a page, `api_key_id` is."""
+    """Whose work this is. With a key, `user_id` is None; from a page, `api_key_id` is.
+
+    `budgets` are those it spends from beside the organization's: the key's, and the one of the member who sends it or
+    made the key.
+    """
 
     organization_id: UUID
     api_key_id: UUID | None
     user_id: int | None
+    budgets: tuple[int, ...] = ()
 
 
 @transaction.atomic
@@ -40,10 +46,13 @@ def issue(
         id=key_id or uuid7(),
         organization=organization,
         created_by=user,
+        budget=budgets.budget_of_key(organization, name),
         name=name,
         prefix=secrets.prefix(secret),
         sha256=secrets.digest(secret),
     )
+    if user is not None:
+        budgets.budget_of_member(organization, user)
     audit.record(
         organization=organization, actor=user, action="api_key.issued", target=str(key.pk), data={"prefix": key.prefix}
     )
@@ -87,7 +96,15 @@ def checked(token: str | None) -> str:
 def caller(row: Row | None) -> Caller:
     if row is None:
         raise refusal()
-    return Caller(organization_id=row["organization_id"], api_key_id=row["id"], user_id=None)
+    return Caller(
+        organization_id=row["organization_id"], api_key_id=row["id"], user_id=None, budgets=tuple(row["budgets"])
+    )
+
+
+def member(organization: Organization, user: User) -> Caller:
+    """A member who sends work from a page."""
+    budget = budgets.budget_of_member(organization, user)
+    return Caller(organization_id=organization.pk, api_key_id=None, user_id=user.pk, budgets=(budget.pk,))
 
 
 def refusal() -> NotAuthenticated:

@@ -1,11 +1,12 @@
-"""Double-entry credit in integer micro-USD: accounts, transfers, holds."""
+"""Double-entry credit in integer micro-USD: accounts, grants, budgets, holds, transfers."""
 
 from __future__ import annotations
 
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import F, Q
 
-from apps.accounts.models import Organization
+from apps.accounts.models import Organization, User
 from apps.core.ids import uuid7
 
 
@@ -42,10 +43,109 @@ class Account(models.Model):
         return self.credit_microusd + self.promotional_microusd
 
 
+class Grant(models.Model):
+    """Promotional credit given at once, with what is left of it. Spent before paid credit, the soonest to expire first.
+
+    The `remaining_microusd` of an organization's grants sum to its account's promotional balance. What is left after
+    `expires_at` cannot be held; the sweep moves it to `credits_expired`.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    key = models.CharField(max_length=120, unique=True)
+    organization = models.ForeignKey(Organization, models.PROTECT, related_name="grants")
+    amount_microusd = models.BigIntegerField()
+    remaining_microusd = models.BigIntegerField()
+    expired_microusd = models.BigIntegerField(default=0)
+    expires_at = models.DateTimeField(null=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(condition=Q(amount_microusd__gt=0), name="ledger_grant_amount_positive"),
+            models.CheckConstraint(
+                condition=Q(remaining_microusd__gte=0, expired_microusd__gte=0)
+                & Q(remaining_microusd__lte=F("amount_microusd") - F("expired_microusd")),
+                name="ledger_grant_remaining_within",
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["organization"], name="ledger_grant_of"),
+            models.Index(fields=["expires_at"], condition=Q(remaining_microusd__gt=0), name="ledger_grant_expiring"),
+        ]
+
+    def __str__(self) -> str:
+        return self.key
+
+
+class Budget(models.Model):
+    """What one spender (the organization, a member, an API key) may spend in a UTC day, ISO week, month, and ever.
+
+    Every hold counts in all four windows of each of its budgets, limit or not, so that a limit set later is exact at
+    once. `…_used_microusd` is what is held and charged in the window that `day` lies in: a window ends by date
+    arithmetic in the statement that takes from it, never by a clock of its own. A limit below what is used stops new
+    work and touches nothing else; null is no limit.
+    """
+
+    class Kind(models.TextChoices):
+        ORGANIZATION = "organization", "Organization"
+        MEMBER = "member", "Member"
+        KEY = "key", "API key"
+
+    kind = models.CharField(max_length=12, choices=Kind)
+    organization = models.ForeignKey(Organization, models.PROTECT, related_name="budgets")
+    user = models.ForeignKey(User, models.PROTECT, null=True, related_name="budgets")
+    title = models.CharField(max_length=120, blank=True, help_text="Whose it is, as a refusal names it")
+    total_limit_microusd = models.BigIntegerField(null=True, blank=True)
+    daily_limit_microusd = models.BigIntegerField(null=True, blank=True)
+    weekly_limit_microusd = models.BigIntegerField(null=True, blank=True)
+    monthly_limit_microusd = models.BigIntegerField(null=True, blank=True)
+    total_used_microusd = models.BigIntegerField(default=0)
+    daily_used_microusd = models.BigIntegerField(default=0)
+    weekly_used_microusd = models.BigIntegerField(default=0)
+    monthly_used_microusd = models.BigIntegerField(default=0)
+    day = models.DateField(help_text="The last UTC day it was taken from")
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["organization"], condition=Q(kind="organization"), name="ledger_budget_one_of_organization"
+            ),
+            models.UniqueConstraint(
+                fields=["organization", "user"], condition=Q(kind="member"), name="ledger_budget_one_of_member"
+            ),
+            models.CheckConstraint(
+                condition=Q(kind="member", user__isnull=False) | (~Q(kind="member") & Q(user__isnull=True)),
+                name="ledger_budget_member_has_user",
+            ),
+            models.CheckConstraint(
+                condition=Q(
+                    total_used_microusd__gte=0,
+                    daily_used_microusd__gte=0,
+                    weekly_used_microusd__gte=0,
+                    monthly_used_microusd__gte=0,
+                ),
+                name="ledger_budget_used_not_negative",
+            ),
+            *(
+                models.CheckConstraint(
+                    condition=Q(**{f"{period}_limit_microusd__isnull": True})
+                    | Q(**{f"{period}_limit_microusd__gte": 0}),
+                    name=f"ledger_budget_{period}_limit_not_negative",
+                )
+                for period in ("total", "daily", "weekly", "monthly")
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.title or f"{self.get_kind_display()} of {self.organization_id}"
+
+
 class Hold(models.Model):
     """Credit set aside for one piece of work; it remembers which parts it was taken from.
 
-    `open` until nothing is left; what was taken and not charged goes back to exactly where it came from.
+    `open` until nothing is left; what was taken and not charged goes back to exactly where it came from: the paid
+    part to credit, `grant_amounts_microusd` to `grant_ids` (same order, the order in which they are charged), and the
+    windows of `day` in `budget_ids`, even where a grant has expired or a window has ended since.
     """
 
     class State(models.TextChoices):
@@ -62,6 +162,10 @@ class Hold(models.Model):
     promotional_charged_microusd = models.BigIntegerField(default=0)
     credit_charged_microusd = models.BigIntegerField(default=0)
     overrun_microusd = models.BigIntegerField(default=0)
+    grant_ids = ArrayField(models.UUIDField(), default=list, db_default=[])
+    grant_amounts_microusd = ArrayField(models.BigIntegerField(), default=list, db_default=[])
+    budget_ids = ArrayField(models.BigIntegerField(), default=list, db_default=[])
+    day = models.DateField(null=True, help_text="The UTC day whose windows it was taken from")
     created_at = models.DateTimeField(auto_now_add=True)
     ended_at = models.DateTimeField(null=True)
 
@@ -117,6 +221,9 @@ class Transfer(models.Model):
         REFUNDS = "refunds"
         DISPUTES = "disputes"
         CREDITS_GRANTED = "credits_granted"
+        CREDITS_EXPIRED = "credits_expired"
+        TAX = "tax"
+        ADJUSTMENTS = "adjustments"
         OVERRUN = "house:overrun"
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)

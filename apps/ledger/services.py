@@ -1,30 +1,45 @@
-"""The ledger for code that holds Django's connection. Doors run the plans of `statements` themselves."""
+"""The ledger for code that holds Django's connection. Doors run the plans of `statements` themselves.
 
+Every verb that moves money is safe to repeat with the same key; those that return a bool say False then. They raise
+LookupError for an organization without an account, and ValueError for amounts that are not positive integers.
+"""
+
+from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 from apps.accounts.models import Organization
 from apps.core.sql import Plan, Statement
 from apps.ledger import statements
-from apps.ledger.statements import InsufficientCredit, Settlement
+from apps.ledger.statements import BudgetExceeded, InsufficientCredit, PaymentOwed, Settlement
 from cango_portal import database
 
 __all__ = [
     "Balance",
+    "BudgetExceeded",
     "InsufficientCredit",
+    "PaymentOwed",
     "Settlement",
     "balance",
+    "charge",
+    "claw_back",
+    "collect_owed",
+    "deposit",
+    "expire_grants",
     "grant",
     "open_account",
+    "post",
     "release",
     "reserve",
     "settle",
+    "withdraw",
 ]
 
 
 @dataclass(frozen=True, slots=True)
 class Balance:
-    """An organization's four balances, in micro-USD."""
+    """An organization's four balances, in micro-USD. Promotional credit that has expired does not count."""
 
     credit_microusd: int
     promotional_microusd: int
@@ -50,23 +65,102 @@ def open_account(*, organization: Organization) -> None:
 
 
 def grant(
-    *, organization: Organization, microusd: int, key: str, reason: str, actor: str, promotional: bool = True
+    *,
+    organization: Organization,
+    microusd: int,
+    key: str,
+    reason: str,
+    actor: str,
+    promotional: bool = True,
+    expires_at: datetime | None = None,
 ) -> bool:
-    """Give credit, once per key. Returns False where the key was used before; raises LookupError without an account."""
-    return database.run(
+    """Give credit. Promotional credit is spent first and may expire; the other kind is like paid credit."""
+    plan = (
         statements.grant(
             organization_id=organization.pk,
             microusd=microusd,
             key=key,
             reason=reason,
             actor=actor,
-            promotional=promotional,
+            expires_at=expires_at,
+        )
+        if promotional
+        else statements.deposit(
+            organization_id=organization.pk,
+            microusd=microusd,
+            key=key,
+            reason=reason,
+            actor=actor,
+            source="credits_granted",
+        )
+    )
+    return database.run(plan)
+
+
+def deposit(
+    *,
+    organization: Organization,
+    microusd: int,
+    key: str,
+    reason: str,
+    actor: str,
+    source: str = "stripe_clearing",
+) -> bool:
+    """Paid credit from a platform account; what is owed is paid back from it first."""
+    return database.run(
+        statements.deposit(
+            organization_id=organization.pk, microusd=microusd, key=key, reason=reason, actor=actor, source=source
         )
     )
 
 
-def reserve(*, organization: Organization, microusd: int, key: str) -> UUID:
-    return database.run(statements.reserve(organization.pk, microusd, key))
+def withdraw(
+    *, organization: Organization, microusd: int, key: str, reason: str, actor: str, to: str = "refunds"
+) -> bool:
+    """Free paid credit to a platform account. Raises InsufficientCredit; then nothing was moved."""
+    return database.run(
+        statements.withdraw(
+            organization_id=organization.pk, microusd=microusd, key=key, reason=reason, actor=actor, to=to
+        )
+    )
+
+
+def claw_back(
+    *, organization: Organization, microusd: int, key: str, reason: str, actor: str, to: str = "disputes"
+) -> bool:
+    """To a platform account from free paid credit; what is short becomes owed, and nothing new runs until it is paid."""
+    return database.run(
+        statements.claw_back(
+            organization_id=organization.pk, microusd=microusd, key=key, reason=reason, actor=actor, to=to
+        )
+    )
+
+
+def post(
+    *, organization: Organization, debit: str, credit: str, microusd: int, key: str, reason: str, actor: str
+) -> bool:
+    """Between two platform accounts: the amount leaves `debit` and arrives at `credit`."""
+    return database.run(
+        statements.post(
+            organization_id=organization.pk,
+            debit=debit,
+            credit=credit,
+            microusd=microusd,
+            key=key,
+            reason=reason,
+            actor=actor,
+        )
+    )
+
+
+def reserve(*, organization: Organization, microusd: int, key: str, budgets: Iterable[int] = ()) -> UUID:
+    """Hold credit and budgets. Raises PaymentOwed, InsufficientCredit or BudgetExceeded; then nothing was held."""
+    return database.run(statements.reserve(organization.pk, microusd, key, tuple(budgets)))
+
+
+def charge(*, key: str, cost_microusd: int, part: str) -> Settlement:
+    """Charge a part of a hold that stays open."""
+    return database.run(statements.charge(key, cost_microusd, part))
 
 
 def settle(*, key: str, cost_microusd: int) -> Settlement:
@@ -75,3 +169,13 @@ def settle(*, key: str, cost_microusd: int) -> Settlement:
 
 def release(*, key: str) -> Settlement:
     return database.run(statements.release(key))
+
+
+def expire_grants() -> int:
+    """Sweep what expired grants have left; the micro-USD moved."""
+    return sum(database.run(statements.expire(grant)) for grant in database.run(statements.expiring()))
+
+
+def collect_owed() -> int:
+    """Pay back what is owed where credit has come free again; the micro-USD moved."""
+    return sum(database.run(statements.collect(organization)) for organization in database.run(statements.owing()))

@@ -1,15 +1,34 @@
-"""The journal's few writes, each one SQL statement, run by pages and by the async doors alike.
+"""The journal's writes as plans, run by pages and by the async doors alike.
 
-Locks: the organization's account row, and for `settle` and `release` first the hold. An account row is touched last in
-a transaction, so that the organizations' hot row is held as briefly as can be.
+Each write is one call of a function in the database (`migrations/0003_functions.py`), which locks the organization's
+account row first: what it reads after that is the newest, and nobody else moves this organization's money, grants or
+budgets until the transaction ends. So a plan calls it last, that the organization's hot row is held as briefly as can be.
 """
 
 from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
 from uuid import UUID
 
 from apps.core.errors import PortalError
 from apps.core.ids import uuid7
-from apps.core.sql import Plan, Statement
+from apps.core.money import usd
+from apps.core.sql import Plan, Row, Statement
+
+PLATFORM = frozenset(
+    {
+        "revenue",
+        "stripe_clearing",
+        "fees",
+        "refunds",
+        "disputes",
+        "credits_granted",
+        "credits_expired",
+        "tax",
+        "adjustments",
+        "house:overrun",
+    }
+)
+LONGEST_PART = 24  # characters of a part's name: it joins the hold's key in a transfer's
 
 
 class InsufficientCredit(PortalError):
@@ -18,9 +37,24 @@ class InsufficientCredit(PortalError):
     code, status, type, retryable = "insufficient_credit", 402, "insufficient_quota", False
 
 
+class BudgetExceeded(PortalError):
+    """A limit of the organization, the member or the key leaves less than the worst case. Nothing was held."""
+
+    code, status, type, retryable = "budget_exceeded", 402, "insufficient_quota", False
+
+
+class PaymentOwed(PortalError):
+    """A payment was taken back after it had been spent: nothing new until it is paid. Nothing was held."""
+
+    code, status, type, retryable = "payment_owed", 402, "insufficient_quota", False
+
+
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """How a hold ended: what was charged, what went back, and what we bear because the cost passed the hold."""
+    """What became of a hold: charged, gone back, and what we bear because the cost passed the hold.
+
+    `charged_microusd` is what this call charged; of a repeated call, all that the hold was charged.
+    """
 
     charged_microusd: int
     returned_microusd: int
@@ -29,150 +63,137 @@ class Settlement:
 
 
 RESERVE = """
-WITH existing AS (
-    SELECT id FROM ledger_hold WHERE key = %(key)s::text
-), account AS (
-    SELECT id, promotional_microusd, credit_microusd FROM ledger_account
-    WHERE organization_id = %(organization)s::uuid AND NOT EXISTS (SELECT FROM existing)
-    FOR UPDATE
-), taken AS (
-    UPDATE ledger_account SET
-        promotional_microusd = account.promotional_microusd - least(account.promotional_microusd, %(amount)s::bigint),
-        credit_microusd = account.credit_microusd - (%(amount)s::bigint - least(account.promotional_microusd, %(amount)s::bigint)),
-        held_microusd = ledger_account.held_microusd + %(amount)s::bigint
-    FROM account
-    WHERE ledger_account.id = account.id
-      AND account.promotional_microusd + account.credit_microusd >= %(amount)s::bigint
-      AND ledger_account.receivable_microusd = 0
-    RETURNING least(account.promotional_microusd, %(amount)s::bigint) AS promotional
-), hold AS (
-    INSERT INTO ledger_hold (id, key, organization_id, state, promotional_microusd, credit_microusd,
-        promotional_charged_microusd, credit_charged_microusd, overrun_microusd, created_at)
-    SELECT %(id)s::uuid, %(key)s::text, %(organization)s::uuid, 'open', promotional, %(amount)s::bigint - promotional, 0, 0, 0, clock_timestamp()
-    FROM taken
-    RETURNING id, promotional_microusd, credit_microusd
-), journal AS (
-    INSERT INTO ledger_transfer (id, key, organization_id, debit, credit, amount_microusd, hold_id, reason, actor, at)
-    SELECT gen_random_uuid(), 'reserve:' || %(key)s::text || ':' || part, %(organization)s::uuid, part, 'held', amount, id, '', '', clock_timestamp()
-    FROM hold, LATERAL (VALUES ('promotional', promotional_microusd), ('credit', credit_microusd)) AS parts (part, amount)
-    WHERE amount > 0
-)
-SELECT (SELECT id FROM existing) AS existing, (SELECT id FROM hold) AS made,
-    (SELECT promotional_microusd + credit_microusd FROM account) AS available
+SELECT r.*, b.kind, b.title FROM ledger_reserve(%(organization)s::uuid, %(amount)s::bigint, %(key)s::text, %(id)s::uuid, %(budgets)s::bigint[]) r
+LEFT JOIN ledger_budget b ON b.id = r.budget
 """
-
-END = """
-WITH hold AS (
-    SELECT * FROM ledger_hold WHERE key = %(key)s::text AND state = 'open' FOR UPDATE
-), parts AS (
-    SELECT *,
-        least(%(cost)s::bigint, promotional_microusd) AS from_promotional,
-        least(greatest(%(cost)s::bigint - promotional_microusd, 0), credit_microusd) AS from_credit,
-        greatest(%(cost)s::bigint - promotional_microusd - credit_microusd, 0) AS overrun
-    FROM hold
-), ended AS (
-    UPDATE ledger_hold SET
-        state = CASE WHEN %(cost)s::bigint > 0 THEN 'settled' ELSE 'released' END,
-        promotional_charged_microusd = parts.from_promotional,
-        credit_charged_microusd = parts.from_credit,
-        overrun_microusd = parts.overrun,
-        ended_at = clock_timestamp()
-    FROM parts WHERE ledger_hold.id = parts.id
-    RETURNING parts.*
-), journal AS (
-    INSERT INTO ledger_transfer (id, key, organization_id, debit, credit, amount_microusd, hold_id, reason, actor, at)
-    SELECT gen_random_uuid(), 'end:' || %(key)s::text || ':' || step, organization_id, debit, credit, amount, id, '', '', clock_timestamp()
-    FROM ended, LATERAL (VALUES
-        ('charge', 'held', 'revenue', from_promotional + from_credit),
-        ('return:promotional', 'held', 'promotional', promotional_microusd - from_promotional),
-        ('return:credit', 'held', 'credit', credit_microusd - from_credit),
-        ('overrun', 'house:overrun', 'revenue', overrun)
-    ) AS steps (step, debit, credit, amount)
-    WHERE amount > 0
-), account AS (
-    UPDATE ledger_account SET
-        held_microusd = held_microusd - ended.promotional_microusd - ended.credit_microusd,
-        promotional_microusd = ledger_account.promotional_microusd + ended.promotional_microusd - from_promotional,
-        credit_microusd = ledger_account.credit_microusd + ended.credit_microusd - from_credit
-    FROM ended WHERE ledger_account.organization_id = ended.organization_id
-)
-SELECT from_promotional + from_credit AS charged,
-    promotional_microusd + credit_microusd - from_promotional - from_credit AS returned, overrun
-FROM ended
-"""
-
-ENDED = """
-SELECT promotional_charged_microusd + credit_charged_microusd AS charged,
-    promotional_microusd + credit_microusd - promotional_charged_microusd - credit_charged_microusd AS returned,
-    overrun_microusd AS overrun
-FROM ledger_hold WHERE key = %(key)s::text AND state <> 'open'
-"""
-
+END = "SELECT * FROM ledger_end(%(key)s::text, %(cost)s::bigint, %(part)s::text)"
 OPEN_ACCOUNT = """
-INSERT INTO ledger_account (organization_id, credit_microusd, promotional_microusd, held_microusd, receivable_microusd)
-VALUES (%(organization)s::uuid, 0, 0, 0, 0) ON CONFLICT (organization_id) DO NOTHING
-"""
-
-GRANT = """
-WITH journal AS (
-    INSERT INTO ledger_transfer (id, key, organization_id, debit, credit, amount_microusd, reason, actor, at)
-    VALUES (gen_random_uuid(), %(key)s::text, %(organization)s::uuid, 'credits_granted', %(credit)s::text, %(amount)s::bigint, %(reason)s, %(actor)s, clock_timestamp())
-    ON CONFLICT (key) DO NOTHING
-    RETURNING organization_id, amount_microusd
-), account AS (
-    UPDATE ledger_account SET
-        credit_microusd = credit_microusd + CASE WHEN %(credit)s::text = 'credit' THEN amount_microusd ELSE 0 END,
-        promotional_microusd = promotional_microusd + CASE WHEN %(credit)s::text = 'promotional' THEN amount_microusd ELSE 0 END
-    FROM journal WHERE ledger_account.organization_id = journal.organization_id
-    RETURNING ledger_account.id
+WITH account AS (
+    INSERT INTO ledger_account (organization_id, credit_microusd, promotional_microusd, held_microusd, receivable_microusd)
+    VALUES (%(organization)s::uuid, 0, 0, 0, 0) ON CONFLICT (organization_id) DO NOTHING
 )
-SELECT (SELECT count(*) FROM journal) AS journalled, (SELECT count(*) FROM account) AS credited
+INSERT INTO ledger_budget (kind, organization_id, title, total_used_microusd, daily_used_microusd, weekly_used_microusd, monthly_used_microusd, day)
+VALUES ('organization', %(organization)s::uuid, '', 0, 0, 0, 0, (clock_timestamp() AT TIME ZONE 'UTC')::date) ON CONFLICT DO NOTHING
 """
-
+GRANT = """
+SELECT ledger_grant_credit(%(organization)s::uuid, %(amount)s::bigint, %(key)s::text, %(reason)s::text, %(actor)s::text, %(expires)s::timestamptz) AS done
+"""
+DEPOSIT = """
+SELECT ledger_deposit(%(organization)s::uuid, %(source)s::text, %(amount)s::bigint, %(key)s::text, %(reason)s::text, %(actor)s::text) AS done
+"""
+WITHDRAW = """
+SELECT ledger_withdraw(%(organization)s::uuid, %(target)s::text, %(amount)s::bigint, %(key)s::text, %(reason)s::text, %(actor)s::text, %(owe)s::boolean) AS done
+"""
+POST = """
+INSERT INTO ledger_transfer (id, key, organization_id, debit, credit, amount_microusd, reason, actor, at)
+VALUES (gen_random_uuid(), %(key)s::text, %(organization)s::uuid, %(debit)s::text, %(credit)s::text, %(amount)s::bigint, %(reason)s::text, %(actor)s::text, clock_timestamp())
+ON CONFLICT (key) DO NOTHING RETURNING id
+"""
+EXPIRING = """
+SELECT id FROM ledger_grant WHERE remaining_microusd > 0 AND expires_at <= clock_timestamp() ORDER BY expires_at LIMIT 500
+"""
+OWING = """
+SELECT organization_id FROM ledger_account WHERE receivable_microusd > 0 AND credit_microusd > 0 LIMIT 500
+"""
 BALANCE = """
-SELECT credit_microusd, promotional_microusd, held_microusd, receivable_microusd
-FROM ledger_account WHERE organization_id = %(organization)s::uuid
+SELECT credit_microusd, held_microusd, receivable_microusd, promotional_microusd - (
+    SELECT coalesce(sum(remaining_microusd), 0)::bigint FROM ledger_grant g
+    WHERE g.organization_id = a.organization_id AND remaining_microusd > 0 AND expires_at <= clock_timestamp()
+) AS promotional_microusd
+FROM ledger_account a WHERE organization_id = %(organization)s::uuid
 """
 
 
-def reserve(organization_id: UUID, microusd: int, key: str) -> Plan[UUID]:
-    """Hold `microusd` (≥ 0) of an organization's credit, promotional credit first. Safe to repeat with the same key.
+def reserve(organization_id: UUID, microusd: int, key: str, budgets: tuple[int, ...] = ()) -> Plan[UUID]:
+    """Hold `microusd` (≥ 0) of an organization's credit and of each budget, promotional credit first, all or nothing.
 
-    Raises InsufficientCredit. Two first calls with one key at the same moment: the later fails on the unique key.
+    `budgets` are those of the member and the key; the organization's own always counts. Safe to repeat with the same
+    key. Raises PaymentOwed, InsufficientCredit or BudgetExceeded, in this order.
     """
     if microusd < 0:
         raise ValueError("a hold is not negative")
-    rows = yield Statement(RESERVE, {"organization": organization_id, "amount": microusd, "key": key, "id": uuid7()})
-    row = rows[0]
-    hold: UUID | None = row["made"] or row["existing"]
-    if hold is None:
-        available = row["available"] or 0
-        raise InsufficientCredit(
-            f"This request may cost up to ${microusd / 1_000_000:.6f}; this organization has "
-            f"${available / 1_000_000:.6f} available. Send less or lower the maximum output. "
-            "For more credit, an owner of the organization asks the operator of this portal."
-        )
+    rows = yield Statement(
+        RESERVE,
+        {"organization": organization_id, "amount": microusd, "key": key, "id": uuid7(), "budgets": list(budgets)},
+    )
+    if rows[0]["refused"]:
+        raise refusal(rows[0], microusd)
+    hold: UUID = rows[0]["hold"]
     return hold
 
 
-def settle(key: str, cost_microusd: int) -> Plan[Settlement]:
-    """Charge a hold, never above it, and return the rest to where it came from. Safe to repeat: the first end stands.
+def refusal(row: Row, microusd: int) -> PortalError:
+    """What a spender reads: what it may cost, what is left, whose limit it is, and what to do."""
+    if row["refused"] == "owed":
+        return PaymentOwed(
+            f"A payment was taken back by the bank and {exact(row['owed'])} of it had been spent. "
+            "Nothing new runs until it is paid: add credit on the Billing page."
+        )
+    may = f"This request may cost up to {exact(microusd)}"
+    if row["refused"] == "credit":
+        return InsufficientCredit(
+            f"{may}; this organization has {exact(row['available'])} available. "
+            "Send less, lower the maximum output, or add credit on the Billing page."
+        )
+    whose = {"organization": "the organization", "member": "the member", "key": "the API key"}[row["kind"]]
+    named = f"{whose} “{row['title']}”" if row["title"] else whose
+    ends = window_end(row["period"], datetime.now(UTC).date())
+    until = f" until {ends.day} {ends:%b %Y}, 00:00 UTC" if ends else ""
+    return BudgetExceeded(
+        f"{may}; the {row['period']} limit of {named} leaves {exact(max(row['most'] - row['used'], 0))}{until}. "
+        "Send less, lower the maximum output, or raise the limit on the Limits page."
+    )
 
-    What the cost passes the hold by is booked on `house:overrun`: ours. A cost of 0 releases the hold.
+
+def exact(microusd: int) -> str:
+    """To the micro-dollar: a refusal may be about the last one."""
+    return f"${usd(microusd):,.6f}"
+
+
+def window_start(period: str, day: date) -> date:
+    """The first UTC day of the window that `day` lies in; ISO weeks begin on Monday. A total has one window, from day 1."""
+    if period == "weekly":
+        return day - timedelta(days=day.weekday())
+    if period == "monthly":
+        return day.replace(day=1)
+    return day if period == "daily" else date.min
+
+
+def window_end(period: str, day: date) -> date | None:
+    """The first UTC day after the window that `day` lies in; None for a total."""
+    if period == "total":
+        return None
+    days = {"daily": 1, "weekly": 7, "monthly": 31}[period]
+    return window_start(period, window_start(period, day) + timedelta(days=days))
+
+
+def settle(key: str, cost_microusd: int) -> Plan[Settlement]:
+    """End a hold: charge it, never above it, and return the rest to where it came from. Safe to repeat: the first end stands.
+
+    What the cost passes the hold by is booked on `house:overrun`: ours. A cost of 0 releases what is left.
     """
+    return (yield from _end(key, cost_microusd, None))
+
+
+def charge(key: str, cost_microusd: int, part: str) -> Plan[Settlement]:
+    """Charge a part of a hold that stays open. Safe to repeat with the same part; parts of an ended hold change nothing."""
+    if not part or len(part) > LONGEST_PART:
+        raise ValueError(f"a part's name has 1 to {LONGEST_PART} characters")
+    return (yield from _end(key, cost_microusd, part))
+
+
+def _end(key: str, cost_microusd: int, part: str | None) -> Plan[Settlement]:
     if cost_microusd < 0:
         raise ValueError("a cost is not negative")
-    rows = yield Statement(END, {"key": key, "cost": cost_microusd})
-    if rows:
-        return Settlement(rows[0]["charged"], rows[0]["returned"], rows[0]["overrun"])
-    rows = yield Statement(ENDED, {"key": key})
+    rows = yield Statement(END, {"key": key, "cost": cost_microusd, "part": part})
     if not rows:
         raise LookupError(f"no hold {key}")
-    return Settlement(rows[0]["charged"], rows[0]["returned"], rows[0]["overrun"], repeated=True)
+    row = rows[0]
+    return Settlement(row["charged"], row["returned"], row["overrun"], row["repeated"])
 
 
 def release(key: str) -> Plan[Settlement]:
-    """Return a hold in full."""
+    """Return what is left of a hold."""
     return settle(key, 0)
 
 
@@ -180,21 +201,133 @@ def open_account(organization_id: UUID) -> Plan[None]:
     yield Statement(OPEN_ACCOUNT, {"organization": organization_id})
 
 
-def grant(*, organization_id: UUID, microusd: int, key: str, reason: str, actor: str, promotional: bool) -> Plan[bool]:
-    """Give credit once per key. False where the key was used before."""
-    if microusd <= 0:
-        raise ValueError("a grant is positive")
-    rows = yield Statement(
+def grant(
+    *, organization_id: UUID, microusd: int, key: str, reason: str, actor: str, expires_at: datetime | None = None
+) -> Plan[bool]:
+    """Give promotional credit once per key. False where the key was used before."""
+    done = yield from _write(
         GRANT,
+        organization=organization_id,
+        amount=microusd,
+        key=key,
+        reason=reason,
+        actor=actor,
+        expires=expires_at,
+    )
+    return bool(done)
+
+
+def deposit(
+    *, organization_id: UUID, microusd: int, key: str, reason: str, actor: str, source: str = "stripe_clearing"
+) -> Plan[bool]:
+    """Paid credit from a platform account; what the organization owes is paid back from it first."""
+    _platform(source)
+    done = yield from _write(
+        DEPOSIT,
+        organization=organization_id,
+        amount=microusd,
+        key=key,
+        reason=reason,
+        actor=actor,
+        source=source,
+    )
+    return bool(done)
+
+
+def withdraw(
+    *, organization_id: UUID, microusd: int, key: str, reason: str, actor: str, to: str = "refunds"
+) -> Plan[bool]:
+    """Free paid credit to a platform account, all of it or InsufficientCredit."""
+    _platform(to)
+    done = yield from _write(
+        WITHDRAW,
+        organization=organization_id,
+        amount=microusd,
+        key=key,
+        reason=reason,
+        actor=actor,
+        target=to,
+        owe=False,
+    )
+    if done == "short":
+        raise InsufficientCredit(f"Less than {exact(microusd)} of paid credit is free. Nothing was moved.")
+    return done == "done"
+
+
+def claw_back(
+    *, organization_id: UUID, microusd: int, key: str, reason: str, actor: str, to: str = "disputes"
+) -> Plan[bool]:
+    """To a platform account from free paid credit, and what is short of it becomes owed."""
+    _platform(to)
+    done = yield from _write(
+        WITHDRAW,
+        organization=organization_id,
+        amount=microusd,
+        key=key,
+        reason=reason,
+        actor=actor,
+        target=to,
+        owe=True,
+    )
+    return done == "done"
+
+
+def post(
+    *, organization_id: UUID, debit: str, credit: str, microusd: int, key: str, reason: str, actor: str
+) -> Plan[bool]:
+    """A transfer between two platform accounts on an organization's behalf: fees, tax, what left or reached Stripe."""
+    _platform(debit)
+    _platform(credit)
+    _positive(microusd)
+    rows = yield Statement(
+        POST,
         {
             "organization": organization_id,
+            "debit": debit,
+            "credit": credit,
             "amount": microusd,
             "key": key,
             "reason": reason,
             "actor": actor,
-            "credit": "promotional" if promotional else "credit",
         },
     )
-    if rows[0]["journalled"] != rows[0]["credited"]:
-        raise LookupError(f"organization {organization_id} has no account")
-    return bool(rows[0]["journalled"])
+    return bool(rows)
+
+
+def _write(sql: str, **params: object) -> Plan[object]:
+    _positive(params["amount"])
+    rows = yield Statement(sql, params)
+    if rows[0]["done"] is None:
+        raise LookupError(f"organization {params['organization']} has no account")
+    return rows[0]["done"]
+
+
+def _positive(microusd: object) -> None:
+    if not isinstance(microusd, int) or microusd <= 0:
+        raise ValueError("an amount is a positive integer of micro-USD")
+
+
+def _platform(account: str) -> None:
+    if account not in PLATFORM:
+        raise ValueError(f"{account} is not an account of the platform's")
+
+
+def expiring() -> Plan[list[UUID]]:
+    return [row["id"] for row in (yield Statement(EXPIRING))]
+
+
+def expire(grant_id: UUID) -> Plan[int]:
+    """Move what an expired grant has left to `credits_expired`; how much that was."""
+    rows = yield Statement("SELECT ledger_expire(%(grant)s::uuid) AS expired", {"grant": grant_id})
+    return int(rows[0]["expired"])
+
+
+def owing() -> Plan[list[UUID]]:
+    """Organizations that owe something and have free paid credit again."""
+    return [row["organization_id"] for row in (yield Statement(OWING))]
+
+
+def collect(organization_id: UUID) -> Plan[int]:
+    """Pay back what an organization owes from its free paid credit; how much that was."""
+    rows = yield Statement("SELECT ledger_collect(%(organization)s::uuid) AS repaid", {"organization": organization_id})
+    return int(rows[0]["repaid"])

@@ -48,7 +48,7 @@ def test_the_secret_is_stored_nowhere(db):
 def test_a_key_says_who_calls(db):
     organization = make.organization()
     key, secret = make.api_key(organization)
-    assert services.authenticate(secret) == services.Caller(organization.pk, key.pk, None)
+    assert services.authenticate(secret) == services.Caller(organization.pk, key.pk, None, (key.budget_id,))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,312 @@
+"""The ledger's writes as functions: each locks the account row first, so that whatever it reads after that is the
+newest, and nobody else moves this organization's money, grants or budgets until the transaction ends."""
+
+from django.db import migrations
+
+RESERVE = """
+CREATE FUNCTION ledger_reserve(p_organization uuid, p_amount bigint, p_key text, p_id uuid, p_budgets bigint[])
+RETURNS TABLE (hold uuid, refused text, available bigint, owed bigint, budget bigint, period text, most bigint, used bigint)
+LANGUAGE plpgsql AS $$
+DECLARE
+    account ledger_account;
+    today date;
+    counted bigint[];
+    from_grants bigint := 0;
+    ids uuid[] := '{}';
+    amounts bigint[] := '{}';
+BEGIN
+    SELECT * INTO account FROM ledger_account WHERE organization_id = p_organization FOR UPDATE;
+    SELECT h.id INTO hold FROM ledger_hold h WHERE h.key = p_key;
+    IF FOUND THEN
+        RETURN NEXT;
+        RETURN;
+    END IF;
+
+    IF account.promotional_microusd > 0 THEN
+        SELECT coalesce(array_agg(id ORDER BY n) FILTER (WHERE part > 0), '{}'),
+            coalesce(array_agg(part ORDER BY n) FILTER (WHERE part > 0), '{}'),
+            coalesce(sum(part), 0), coalesce(sum(remaining_microusd), 0)
+        INTO ids, amounts, from_grants, available
+        FROM (
+            SELECT id, remaining_microusd, row_number() OVER line AS n,
+                least(remaining_microusd, greatest(p_amount - (sum(remaining_microusd) OVER line - remaining_microusd), 0)) AS part
+            FROM ledger_grant
+            WHERE organization_id = p_organization AND remaining_microusd > 0
+              AND (expires_at IS NULL OR expires_at > clock_timestamp())
+            WINDOW line AS (ORDER BY expires_at NULLS LAST, created_at, id ROWS UNBOUNDED PRECEDING)
+        ) AS parts;
+    END IF;
+    available := coalesce(available, 0) + coalesce(account.credit_microusd, 0);
+    owed := coalesce(account.receivable_microusd, 0);
+    IF owed > 0 THEN
+        refused := 'owed';
+    ELSIF account.id IS NULL OR available < p_amount THEN
+        refused := 'credit';
+    END IF;
+    IF refused IS NOT NULL THEN
+        RETURN NEXT;
+        RETURN;
+    END IF;
+
+    SELECT array_agg(b.id), greatest(max(b.day), (clock_timestamp() AT TIME ZONE 'UTC')::date) INTO counted, today
+    FROM ledger_budget b WHERE b.organization_id = p_organization AND (b.kind = 'organization' OR b.id = ANY (p_budgets));
+    SELECT b.id, w.period, w.most, w.used INTO budget, period, most, used
+    FROM ledger_budget b, LATERAL (VALUES
+        ('total', b.total_limit_microusd, b.total_used_microusd),
+        ('daily', b.daily_limit_microusd, CASE WHEN b.day = today THEN b.daily_used_microusd ELSE 0 END),
+        ('weekly', b.weekly_limit_microusd, CASE WHEN date_trunc('week', b.day) = date_trunc('week', today) THEN b.weekly_used_microusd ELSE 0 END),
+        ('monthly', b.monthly_limit_microusd, CASE WHEN date_trunc('month', b.day) = date_trunc('month', today) THEN b.monthly_used_microusd ELSE 0 END)
+    ) AS w (period, most, used)
+    WHERE b.id = ANY (counted) AND w.used + p_amount > w.most
+    ORDER BY w.most - w.used LIMIT 1;
+    IF FOUND THEN
+        refused := 'budget';
+        RETURN NEXT;
+        RETURN;
+    END IF;
+
+    UPDATE ledger_budget SET
+        total_used_microusd = total_used_microusd + p_amount,
+        daily_used_microusd = CASE WHEN day = today THEN daily_used_microusd ELSE 0 END + p_amount,
+        weekly_used_microusd = CASE WHEN date_trunc('week', day) = date_trunc('week', today) THEN weekly_used_microusd ELSE 0 END + p_amount,
+        monthly_used_microusd = CASE WHEN date_trunc('month', day) = date_trunc('month', today) THEN monthly_used_microusd ELSE 0 END + p_amount,
+        day = today
+    WHERE id = ANY (counted);
+    UPDATE ledger_grant SET remaining_microusd = remaining_microusd - parts.part
+    FROM unnest(ids, amounts) AS parts (id, part) WHERE ledger_grant.id = parts.id;
+    INSERT INTO ledger_hold (id, key, organization_id, state, promotional_microusd, credit_microusd,
+        promotional_charged_microusd, credit_charged_microusd, overrun_microusd, grant_ids, grant_amounts_microusd,
+        budget_ids, day, created_at)
+    VALUES (p_id, p_key, p_organization, 'open', from_grants, p_amount - from_grants, 0, 0, 0, ids, amounts,
+        coalesce(counted, '{}'), coalesce(today, (clock_timestamp() AT TIME ZONE 'UTC')::date), clock_timestamp());
+    INSERT INTO ledger_transfer (id, key, organization_id, debit, credit, amount_microusd, hold_id, reason, actor, at)
+    SELECT gen_random_uuid(), 'reserve:' || p_key || ':' || source, p_organization, source, 'held', amount, p_id, '', '', clock_timestamp()
+    FROM (VALUES ('promotional', from_grants), ('credit', p_amount - from_grants)) AS parts (source, amount) WHERE amount > 0;
+    UPDATE ledger_account SET
+        promotional_microusd = promotional_microusd - from_grants,
+        credit_microusd = credit_microusd - (p_amount - from_grants),
+        held_microusd = held_microusd + p_amount
+    WHERE id = account.id;
+    hold := p_id;
+    RETURN NEXT;
+END
+$$
+"""
+
+END = """
+CREATE FUNCTION ledger_end(p_key text, p_cost bigint, p_part text)
+RETURNS TABLE (charged bigint, returned bigint, overrun bigint, repeated boolean)
+LANGUAGE plpgsql AS $$
+DECLARE
+    held ledger_hold;
+    prefix text := CASE WHEN p_part IS NULL THEN 'end:' || p_key ELSE 'part:' || p_key || ':' || p_part END;
+    from_promotional bigint;
+    from_credit bigint;
+    back_promotional bigint := 0;
+    back_credit bigint := 0;
+BEGIN
+    SELECT * INTO held FROM ledger_hold WHERE key = p_key FOR UPDATE;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    IF held.state <> 'open' OR p_part IS NOT NULL AND EXISTS (
+        SELECT FROM ledger_transfer WHERE key IN (prefix || ':charge', prefix || ':overrun')
+    ) THEN
+        charged := held.promotional_charged_microusd + held.credit_charged_microusd;
+        returned := CASE WHEN held.state = 'open' THEN 0 ELSE held.promotional_microusd + held.credit_microusd - charged END;
+        overrun := held.overrun_microusd;
+        repeated := true;
+        RETURN NEXT;
+        RETURN;
+    END IF;
+    PERFORM FROM ledger_account WHERE organization_id = held.organization_id FOR UPDATE;
+
+    from_promotional := least(p_cost, held.promotional_microusd - held.promotional_charged_microusd);
+    from_credit := least(p_cost - from_promotional, held.credit_microusd - held.credit_charged_microusd);
+    charged := from_promotional + from_credit;
+    overrun := p_cost - charged;
+    repeated := false;
+    held.promotional_charged_microusd := held.promotional_charged_microusd + from_promotional;
+    held.credit_charged_microusd := held.credit_charged_microusd + from_credit;
+    IF p_part IS NULL THEN
+        back_promotional := held.promotional_microusd - held.promotional_charged_microusd;
+        back_credit := held.credit_microusd - held.credit_charged_microusd;
+    END IF;
+    returned := back_promotional + back_credit;
+
+    UPDATE ledger_hold SET
+        state = CASE
+            WHEN p_part IS NOT NULL THEN 'open'
+            WHEN held.promotional_charged_microusd + held.credit_charged_microusd + held.overrun_microusd + overrun > 0 THEN 'settled'
+            ELSE 'released' END,
+        ended_at = CASE WHEN p_part IS NULL THEN clock_timestamp() END,
+        promotional_charged_microusd = held.promotional_charged_microusd,
+        credit_charged_microusd = held.credit_charged_microusd,
+        overrun_microusd = held.overrun_microusd + overrun
+    WHERE id = held.id;
+    IF back_promotional > 0 THEN
+        UPDATE ledger_grant SET remaining_microusd = remaining_microusd + parts.back
+        FROM (
+            SELECT id, amount - least(amount, greatest(held.promotional_charged_microusd - (sum(amount) OVER line - amount), 0)) AS back
+            FROM unnest(held.grant_ids, held.grant_amounts_microusd) WITH ORDINALITY AS parts (id, amount, n)
+            WINDOW line AS (ORDER BY n ROWS UNBOUNDED PRECEDING)
+        ) AS parts
+        WHERE ledger_grant.id = parts.id AND parts.back > 0;
+    END IF;
+    IF returned > 0 THEN
+        UPDATE ledger_budget SET
+            total_used_microusd = total_used_microusd - returned,
+            daily_used_microusd = daily_used_microusd - CASE WHEN day = held.day THEN returned ELSE 0 END,
+            weekly_used_microusd = weekly_used_microusd
+                - CASE WHEN date_trunc('week', day) = date_trunc('week', held.day) THEN returned ELSE 0 END,
+            monthly_used_microusd = monthly_used_microusd
+                - CASE WHEN date_trunc('month', day) = date_trunc('month', held.day) THEN returned ELSE 0 END
+        WHERE id = ANY (held.budget_ids);
+    END IF;
+    INSERT INTO ledger_transfer (id, key, organization_id, debit, credit, amount_microusd, hold_id, reason, actor, at)
+    SELECT gen_random_uuid(), prefix || ':' || step, held.organization_id, source, target, amount, held.id, '', '', clock_timestamp()
+    FROM (VALUES
+        ('charge', 'held', 'revenue', charged),
+        ('return:promotional', 'held', 'promotional', back_promotional),
+        ('return:credit', 'held', 'credit', back_credit),
+        ('overrun', 'house:overrun', 'revenue', overrun)
+    ) AS steps (step, source, target, amount) WHERE amount > 0;
+    UPDATE ledger_account SET
+        held_microusd = held_microusd - charged - returned,
+        promotional_microusd = promotional_microusd + back_promotional,
+        credit_microusd = credit_microusd + back_credit
+    WHERE organization_id = held.organization_id;
+    RETURN NEXT;
+END
+$$
+"""
+
+# NULL: the organization has no account. False: the key was used before.
+GRANT = """
+CREATE FUNCTION ledger_grant_credit(p_organization uuid, p_amount bigint, p_key text, p_reason text, p_actor text, p_expires timestamptz)
+RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM FROM ledger_account WHERE organization_id = p_organization FOR UPDATE;
+    IF NOT FOUND THEN
+        RETURN NULL;
+    END IF;
+    INSERT INTO ledger_transfer (id, key, organization_id, debit, credit, amount_microusd, reason, actor, at)
+    VALUES (gen_random_uuid(), p_key, p_organization, 'credits_granted', 'promotional', p_amount, p_reason, p_actor, clock_timestamp())
+    ON CONFLICT (key) DO NOTHING;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    INSERT INTO ledger_grant (id, key, organization_id, amount_microusd, remaining_microusd, expired_microusd, expires_at, created_at)
+    VALUES (gen_random_uuid(), p_key, p_organization, p_amount, p_amount, 0, p_expires, clock_timestamp());
+    UPDATE ledger_account SET promotional_microusd = promotional_microusd + p_amount WHERE organization_id = p_organization;
+    RETURN true;
+END
+$$
+"""
+
+DEPOSIT = """
+CREATE FUNCTION ledger_deposit(p_organization uuid, p_source text, p_amount bigint, p_key text, p_reason text, p_actor text)
+RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+    repaid bigint;
+BEGIN
+    SELECT least(receivable_microusd, p_amount) INTO repaid FROM ledger_account WHERE organization_id = p_organization FOR UPDATE;
+    IF NOT FOUND THEN
+        RETURN NULL;
+    END IF;
+    INSERT INTO ledger_transfer (id, key, organization_id, debit, credit, amount_microusd, reason, actor, at)
+    VALUES (gen_random_uuid(), p_key, p_organization, p_source, 'credit', p_amount, p_reason, p_actor, clock_timestamp())
+    ON CONFLICT (key) DO NOTHING;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    INSERT INTO ledger_transfer (id, key, organization_id, debit, credit, amount_microusd, reason, actor, at)
+    SELECT gen_random_uuid(), p_key || ':repaid', p_organization, 'credit', 'receivable', repaid, 'What was owed', p_actor, clock_timestamp()
+    WHERE repaid > 0;
+    UPDATE ledger_account SET credit_microusd = credit_microusd + p_amount - repaid, receivable_microusd = receivable_microusd - repaid
+    WHERE organization_id = p_organization;
+    RETURN true;
+END
+$$
+"""
+
+# 'done', 'repeated', 'short' (only where nothing may be owed), or NULL without an account.
+WITHDRAW = """
+CREATE FUNCTION ledger_withdraw(p_organization uuid, p_target text, p_amount bigint, p_key text, p_reason text, p_actor text, p_owe boolean)
+RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    taken bigint;
+BEGIN
+    SELECT least(credit_microusd, p_amount) INTO taken FROM ledger_account WHERE organization_id = p_organization FOR UPDATE;
+    IF NOT FOUND THEN
+        RETURN NULL;
+    END IF;
+    IF EXISTS (SELECT FROM ledger_transfer WHERE key IN (p_key, p_key || ':owed')) THEN
+        RETURN 'repeated';
+    END IF;
+    IF taken < p_amount AND NOT p_owe THEN
+        RETURN 'short';
+    END IF;
+    INSERT INTO ledger_transfer (id, key, organization_id, debit, credit, amount_microusd, reason, actor, at)
+    SELECT gen_random_uuid(), p_key || suffix, p_organization, source, p_target, amount, p_reason, p_actor, clock_timestamp()
+    FROM (VALUES ('', 'credit', taken), (':owed', 'receivable', p_amount - taken)) AS parts (suffix, source, amount) WHERE amount > 0;
+    UPDATE ledger_account SET credit_microusd = credit_microusd - taken, receivable_microusd = receivable_microusd + p_amount - taken
+    WHERE organization_id = p_organization;
+    RETURN 'done';
+END
+$$
+"""
+
+EXPIRE = """
+CREATE FUNCTION ledger_expire(p_grant uuid) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+    expired ledger_grant;
+BEGIN
+    PERFORM FROM ledger_account WHERE organization_id = (SELECT organization_id FROM ledger_grant WHERE id = p_grant) FOR UPDATE;
+    SELECT * INTO expired FROM ledger_grant WHERE id = p_grant AND remaining_microusd > 0 AND expires_at <= clock_timestamp();
+    IF NOT FOUND THEN
+        RETURN 0;
+    END IF;
+    INSERT INTO ledger_transfer (id, key, organization_id, debit, credit, amount_microusd, reason, actor, at)
+    VALUES (gen_random_uuid(), 'expire:' || expired.id || ':' || expired.expired_microusd, expired.organization_id,
+        'promotional', 'credits_expired', expired.remaining_microusd, 'Not used in time', 'portal', clock_timestamp());
+    UPDATE ledger_grant SET remaining_microusd = 0, expired_microusd = expired_microusd + remaining_microusd WHERE id = p_grant;
+    UPDATE ledger_account SET promotional_microusd = promotional_microusd - expired.remaining_microusd
+    WHERE organization_id = expired.organization_id;
+    RETURN expired.remaining_microusd;
+END
+$$
+"""
+
+COLLECT = """
+CREATE FUNCTION ledger_collect(p_organization uuid) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+    repaid bigint;
+BEGIN
+    SELECT least(credit_microusd, receivable_microusd) INTO repaid FROM ledger_account WHERE organization_id = p_organization FOR UPDATE;
+    IF coalesce(repaid, 0) = 0 THEN
+        RETURN 0;
+    END IF;
+    INSERT INTO ledger_transfer (id, key, organization_id, debit, credit, amount_microusd, reason, actor, at)
+    VALUES (gen_random_uuid(), 'collect:' || gen_random_uuid(), p_organization, 'credit', 'receivable', repaid, 'What was owed', 'portal', clock_timestamp());
+    UPDATE ledger_account SET credit_microusd = credit_microusd - repaid, receivable_microusd = receivable_microusd - repaid
+    WHERE organization_id = p_organization;
+    RETURN repaid;
+END
+$$
+"""
+
+FUNCTIONS = [
+    (RESERVE, "ledger_reserve(uuid, bigint, text, uuid, bigint[])"),
+    (END, "ledger_end(text, bigint, text)"),
+    (GRANT, "ledger_grant_credit(uuid, bigint, text, text, text, timestamptz)"),
+    (DEPOSIT, "ledger_deposit(uuid, text, bigint, text, text, text)"),
+    (WITHDRAW, "ledger_withdraw(uuid, text, bigint, text, text, text, boolean)"),
+    (EXPIRE, "ledger_expire(uuid)"),
+    (COLLECT, "ledger_collect(uuid)"),
+]
+
+
+class Migration(migrations.Migration):
+    dependencies = [("ledger", "0002_grants_and_budgets")]
+    operations = [migrations.RunSQL(made, f"DROP FUNCTION {signature}") for made, signature in FUNCTIONS]

@@ -5,12 +5,12 @@ LAUNCHER := $(BIN)/python -m cango_portal.launcher
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help run stop manage seed demo test unit check fmt lock clean environment test-environment
+.PHONY: help run stop manage seed demo test unit bench-ledger check fmt lock clean environment test-environment
 MAKEFLAGS += --no-print-directory
 export PORT PORTAL_VAR ENGINE_URL ENGINE_KEY
 
 help:  ## say what each command does
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 environment:
 	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is missing. On Debian or Ubuntu install it with: apt-get install python3 python3-venv"; exit 1; }
@@ -43,6 +43,9 @@ test: test-environment  ## check everything, then run all tests, those in a brow
 
 unit: test-environment  ## the tests that start no portal: under a minute
 	@$(PYTEST) -q -m "not whole and not browser" -n auto --maxprocesses 4 --dist worksteal
+
+bench-ledger: environment  ## reserve + settle pairs a second, beside the bare SQL floor in the same run
+	@$(BIN)/python -m cango_portal.bench.ledger --json "$${PORTAL_VAR:-var}/bench/ledger.json"
 
 check: test-environment  ## formatting, lint, types, import order, migrations
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(PYTEST) tests/house -q

@@ -4,8 +4,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from cango_portal.launcher.servers import Servers
-from tests.directories import remove
+from cango_portal.launcher.servers import Servers, remove
 
 directory = Path(tempfile.mkdtemp(prefix="cango-", dir="/tmp"))
 directory.chmod(0o711)

@@ -36,7 +36,7 @@ import redis
 from psycopg.rows import dict_row
 
 from cango_portal.launcher.processes import spawn
-from tests.directories import remove
+from cango_portal.launcher.servers import remove
 from tests.engine import Running, running
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -126,13 +126,12 @@ class Budget(models.Model):
                 ),
                 name="ledger_budget_used_not_negative",
             ),
-            *(
-                models.CheckConstraint(
-                    condition=Q(**{f"{period}_limit_microusd__isnull": True})
-                    | Q(**{f"{period}_limit_microusd__gte": 0}),
-                    name=f"ledger_budget_{period}_limit_not_negative",
-                )
-                for period in ("total", "daily", "weekly", "monthly")
+            models.CheckConstraint(
+                condition=(Q(total_limit_microusd__isnull=True) | Q(total_limit_microusd__gte=0))
+                & (Q(daily_limit_microusd__isnull=True) | Q(daily_limit_microusd__gte=0))
+                & (Q(weekly_limit_microusd__isnull=True) | Q(weekly_limit_microusd__gte=0))
+                & (Q(monthly_limit_microusd__isnull=True) | Q(monthly_limit_microusd__gte=0)),
+                name="ledger_budget_limits_not_negative",
             ),
         ]
 
@@ -190,7 +189,6 @@ class Hold(models.Model):
         ]
         indexes = [
             models.Index(fields=["created_at"], condition=Q(state="open"), name="ledger_hold_open"),
-            models.Index(fields=["organization"], condition=Q(state="open"), name="ledger_hold_open_of"),
         ]
 
     def __str__(self) -> str:
@@ -228,7 +226,7 @@ class Transfer(models.Model):
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     key = models.CharField(max_length=160, unique=True)
-    organization = models.ForeignKey(Organization, models.PROTECT, related_name="transfers")
+    organization = models.ForeignKey(Organization, models.PROTECT, related_name="transfers", db_index=False)
     debit = models.CharField(max_length=20, choices=Name)
     credit = models.CharField(max_length=20, choices=Name)
     amount_microusd = models.BigIntegerField()

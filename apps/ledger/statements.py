@@ -1,6 +1,6 @@
 """The journal's writes as plans, run by pages and by the async doors alike.
 
-Each write is one call of a function in the database (`migrations/0003_functions.py`), which locks the organization's
+Each write is one call of a function in the database (`migrations/0003_holding.py`, `0008_movements.py`), which locks the organization's
 account row first: what it reads after that is the newest, and nobody else moves this organization's money, grants or
 budgets until the transaction ends. So a plan calls it last, that the organization's hot row is held as briefly as can be.
 """

@@ -37,6 +37,12 @@ def elsewhere(directory: Path) -> Path:
     return Path("/var/tmp") / f"cango-{name}"  # noqa: S108 - its owner is checked
 
 
+def remove(directory: Path) -> None:
+    """A directory of stopped servers, and where root's PostgreSQL went when it could not stay in it."""
+    shutil.rmtree(elsewhere(directory), ignore_errors=True)
+    shutil.rmtree(directory, ignore_errors=True)
+
+
 class Servers:
     """PostgreSQL and Valkey as children of this process, with their data in `directory`. They end when it ends.
 

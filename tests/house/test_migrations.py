@@ -52,7 +52,7 @@ def lint(operations: Sequence[Operation], *, atomic: bool = True, tables: Sequen
 
 
 @pytest.fixture
-def loader(db: None) -> MigrationLoader:
+def loader(transactional_db: None) -> MigrationLoader:
     return MigrationLoader(connection)
 
 

@@ -37,12 +37,12 @@ def test_nothing_catches_everything_and_does_nothing() -> None:
 
 
 def test_only_the_settings_read_the_environment() -> None:
-    """The launcher makes the environment and the runner has its own configuration; entry points name the settings module."""
+    """The launcher and the benches make the environment and the runner has its own configuration; entry points name the settings module."""
     readers = [
         f"{path}:{line}"
         for path, source in sources()
         if path != "cango_portal/settings.py"
-        and not path.startswith(("cango_portal/launcher/", "apps/runner/"))
+        and not path.startswith(("cango_portal/launcher/", "cango_portal/bench/", "apps/runner/"))
         and not names_the_settings(source)
         for line in environment_reads(source)
     ]

@@ -12,7 +12,7 @@ import pytest
 
 from cango_portal.launcher.__main__ import main
 from cango_portal.launcher.place import Place, Refused, Turn, write_private
-from tests.directories import remove
+from cango_portal.launcher.servers import remove
 from tests.started import ROOT, free_port
 
 

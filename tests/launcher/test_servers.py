@@ -11,8 +11,7 @@ import psycopg
 import pytest
 import redis
 
-from cango_portal.launcher.servers import Servers, ServersFailed, elsewhere
-from tests.directories import remove
+from cango_portal.launcher.servers import Servers, ServersFailed, elsewhere, remove
 from tests.launcher.test_processes import alive, until
 from tests.started import ROOT
 

@@ -248,11 +248,12 @@ class Story(RuleBasedStateMachine):
         balanced()
 
 
+@pytest.mark.timeout(3600 if LONG else 300)
 def test_any_story(transactional_db):
     run_state_machine_as_test(
         Story,
         settings=settings(
-            max_examples=2000 if LONG else 40,
+            max_examples=2000 if LONG else 25,
             stateful_step_count=60 if LONG else 30,
             deadline=None,
             suppress_health_check=list(HealthCheck),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.directories import remove
+from cango_portal.launcher.servers import remove
 from tests.launcher.test_processes import alive
 from tests.started import ROOT, Portal
 

@@ -37,16 +37,6 @@ class Migration(migrations.Migration):
             name='grant_ids',
             field=django.contrib.postgres.fields.ArrayField(base_field=models.UUIDField(), db_default=[], default=list, size=None),
         ),
-        migrations.AlterField(
-            model_name='transfer',
-            name='credit',
-            field=models.CharField(choices=[('credit', 'Credit'), ('promotional', 'Promotional'), ('held', 'Held'), ('receivable', 'Receivable'), ('revenue', 'Revenue'), ('stripe_clearing', 'Stripe Clearing'), ('fees', 'Fees'), ('refunds', 'Refunds'), ('disputes', 'Disputes'), ('credits_granted', 'Credits Granted'), ('credits_expired', 'Credits Expired'), ('tax', 'Tax'), ('adjustments', 'Adjustments'), ('house:overrun', 'Overrun')], max_length=20),
-        ),
-        migrations.AlterField(
-            model_name='transfer',
-            name='debit',
-            field=models.CharField(choices=[('credit', 'Credit'), ('promotional', 'Promotional'), ('held', 'Held'), ('receivable', 'Receivable'), ('revenue', 'Revenue'), ('stripe_clearing', 'Stripe Clearing'), ('fees', 'Fees'), ('refunds', 'Refunds'), ('disputes', 'Disputes'), ('credits_granted', 'Credits Granted'), ('credits_expired', 'Credits Expired'), ('tax', 'Tax'), ('adjustments', 'Adjustments'), ('house:overrun', 'Overrun')], max_length=20),
-        ),
         migrations.CreateModel(
             name='Budget',
             fields=[
@@ -66,7 +56,7 @@ class Migration(migrations.Migration):
                 ('user', models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='budgets', to=settings.AUTH_USER_MODEL)),
             ],
             options={
-                'constraints': [models.UniqueConstraint(condition=models.Q(('kind', 'organization')), fields=('organization',), name='ledger_budget_one_of_organization'), models.UniqueConstraint(condition=models.Q(('kind', 'member')), fields=('organization', 'user'), name='ledger_budget_one_of_member'), models.CheckConstraint(condition=models.Q(models.Q(('kind', 'member'), ('user__isnull', False)), models.Q(models.Q(('kind', 'member'), _negated=True), ('user__isnull', True)), _connector='OR'), name='ledger_budget_member_has_user'), models.CheckConstraint(condition=models.Q(('daily_used_microusd__gte', 0), ('monthly_used_microusd__gte', 0), ('total_used_microusd__gte', 0), ('weekly_used_microusd__gte', 0)), name='ledger_budget_used_not_negative'), models.CheckConstraint(condition=models.Q(('total_limit_microusd__isnull', True), ('total_limit_microusd__gte', 0), _connector='OR'), name='ledger_budget_total_limit_not_negative'), models.CheckConstraint(condition=models.Q(('daily_limit_microusd__isnull', True), ('daily_limit_microusd__gte', 0), _connector='OR'), name='ledger_budget_daily_limit_not_negative'), models.CheckConstraint(condition=models.Q(('weekly_limit_microusd__isnull', True), ('weekly_limit_microusd__gte', 0), _connector='OR'), name='ledger_budget_weekly_limit_not_negative'), models.CheckConstraint(condition=models.Q(('monthly_limit_microusd__isnull', True), ('monthly_limit_microusd__gte', 0), _connector='OR'), name='ledger_budget_monthly_limit_not_negative')],
+                'constraints': [models.UniqueConstraint(condition=models.Q(('kind', 'organization')), fields=('organization',), name='ledger_budget_one_of_organization'), models.UniqueConstraint(condition=models.Q(('kind', 'member')), fields=('organization', 'user'), name='ledger_budget_one_of_member'), models.CheckConstraint(condition=models.Q(models.Q(('kind', 'member'), ('user__isnull', False)), models.Q(models.Q(('kind', 'member'), _negated=True), ('user__isnull', True)), _connector='OR'), name='ledger_budget_member_has_user'), models.CheckConstraint(condition=models.Q(('daily_used_microusd__gte', 0), ('monthly_used_microusd__gte', 0), ('total_used_microusd__gte', 0), ('weekly_used_microusd__gte', 0)), name='ledger_budget_used_not_negative'), models.CheckConstraint(condition=models.Q(models.Q(('total_limit_microusd__isnull', True), ('total_limit_microusd__gte', 0), _connector='OR'), models.Q(('daily_limit_microusd__isnull', True), ('daily_limit_microusd__gte', 0), _connector='OR'), models.Q(('weekly_limit_microusd__isnull', True), ('weekly_limit_microusd__gte', 0), _connector='OR'), models.Q(('monthly_limit_microusd__isnull', True), ('monthly_limit_microusd__gte', 0), _connector='OR')), name='ledger_budget_limits_not_negative')],
             },
         ),
         migrations.CreateModel(

@@ -24,7 +24,7 @@ ON CONFLICT DO NOTHING
 
 
 class Migration(migrations.Migration):
-    dependencies = [("ledger", "0003_functions")]
+    dependencies = [("ledger", "0003_holding")]
     operations = [
         migrations.RunSQL(GRANTS, "DELETE FROM ledger_grant WHERE key LIKE 'before-grants:%'"),
         migrations.RunSQL(HOLDS, "UPDATE ledger_hold SET grant_ids = '{}', grant_amounts_microusd = '{}'"),

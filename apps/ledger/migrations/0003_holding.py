@@ -1,4 +1,4 @@
-"""The ledger's writes as functions: each locks the account row first, so that whatever it reads after that is the
+"""Holding and ending as functions: each locks the account row first, so that whatever it reads after that is the
 newest, and nobody else moves this organization's money, grants or budgets until the transaction ends."""
 
 from django.db import migrations
@@ -11,6 +11,7 @@ DECLARE
     account ledger_account;
     today date;
     counted bigint[];
+    limited boolean;
     from_grants bigint := 0;
     ids uuid[] := '{}';
     amounts bigint[] := '{}';
@@ -48,21 +49,25 @@ BEGIN
         RETURN;
     END IF;
 
-    SELECT array_agg(b.id), greatest(max(b.day), (clock_timestamp() AT TIME ZONE 'UTC')::date) INTO counted, today
+    SELECT array_agg(b.id), greatest(max(b.day), (clock_timestamp() AT TIME ZONE 'UTC')::date),
+        bool_or(num_nonnulls(b.total_limit_microusd, b.daily_limit_microusd, b.weekly_limit_microusd, b.monthly_limit_microusd) > 0)
+    INTO counted, today, limited
     FROM ledger_budget b WHERE b.organization_id = p_organization AND (b.kind = 'organization' OR b.id = ANY (p_budgets));
-    SELECT b.id, w.period, w.most, w.used INTO budget, period, most, used
-    FROM ledger_budget b, LATERAL (VALUES
-        ('total', b.total_limit_microusd, b.total_used_microusd),
-        ('daily', b.daily_limit_microusd, CASE WHEN b.day = today THEN b.daily_used_microusd ELSE 0 END),
-        ('weekly', b.weekly_limit_microusd, CASE WHEN date_trunc('week', b.day) = date_trunc('week', today) THEN b.weekly_used_microusd ELSE 0 END),
-        ('monthly', b.monthly_limit_microusd, CASE WHEN date_trunc('month', b.day) = date_trunc('month', today) THEN b.monthly_used_microusd ELSE 0 END)
-    ) AS w (period, most, used)
-    WHERE b.id = ANY (counted) AND w.used + p_amount > w.most
-    ORDER BY w.most - w.used LIMIT 1;
-    IF FOUND THEN
-        refused := 'budget';
-        RETURN NEXT;
-        RETURN;
+    IF limited THEN
+        SELECT b.id, w.period, w.most, w.used INTO budget, period, most, used
+        FROM ledger_budget b, LATERAL (VALUES
+            ('total', b.total_limit_microusd, b.total_used_microusd),
+            ('daily', b.daily_limit_microusd, CASE WHEN b.day = today THEN b.daily_used_microusd ELSE 0 END),
+            ('weekly', b.weekly_limit_microusd, CASE WHEN date_trunc('week', b.day) = date_trunc('week', today) THEN b.weekly_used_microusd ELSE 0 END),
+            ('monthly', b.monthly_limit_microusd, CASE WHEN date_trunc('month', b.day) = date_trunc('month', today) THEN b.monthly_used_microusd ELSE 0 END)
+        ) AS w (period, most, used)
+        WHERE b.id = ANY (counted) AND w.used + p_amount > w.most
+        ORDER BY w.most - w.used LIMIT 1;
+        IF FOUND THEN
+            refused := 'budget';
+            RETURN NEXT;
+            RETURN;
+        END IF;
     END IF;
 
     UPDATE ledger_budget SET
@@ -72,8 +77,10 @@ BEGIN
         monthly_used_microusd = CASE WHEN date_trunc('month', day) = date_trunc('month', today) THEN monthly_used_microusd ELSE 0 END + p_amount,
         day = today
     WHERE id = ANY (counted);
-    UPDATE ledger_grant SET remaining_microusd = remaining_microusd - parts.part
-    FROM unnest(ids, amounts) AS parts (id, part) WHERE ledger_grant.id = parts.id;
+    IF from_grants > 0 THEN
+        UPDATE ledger_grant SET remaining_microusd = remaining_microusd - parts.part
+        FROM unnest(ids, amounts) AS parts (id, part) WHERE ledger_grant.id = parts.id;
+    END IF;
     INSERT INTO ledger_hold (id, key, organization_id, state, promotional_microusd, credit_microusd,
         promotional_charged_microusd, credit_charged_microusd, overrun_microusd, grant_ids, grant_amounts_microusd,
         budget_ids, day, created_at)
@@ -119,7 +126,6 @@ BEGIN
         RETURN NEXT;
         RETURN;
     END IF;
-    PERFORM FROM ledger_account WHERE organization_id = held.organization_id FOR UPDATE;
 
     from_promotional := least(p_cost, held.promotional_microusd - held.promotional_charged_microusd);
     from_credit := least(p_cost - from_promotional, held.credit_microusd - held.credit_charged_microusd);
@@ -134,6 +140,11 @@ BEGIN
     END IF;
     returned := back_promotional + back_credit;
 
+    UPDATE ledger_account SET
+        held_microusd = held_microusd - charged - returned,
+        promotional_microusd = promotional_microusd + back_promotional,
+        credit_microusd = credit_microusd + back_credit
+    WHERE organization_id = held.organization_id;
     UPDATE ledger_hold SET
         state = CASE
             WHEN p_part IS NOT NULL THEN 'open'
@@ -171,127 +182,7 @@ BEGIN
         ('return:credit', 'held', 'credit', back_credit),
         ('overrun', 'house:overrun', 'revenue', overrun)
     ) AS steps (step, source, target, amount) WHERE amount > 0;
-    UPDATE ledger_account SET
-        held_microusd = held_microusd - charged - returned,
-        promotional_microusd = promotional_microusd + back_promotional,
-        credit_microusd = credit_microusd + back_credit
-    WHERE organization_id = held.organization_id;
     RETURN NEXT;
-END
-$$
-"""
-
-# NULL: the organization has no account. False: the key was used before.
-GRANT = """
-CREATE FUNCTION ledger_grant_credit(p_organization uuid, p_amount bigint, p_key text, p_reason text, p_actor text, p_expires timestamptz)
-RETURNS boolean LANGUAGE plpgsql AS $$
-BEGIN
-    PERFORM FROM ledger_account WHERE organization_id = p_organization FOR UPDATE;
-    IF NOT FOUND THEN
-        RETURN NULL;
-    END IF;
-    INSERT INTO ledger_transfer (id, key, organization_id, debit, credit, amount_microusd, reason, actor, at)
-    VALUES (gen_random_uuid(), p_key, p_organization, 'credits_granted', 'promotional', p_amount, p_reason, p_actor, clock_timestamp())
-    ON CONFLICT (key) DO NOTHING;
-    IF NOT FOUND THEN
-        RETURN false;
-    END IF;
-    INSERT INTO ledger_grant (id, key, organization_id, amount_microusd, remaining_microusd, expired_microusd, expires_at, created_at)
-    VALUES (gen_random_uuid(), p_key, p_organization, p_amount, p_amount, 0, p_expires, clock_timestamp());
-    UPDATE ledger_account SET promotional_microusd = promotional_microusd + p_amount WHERE organization_id = p_organization;
-    RETURN true;
-END
-$$
-"""
-
-DEPOSIT = """
-CREATE FUNCTION ledger_deposit(p_organization uuid, p_source text, p_amount bigint, p_key text, p_reason text, p_actor text)
-RETURNS boolean LANGUAGE plpgsql AS $$
-DECLARE
-    repaid bigint;
-BEGIN
-    SELECT least(receivable_microusd, p_amount) INTO repaid FROM ledger_account WHERE organization_id = p_organization FOR UPDATE;
-    IF NOT FOUND THEN
-        RETURN NULL;
-    END IF;
-    INSERT INTO ledger_transfer (id, key, organization_id, debit, credit, amount_microusd, reason, actor, at)
-    VALUES (gen_random_uuid(), p_key, p_organization, p_source, 'credit', p_amount, p_reason, p_actor, clock_timestamp())
-    ON CONFLICT (key) DO NOTHING;
-    IF NOT FOUND THEN
-        RETURN false;
-    END IF;
-    INSERT INTO ledger_transfer (id, key, organization_id, debit, credit, amount_microusd, reason, actor, at)
-    SELECT gen_random_uuid(), p_key || ':repaid', p_organization, 'credit', 'receivable', repaid, 'What was owed', p_actor, clock_timestamp()
-    WHERE repaid > 0;
-    UPDATE ledger_account SET credit_microusd = credit_microusd + p_amount - repaid, receivable_microusd = receivable_microusd - repaid
-    WHERE organization_id = p_organization;
-    RETURN true;
-END
-$$
-"""
-
-# 'done', 'repeated', 'short' (only where nothing may be owed), or NULL without an account.
-WITHDRAW = """
-CREATE FUNCTION ledger_withdraw(p_organization uuid, p_target text, p_amount bigint, p_key text, p_reason text, p_actor text, p_owe boolean)
-RETURNS text LANGUAGE plpgsql AS $$
-DECLARE
-    taken bigint;
-BEGIN
-    SELECT least(credit_microusd, p_amount) INTO taken FROM ledger_account WHERE organization_id = p_organization FOR UPDATE;
-    IF NOT FOUND THEN
-        RETURN NULL;
-    END IF;
-    IF EXISTS (SELECT FROM ledger_transfer WHERE key IN (p_key, p_key || ':owed')) THEN
-        RETURN 'repeated';
-    END IF;
-    IF taken < p_amount AND NOT p_owe THEN
-        RETURN 'short';
-    END IF;
-    INSERT INTO ledger_transfer (id, key, organization_id, debit, credit, amount_microusd, reason, actor, at)
-    SELECT gen_random_uuid(), p_key || suffix, p_organization, source, p_target, amount, p_reason, p_actor, clock_timestamp()
-    FROM (VALUES ('', 'credit', taken), (':owed', 'receivable', p_amount - taken)) AS parts (suffix, source, amount) WHERE amount > 0;
-    UPDATE ledger_account SET credit_microusd = credit_microusd - taken, receivable_microusd = receivable_microusd + p_amount - taken
-    WHERE organization_id = p_organization;
-    RETURN 'done';
-END
-$$
-"""
-
-EXPIRE = """
-CREATE FUNCTION ledger_expire(p_grant uuid) RETURNS bigint LANGUAGE plpgsql AS $$
-DECLARE
-    expired ledger_grant;
-BEGIN
-    PERFORM FROM ledger_account WHERE organization_id = (SELECT organization_id FROM ledger_grant WHERE id = p_grant) FOR UPDATE;
-    SELECT * INTO expired FROM ledger_grant WHERE id = p_grant AND remaining_microusd > 0 AND expires_at <= clock_timestamp();
-    IF NOT FOUND THEN
-        RETURN 0;
-    END IF;
-    INSERT INTO ledger_transfer (id, key, organization_id, debit, credit, amount_microusd, reason, actor, at)
-    VALUES (gen_random_uuid(), 'expire:' || expired.id || ':' || expired.expired_microusd, expired.organization_id,
-        'promotional', 'credits_expired', expired.remaining_microusd, 'Not used in time', 'portal', clock_timestamp());
-    UPDATE ledger_grant SET remaining_microusd = 0, expired_microusd = expired_microusd + remaining_microusd WHERE id = p_grant;
-    UPDATE ledger_account SET promotional_microusd = promotional_microusd - expired.remaining_microusd
-    WHERE organization_id = expired.organization_id;
-    RETURN expired.remaining_microusd;
-END
-$$
-"""
-
-COLLECT = """
-CREATE FUNCTION ledger_collect(p_organization uuid) RETURNS bigint LANGUAGE plpgsql AS $$
-DECLARE
-    repaid bigint;
-BEGIN
-    SELECT least(credit_microusd, receivable_microusd) INTO repaid FROM ledger_account WHERE organization_id = p_organization FOR UPDATE;
-    IF coalesce(repaid, 0) = 0 THEN
-        RETURN 0;
-    END IF;
-    INSERT INTO ledger_transfer (id, key, organization_id, debit, credit, amount_microusd, reason, actor, at)
-    VALUES (gen_random_uuid(), 'collect:' || gen_random_uuid(), p_organization, 'credit', 'receivable', repaid, 'What was owed', 'portal', clock_timestamp());
-    UPDATE ledger_account SET credit_microusd = credit_microusd - repaid, receivable_microusd = receivable_microusd - repaid
-    WHERE organization_id = p_organization;
-    RETURN repaid;
 END
 $$
 """
@@ -299,11 +190,6 @@ $$
 FUNCTIONS = [
     (RESERVE, "ledger_reserve(uuid, bigint, text, uuid, bigint[])"),
     (END, "ledger_end(text, bigint, text)"),
-    (GRANT, "ledger_grant_credit(uuid, bigint, text, text, text, timestamptz)"),
-    (DEPOSIT, "ledger_deposit(uuid, text, bigint, text, text, text)"),
-    (WITHDRAW, "ledger_withdraw(uuid, text, bigint, text, text, text, boolean)"),
-    (EXPIRE, "ledger_expire(uuid)"),
-    (COLLECT, "ledger_collect(uuid)"),
 ]
 
 

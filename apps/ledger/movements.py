@@ -1,0 +1,187 @@
+"""The journal as an organization reads it: its own accounts, newest first, in words.
+
+Pages are cut by key, (at, id), which the index (organization, at) serves; nothing is counted. Transfers between two of
+the platform's accounts (fees, tax, overruns) are not the customer's and never shown.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.db.models import Q, QuerySet
+from django.utils import timezone
+
+from apps.accounts.models import Organization
+from apps.core.ids import parse, public
+from apps.core.sql import Plan, Statement
+from apps.ledger.models import Transfer
+from cango_portal import database
+
+Name = Transfer.Name
+OWN = (Name.CREDIT, Name.PROMOTIONAL, Name.HELD, Name.RECEIVABLE)
+FREE = (Name.CREDIT, Name.PROMOTIONAL)
+BALANCE = (*FREE, Name.HELD)
+SIZE = 50
+EXPORT_SIZE = 1000
+JOB = "job:"
+PACE_DAYS = 7
+PACE_ROWS = 20_000  # charges that are read for the pace, at most
+
+WORDS = {
+    (Name.HELD, Name.REVENUE): "Work",
+    (Name.STRIPE_CLEARING, Name.CREDIT): "Credit bought",
+    (Name.CREDITS_GRANTED, Name.CREDIT): "Credit given",
+    (Name.CREDITS_GRANTED, Name.PROMOTIONAL): "Credit given",
+    (Name.PROMOTIONAL, Name.CREDITS_EXPIRED): "Given credit expired",
+    (Name.CREDIT, Name.REFUNDS): "Refund to the card",
+    (Name.REFUNDS, Name.CREDIT): "Refund failed, credit is back",
+    (Name.RECEIVABLE, Name.REFUNDS): "Refunded after it was spent",
+    (Name.CREDIT, Name.DISPUTES): "Payment taken back by the bank",
+    (Name.RECEIVABLE, Name.DISPUTES): "Payment taken back by the bank after it was spent",
+    (Name.DISPUTES, Name.CREDIT): "Disputed payment returned",
+    (Name.CREDIT, Name.RECEIVABLE): "Owed amount paid back",
+    (Name.ADJUSTMENTS, Name.CREDIT): "Correction",
+    (Name.CREDIT, Name.ADJUSTMENTS): "Correction",
+    (Name.RECEIVABLE, Name.ADJUSTMENTS): "Correction",
+    (Name.CREDIT, Name.HELD): "Held for work",
+    (Name.PROMOTIONAL, Name.HELD): "Held for work",
+    (Name.HELD, Name.CREDIT): "Not used, returned",
+    (Name.HELD, Name.PROMOTIONAL): "Not used, returned",
+}
+
+CHARGED = """
+SELECT coalesce(sum(amount_microusd), 0)::bigint AS charged, min(at) AS since, count(*) AS charges FROM (
+    SELECT amount_microusd, at FROM ledger_transfer
+    WHERE organization_id = %(organization)s::uuid AND at >= %(since)s::timestamptz AND debit = 'held' AND credit = 'revenue'
+    ORDER BY at DESC LIMIT %(most)s
+) AS charges
+"""
+
+
+def words(transfer: Transfer) -> str:
+    """What moved, for the customer. Reasons that staff wrote stay with staff."""
+    if transfer.key.startswith("plan:"):
+        return "Credit of your plan"
+    found = WORDS.get((Name(transfer.debit), Name(transfer.credit)))
+    return found or f"{Name(transfer.debit).label} to {Name(transfer.credit).label}"
+
+
+def job_of(transfer: Transfer) -> str:
+    """The public id of the job it is about, or nothing. The hold is selected with it."""
+    key = transfer.hold.key if transfer.hold else ""
+    if not key.startswith(JOB):
+        return ""
+    try:
+        return public("job", uuid.UUID(key.removeprefix(JOB)))
+    except ValueError:
+        return ""
+
+
+def public_id(transfer: Transfer) -> str:
+    return public("tr", uuid.UUID(str(transfer.pk)))
+
+
+@dataclass(frozen=True, slots=True)
+class Movement:
+    """One line of the statement: what it did to the balance, free and held together, and to what is owed."""
+
+    transfer: Transfer
+    microusd: int
+    owed_microusd: int
+    text: str
+    job: str
+
+    @classmethod
+    def of(cls, transfer: Transfer) -> Movement:
+        amount = transfer.amount_microusd
+        return cls(
+            transfer=transfer,
+            microusd=amount * ((transfer.credit in BALANCE) - (transfer.debit in BALANCE)),
+            owed_microusd=amount * ((transfer.debit == Name.RECEIVABLE) - (transfer.credit == Name.RECEIVABLE)),
+            text=words(transfer),
+            job=job_of(transfer),
+        )
+
+    @property
+    def public_id(self) -> str:
+        return public_id(self.transfer)
+
+    @property
+    def promotional(self) -> bool:
+        return Name.PROMOTIONAL in (self.transfer.debit, self.transfer.credit)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """`older` is the key to go on from; empty at the end."""
+
+    movements: list[Movement]
+    older: str
+
+
+def transfers_of(organization: Organization) -> QuerySet[Transfer]:
+    """All that moved the organization's own accounts, newest first."""
+    return (
+        Transfer.objects.filter(Q(debit__in=OWN) | Q(credit__in=OWN), organization=organization)
+        .select_related("hold")
+        .order_by("-at", "-id")
+    )
+
+
+def statement_of(organization: Organization, *, payments: bool = False) -> QuerySet[Transfer]:
+    """Without holds and what they return, which leave the balance as it is; with `payments`, without work too."""
+    found = transfers_of(organization).exclude(credit=Name.HELD).exclude(debit=Name.HELD, credit__in=FREE)
+    return found.filter(hold__isnull=True) if payments else found
+
+
+def before(transfers: QuerySet[Transfer], key: str) -> QuerySet[Transfer] | None:
+    """What is older than the transfer with this public id; None where there is no such transfer among them."""
+    pk = parse("tr", key)
+    last = transfers.filter(pk=pk).first() if pk else None
+    if last is None:
+        return None
+    return transfers.filter(Q(at__lt=last.at) | Q(at=last.at, pk__lt=last.pk), at__lte=last.at)
+
+
+def page(transfers: QuerySet[Transfer], *, size: int = SIZE) -> Page:
+    found = list(transfers[: size + 1])
+    rows = found[:size]
+    return Page([Movement.of(row) for row in rows], public_id(rows[-1]) if len(found) > size else "")
+
+
+def all_pages(transfers: QuerySet[Transfer]) -> Iterator[list[Movement]]:
+    """Every movement, a page at a time."""
+    rest: QuerySet[Transfer] | None = transfers
+    while rest is not None:
+        found = page(rest, size=EXPORT_SIZE)
+        yield found.movements
+        rest = before(transfers, found.older) if found.older else None
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """`microusd_per_day` is charged a day lately; `days_left` is None while nothing is spent."""
+
+    microusd_per_day: int
+    days_left: int | None
+
+
+def _pace(organization_id: uuid.UUID, available_microusd: int, now: datetime) -> Plan[Pace]:
+    since = now - timedelta(days=PACE_DAYS)
+    rows = yield Statement(CHARGED, {"organization": organization_id, "since": since, "most": PACE_ROWS})
+    charged = rows[0]["charged"]
+    if not charged:
+        return Pace(0, None)
+    # So many charges that the newest are enough: their own span. Otherwise the days since the first, at least one.
+    least = timedelta(minutes=1) if rows[0]["charges"] == PACE_ROWS else timedelta(days=1)
+    seconds = max(now - rows[0]["since"], least).total_seconds()
+    daily = max(round(charged * 86_400 / seconds), 1)
+    return Pace(daily, available_microusd // daily)
+
+
+def pace(organization: Organization, *, available_microusd: int) -> Pace:
+    """How fast the last days' work spent, and how long what is free lasts at that."""
+    return database.run(_pace(organization.pk, available_microusd, timezone.now()))

@@ -11,11 +11,12 @@ from django.utils import timezone
 from apps.accounts import audit
 from apps.accounts.models import Organization, User
 from apps.core.errors import NotAuthenticated
-from apps.core.ids import uuid7
+from apps.core.ids import public, uuid7
 from apps.core.sql import Row
 from apps.keys import secrets, statements
 from apps.keys.models import APIKey
 from apps.ledger import budgets
+from apps.webhooks import services as webhooks
 from cango_portal import database
 
 
@@ -56,6 +57,7 @@ def issue(
     audit.record(
         organization=organization, actor=user, action="api_key.issued", target=str(key.pk), data={"prefix": key.prefix}
     )
+    told(key, "key.created")
     return key, secret
 
 
@@ -73,6 +75,16 @@ def revoke(*, key: APIKey, user: User | None, reason: str = "") -> None:
             reason=reason,
             data={"prefix": key.prefix},
         )
+        told(key, "key.revoked")
+
+
+def told(key: APIKey, type: str) -> None:
+    webhooks.notify(
+        organization=key.organization_id,
+        type=type,
+        data={"id": public("key", key.pk), "name": key.name, "prefix": key.prefix},
+        key=f"{type}:{key.pk}",
+    )
 
 
 def authenticate(token: str | None) -> Caller:

@@ -115,3 +115,18 @@ async def test_both_drivers_agree(issued):
             await services.authenticate_async(secrets.new())
     finally:
         await database.close()
+
+
+def test_webhooks_are_told_of_keys_and_never_of_secrets(db):
+    from apps.webhooks import services as webhooks
+    from apps.webhooks.models import Message
+
+    organization = make.organization()
+    webhooks.create(organization=organization, url="https://example.org/hook", event_types=[], user=None)
+    key, secret = services.issue(organization=organization, name="laptop", user=make.user())
+    for _ in range(2):
+        services.revoke(key=key, user=None)
+    told = list(Message.objects.order_by("pk").values_list("type", "data"))
+    assert [type for type, _ in told] == ["key.created", "key.revoked"]
+    assert {data["prefix"] for _, data in told} == {key.prefix}
+    assert secret not in str(told)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from apps.accounts.models import Membership, Organization, User
-from apps.catalog.models import Model, PriceVersion
+from apps.catalog.models import Discount, Model, PriceVersion
 from apps.core.ids import uuid7
 from apps.jobs.models import FINAL, Content, Job
 from apps.keys.models import APIKey
@@ -59,6 +59,10 @@ def model(
     input: int = 120_000,
     output: int = 360_000,
     page: int = 0,
+    request: int = 0,
+    cached: int | None = None,
+    batch: int = 5000,
+    flexible: int = 7000,
     **fields: Any,
 ) -> Model:
     name = name or f"acme/model-{next(counter)}"
@@ -82,8 +86,29 @@ def model(
         input_microusd_per_mtok=input,
         output_microusd_per_mtok=output,
         page_microusd=page or (1000 if kind == "ocr" else 0),
+        request_microusd=request,
+        cached_input_microusd_per_mtok=cached,
+        batch_basis_points=batch,
+        flexible_basis_points=flexible,
     )
     return made
+
+
+def discount(
+    organization: Organization, *, model: Model | None = None, off: int = 1000, by: User | None = None, **fields: Any
+) -> Discount:
+    """`off` in basis points, in force for the last hour."""
+    return Discount.objects.create(
+        **{
+            "organization": organization,
+            "model": model,
+            "basis_points": off,
+            "starts_at": datetime.now(UTC) - timedelta(hours=1),
+            "reason": "test",
+            "created_by": by or user(),
+            **fields,
+        }
+    )
 
 
 def site(**fields: Any) -> Site:

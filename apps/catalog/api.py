@@ -32,20 +32,26 @@ def described(offer: Offer) -> dict[str, Any]:
         "dimensions": offer.dimensions or None,
         "pricing": {
             "input_microusd_per_mtok": offer.price.input_microusd_per_mtok,
+            "cached_input_microusd_per_mtok": offer.price.cached_input,
             "output_microusd_per_mtok": offer.price.output_microusd_per_mtok,
             "request_microusd": offer.price.request_microusd,
             "page_microusd": offer.price.page_microusd,
+            "batch_basis_points": offer.price.batch_basis_points,
+            "flexible_basis_points": offer.price.flexible_basis_points,
         },
     }
 
 
 class PricingSerializer(serializers.Serializer[Any]):
-    """Whole micro-USD; tokens by the million."""
+    """Whole micro-USD of the standard tier; tokens by the million. Tiers pay their share: 10,000 basis points are 100%."""
 
     input_microusd_per_mtok = serializers.IntegerField()
+    cached_input_microusd_per_mtok = serializers.IntegerField()
     output_microusd_per_mtok = serializers.IntegerField()
     request_microusd = serializers.IntegerField()
     page_microusd = serializers.IntegerField()
+    batch_basis_points = serializers.IntegerField()
+    flexible_basis_points = serializers.IntegerField()
 
 
 class ModelSerializer(serializers.Serializer[Any]):

@@ -3,7 +3,23 @@
 from __future__ import annotations
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q
+
+from apps.accounts.models import Organization, User
+from apps.core import numbers
+
+WHOLE = 10_000  # basis points: 10,000 are the whole price
+
+
+class Tier(models.TextChoices):
+    """How soon work wants to run, and what share of the price that costs. Standard pays the whole price.
+
+    Flexible work waits behind standard work, a batch behind both. The price version in force at admission has the shares.
+    """
+
+    STANDARD = "standard", "Standard"
+    FLEXIBLE = "flexible", "Flexible"
+    BATCH = "batch", "Batch"
 
 
 class ModelQuerySet(models.QuerySet["Model"]):
@@ -47,14 +63,21 @@ class Model(models.Model):
 
 
 class PriceVersion(models.Model):
-    """Prices from `effective_at` on. A job is charged by the version at its admission; a version is never edited."""
+    """Prices from `effective_at` on. A job is charged by the version at its admission; a version is never edited.
+
+    `cached_input_microusd_per_mtok` is for prompt tokens an engine had kept; null: they cost what other input costs.
+    `page_microusd` is for a page or an image. `…_basis_points` are the share of every price that work of a tier pays.
+    """
 
     model = models.ForeignKey(Model, models.PROTECT, related_name="prices")
     effective_at = models.DateTimeField()
     input_microusd_per_mtok = models.PositiveBigIntegerField(default=0)
+    cached_input_microusd_per_mtok = models.PositiveBigIntegerField(null=True, blank=True)
     output_microusd_per_mtok = models.PositiveBigIntegerField(default=0)
     request_microusd = models.PositiveBigIntegerField(default=0)
     page_microusd = models.PositiveBigIntegerField(default=0)
+    batch_basis_points = models.PositiveSmallIntegerField(default=5000, db_default=5000)
+    flexible_basis_points = models.PositiveSmallIntegerField(default=7000, db_default=7000)
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -68,7 +91,42 @@ class PriceVersion(models.Model):
                 | Q(page_microusd__gt=0),
                 name="catalog_priceversion_not_free",
             ),
+            models.CheckConstraint(
+                condition=Q(batch_basis_points__range=(1, WHOLE), flexible_basis_points__range=(1, WHOLE)),
+                name="catalog_priceversion_tiers_cost_at_most_the_price",
+            ),
         ]
 
     def __str__(self) -> str:
         return f"{self.model} from {self.effective_at.day} {self.effective_at:%b %Y %H:%M}"
+
+
+class Discount(models.Model):
+    """`basis_points` off every price for one organization, on one model or (null) on all, for work admitted in its time.
+
+    The largest in force counts alone; discounts are never added up. Once it has begun only its end may change.
+    """
+
+    organization = models.ForeignKey(Organization, models.PROTECT, related_name="discounts")
+    model = models.ForeignKey(Model, models.PROTECT, null=True, blank=True, related_name="discounts")
+    basis_points = models.PositiveSmallIntegerField()
+    starts_at = models.DateTimeField()
+    ends_at = models.DateTimeField(null=True, blank=True)
+    reason = models.CharField(max_length=200)
+    created_by = models.ForeignKey(User, models.PROTECT, related_name="+", editable=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["-starts_at"]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(basis_points__range=(1, WHOLE - 1)), name="catalog_discount_leaves_a_price"
+            ),
+            models.CheckConstraint(
+                condition=Q(ends_at__isnull=True) | Q(ends_at__gte=F("starts_at")),
+                name="catalog_discount_ends_after_start",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{numbers.basis_points(self.basis_points)} for {self.organization}"

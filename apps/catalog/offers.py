@@ -2,27 +2,10 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from uuid import UUID
 
-from apps.core.money import TOKENS_PER_MTOK, cost_microusd
+from apps.catalog.prices import Price
 from apps.core.sql import Plan, Row, Statement
-
-
-@dataclass(frozen=True, slots=True)
-class Price:
-    id: int
-    input_microusd_per_mtok: int
-    output_microusd_per_mtok: int
-    request_microusd: int
-    page_microusd: int
-
-    def charge_microusd(self, *, prompt_tokens: int, completion_tokens: int, pages: int) -> int:
-        """The cost of a usage: each line (request, input, output, pages) rounded up once."""
-        return (
-            self.request_microusd
-            + cost_microusd(units=prompt_tokens, price_microusd=self.input_microusd_per_mtok, per=TOKENS_PER_MTOK)
-            + cost_microusd(units=completion_tokens, price_microusd=self.output_microusd_per_mtok, per=TOKENS_PER_MTOK)
-            + cost_microusd(units=pages, price_microusd=self.page_microusd)
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +31,8 @@ class Offer:
 OFFERS = """
 SELECT m.id AS model_id, m.name, m.kind, m.engine_name, m.context_tokens, m.max_output_tokens, m.max_pages, m.dimensions,
     m.max_queue_seconds, m.title, m.description, m.license, m.created_at,
-    p.id, p.input_microusd_per_mtok, p.output_microusd_per_mtok, p.request_microusd, p.page_microusd
+    p.id, p.input_microusd_per_mtok, p.cached_input_microusd_per_mtok, p.output_microusd_per_mtok, p.request_microusd,
+    p.page_microusd, p.batch_basis_points, p.flexible_basis_points
 FROM catalog_model m
 CROSS JOIN LATERAL (
     SELECT * FROM catalog_priceversion WHERE model_id = m.id AND effective_at <= now() ORDER BY effective_at DESC LIMIT 1
@@ -58,8 +42,22 @@ ORDER BY m.name
 """
 
 PRICE = """
-SELECT id, input_microusd_per_mtok, output_microusd_per_mtok, request_microusd, page_microusd
+SELECT id, input_microusd_per_mtok, cached_input_microusd_per_mtok, output_microusd_per_mtok, request_microusd,
+    page_microusd, batch_basis_points, flexible_basis_points
 FROM catalog_priceversion WHERE id = %(id)s
+"""
+
+DISCOUNT = """
+SELECT coalesce(max(basis_points), 0)::int AS basis_points FROM catalog_discount
+WHERE organization_id = %(organization)s AND (model_id = %(model)s OR model_id IS NULL)
+  AND starts_at <= now() AND (ends_at IS NULL OR ends_at > now())
+"""
+
+DISCOUNTS = """
+SELECT m.id AS model_id, max(d.basis_points)::int AS basis_points
+FROM catalog_discount d JOIN catalog_model m ON d.model_id = m.id OR d.model_id IS NULL
+WHERE d.organization_id = %(organization)s AND d.starts_at <= now() AND (d.ends_at IS NULL OR d.ends_at > now())
+GROUP BY m.id
 """
 
 
@@ -87,3 +85,16 @@ def offer(name: str) -> Plan[Offer | None]:
 def price(price_id: int) -> Plan[Price]:
     rows = yield Statement(PRICE, {"id": price_id})
     return _price(rows[0])
+
+
+def discount(organization_id: UUID, model_id: int) -> Plan[int]:
+    """Basis points off for an organization's work on a model admitted now: the largest in force, alone."""
+    rows = yield Statement(DISCOUNT, {"organization": organization_id, "model": model_id})
+    points: int = rows[0]["basis_points"]
+    return points
+
+
+def discounts(organization_id: UUID) -> Plan[dict[int, int]]:
+    """As `discount`, by model; those without one are left out."""
+    rows = yield Statement(DISCOUNTS, {"organization": organization_id})
+    return {row["model_id"]: row["basis_points"] for row in rows}

@@ -3,6 +3,7 @@
 from decimal import Decimal
 
 MICROUSD_PER_USD = 1_000_000
+MICROUSD_PER_CENT = 10_000
 TOKENS_PER_MTOK = 1_000_000
 
 

@@ -101,7 +101,7 @@ def energy_column(wh: float | None) -> str:
     return f"<{SPACE}0.001{SPACE}Wh" if 0 < value < Decimal("0.0005") else f"{_fixed(value, 3)}{SPACE}Wh"
 
 
-def price(microusd: int | None) -> str:
+def price(microusd: int | Decimal | None) -> str:
     """A price for a million tokens, a page, a request: exact, with at least two decimals. None for 0: it does not apply."""
     if not microusd:
         return NONE
@@ -214,6 +214,15 @@ def percent(ratio: Number | None) -> str:
     if abs(value) < Decimal("0.005"):
         return f"<{SPACE}0.01%"
     return f"{_fixed(value, 2).rstrip('0')}%"
+
+
+def basis_points(points: int) -> str:
+    """Exact: a discount and a share of a price are money.
+
+    >>> basis_points(5000), basis_points(1250), basis_points(1)
+    ('50%', '12.5%', '0.01%')
+    """
+    return f"{(Decimal(points) / 100).normalize():,f}%"
 
 
 def temperature(celsius: Number | None) -> str:

@@ -11,10 +11,12 @@ from django.db import connection
 from psycopg.errors import OperationalError
 from psycopg_pool import PoolTimeout
 
+from apps.catalog import offers
+from apps.catalog.models import Tier
 from apps.core.errors import Unavailable
 from apps.core.ids import public
 from apps.core.sql import Plan, Statement
-from apps.dispatch import orders, outbox
+from apps.dispatch import allowance, orders, outbox
 from apps.dispatch.work import Submitted, Work
 from apps.jobs import statements as jobs
 from apps.keys.services import Caller
@@ -43,10 +45,25 @@ def topics(job_id: UUID, organization_id: object) -> tuple[str, str]:
     return f"job.{public('job', job_id)}", f"organization.{organization_id}"
 
 
-def candidates_for(work: Work) -> Plan[tuple[list[Candidate], bool]]:
-    """The ranked pools, and whether others already wait for this model (then nobody jumps the line)."""
+def candidates_for(work: Work, organization_id: UUID) -> Plan[tuple[list[Candidate], bool]]:
+    """The ranked pools, and whether others already wait for this model (then nobody jumps the line).
+
+    Who has a free slot of its own by its plan waits behind nobody. Raises TooManyOpenJobs: counted without a lock, so
+    requests that come at the same moment may pass the limit by as many as they are.
+    """
+    standing = yield from allowance.standing(organization_id)
+    standing.admit_one()
     ranked = placement.rank((yield from selectors.views(work.offer.model_id)))
-    return ranked, (yield from jobs.waiting(work.offer.model_id))
+    if standing.has_slot_of_its_own:
+        return ranked, False
+    return ranked, (yield from jobs.waiting(work.offer.model_id, work.tier))
+
+
+def wait_seconds(work: Work) -> float:
+    """How long it may wait for a slot."""
+    if work.deadline_seconds or not work.interactive:
+        return work.deadline_seconds or settings.JOB_DEADLINE_SECONDS
+    return settings.FLEXIBLE_QUEUE_SECONDS if work.tier == Tier.FLEXIBLE else work.offer.max_queue_seconds
 
 
 def admit(
@@ -66,10 +83,8 @@ def admit(
         }
     )
     reason = orders.reason(chosen, ranked) if chosen else waiting_reason(ranked)
-    wait_seconds = work.deadline_seconds or (
-        work.offer.max_queue_seconds if work.interactive else settings.JOB_DEADLINE_SECONDS
-    )
-    ceiling = work.ceiling_microusd
+    discount = yield from offers.discount(caller.organization_id, work.offer.model_id)
+    ceiling = work.ceiling_microusd(discount_basis_points=discount)
     deadline = yield from jobs.create(
         {
             "id": job_id,
@@ -82,13 +97,15 @@ def admit(
             "kind": work.offer.kind,
             "interactive": work.interactive,
             "streaming": work.streaming,
+            "tier": work.tier,
+            "discount": discount,
             "state": "dispatched" if chosen else "queued",
             "reason": reason,
             "attempt": 1 if chosen else 0,
             "fence": placed["fence"],
             "pool": placed["pool_id"],
             "placement": placed["placement"],
-            "wait_seconds": wait_seconds,
+            "wait_seconds": wait_seconds(work),
             "lease_seconds": settings.DISPATCH_LEASE_SECONDS,
             "hold": ceiling,
             "max_completion_tokens": work.max_completion_tokens,
@@ -105,7 +122,7 @@ def admit(
         yield from orders.write(order)
     else:
         yield Statement("SELECT pg_notify('dispatch', '')")
-    yield from ledger.reserve(caller.organization_id, ceiling, hold_key(job_id))
+    yield from ledger.reserve(caller.organization_id, ceiling, hold_key(job_id), caller.budgets)
     return Submitted(
         job_id, "dispatched" if chosen else "queued", 1 if chosen else 0, chosen.pool.code if chosen else None, deadline
     ), order
@@ -141,7 +158,7 @@ def submit(*, caller: Caller, work: Work) -> Submitted:
     """Admit from a page, a command or the management API. See `submit_async`."""
     job_id = work.job_id
     try:
-        ranked, backlog = database.run(candidates_for(work))
+        ranked, backlog = database.run(candidates_for(work, caller.organization_id))
         chosen = None if backlog else _win(ranked, job_id)
         try:
             plan = admit(job_id=job_id, caller=caller, work=work, chosen=chosen, ranked=ranked)
@@ -169,7 +186,7 @@ async def submit_async(*, caller: Caller, work: Work) -> Submitted:
     """
     job_id = work.job_id
     try:
-        ranked, backlog = await database.run_async(candidates_for(work))
+        ranked, backlog = await database.run_async(candidates_for(work, caller.organization_id))
         chosen = None if backlog else await _win_async(ranked, job_id)
         try:
             plan = admit(job_id=job_id, caller=caller, work=work, chosen=chosen, ranked=ranked)

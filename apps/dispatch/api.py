@@ -17,7 +17,7 @@ from rest_framework.views import APIView
 from apps.accounts.api import InOrganization, organization_of
 from apps.accounts.models import User
 from apps.catalog import offers
-from apps.catalog.models import Model
+from apps.catalog.models import Model, Tier
 from apps.catalog.offers import Offer
 from apps.core.asgi import BodyTooLarge
 from apps.core.errors import InvalidRequest
@@ -29,12 +29,13 @@ from apps.files import services as files
 from apps.jobs.api import JobsView, detail, job_of
 from apps.jobs.serializers import JobDetailSerializer
 from apps.keys.authentication import caller_of
-from apps.ledger.services import InsufficientCredit
 from apps.wire.bodies import parse
 from cango_portal import database
 
 FORM_BYTES = 64 * 1024  # what surrounds a file in a form
 MIN_DEADLINE_SECONDS = 1
+TIERS = [Tier.STANDARD.value, Tier.FLEXIBLE.value]  # batches have their own door
+TIER_HELP = "flexible costs less and waits behind standard work"
 
 
 class StrictJSONParser(BaseParser):
@@ -55,12 +56,14 @@ class JobRequestSerializer(serializers.Serializer[Any]):
     model = serializers.CharField(max_length=100)
     input = serializers.DictField(help_text='{"messages": […], …} or {"input": …, …}')
     deadline_seconds = serializers.IntegerField(required=False, help_text="How long it may wait for a free slot")
+    tier = serializers.ChoiceField(choices=TIERS, required=False, default=TIERS[0], help_text=TIER_HELP)
 
 
 class FileRequestSerializer(serializers.Serializer[Any]):
     model = serializers.CharField(max_length=100)
     file = serializers.FileField(help_text="PNG, JPEG, WebP, TIFF or PDF")
     deadline_seconds = serializers.IntegerField(required=False, help_text="How long it may wait for a free slot")
+    tier = serializers.ChoiceField(choices=TIERS, required=False, default=TIERS[0], help_text=TIER_HELP)
 
 
 class Jobs(JobsView):
@@ -93,15 +96,16 @@ def check_size(request: Request) -> None:
 
 
 def create(request: Request, given: dict[str, Any]) -> Submitted:
-    known = ("model", "file", "deadline_seconds") if request.FILES else ("model", "input", "deadline_seconds")
+    known = ("model", "file" if request.FILES else "input", "deadline_seconds", "tier")
     unknown = next((name for name in given if name not in known), None)
     if unknown is not None:
         name = unknown[:100]
         raise InvalidRequest(f"Unrecognized request argument supplied: {name}.", param=name, code="unknown_parameter")
     offer = offered(given.get("model"))
     deadline = deadline_of(given.get("deadline_seconds"))
+    tier = tier_of(given.get("tier"))
     if request.FILES:
-        return create_from_file(request, offer, given["file"], deadline)
+        return create_from_file(request, offer, given["file"], deadline, tier)
     body = given.get("input")
     if offer.kind != Model.Kind.OCR and not isinstance(body, dict):
         raise InvalidRequest(
@@ -109,14 +113,17 @@ def create(request: Request, given: dict[str, Any]) -> Submitted:
             param="input",
             code="invalid_type",
         )
-    return submit(request, intake.background_work(offer, body or {}, deadline_seconds=deadline))
+    return submit(request, intake.background_work(offer, body or {}, deadline_seconds=deadline, tier=tier))
 
 
-def create_from_file(request: Request, offer: Offer, upload: UploadedFile[Any], deadline: float | None) -> Submitted:
+def create_from_file(
+    request: Request, offer: Offer, upload: UploadedFile[Any], deadline: float | None, tier: str | None
+) -> Submitted:
     intake.of_kind(offer, Model.Kind.OCR)
     file = files.store(organization=organization_of(request), upload=upload)
     try:
-        return submit(request, intake.ocr_work(offer, file, deadline_seconds=deadline))
+        work = intake.ocr_work(offer, file, deadline_seconds=deadline, tier=tier or Tier.STANDARD.value)
+        return submit(request, work)
     except BaseException:
         files.discard(file)
         raise
@@ -128,6 +135,17 @@ def offered(name: Any) -> Offer:
     if not isinstance(name, str) or "\0" in name:
         raise InvalidRequest("'model' must be a model's name.", param="model", code="invalid_type")
     return intake.found(database.run(offers.offer(name)), name)
+
+
+def tier_of(given: Any) -> str | None:
+    """None where the customer did not say."""
+    if given is None or (isinstance(given, str) and given in TIERS):
+        return given
+    raise InvalidRequest(
+        "'tier' must be 'standard' or 'flexible'.",
+        param="tier",
+        code="invalid_value" if isinstance(given, str) else "invalid_type",
+    )
 
 
 def deadline_of(given: Any) -> float | None:
@@ -154,7 +172,7 @@ def submit(request: Request, work: Work) -> Submitted:
     caller = caller_of(request)
     try:
         return dispatch.submit(caller=caller, work=work)
-    except InsufficientCredit as refused:
+    except intake.NOTED as refused:
         database.run(intake.noted(caller, work, refused))
         raise
 

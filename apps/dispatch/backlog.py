@@ -1,10 +1,12 @@
-"""Queued work meets free slots: deadline first, fair between organizations."""
+"""Queued work meets free slots: reserved ones first, then by tier and deadline, fair between organizations."""
 
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 from django.conf import settings
 
+from apps.billing import entitlements
 from apps.core.sql import Plan, Row, Statement
 from apps.dispatch import orders
 from apps.dispatch.admission import topics
@@ -14,17 +16,30 @@ from apps.scheduling.placement import Candidate
 
 BATCH = 200  # of one model in one tick: what waits for a model that is away keeps no other model back
 
-NEXT = """
-SELECT id, attempt, model_id, organization_id, interactive, turn FROM (
-    SELECT *, row_number() OVER (PARTITION BY model_id ORDER BY turn, deadline_at, id) AS place FROM (
-        SELECT id, attempt, model_id, organization_id, interactive, deadline_at,
-            row_number() OVER (PARTITION BY model_id, organization_id ORDER BY deadline_at, id) AS turn
-        FROM jobs_job WHERE state = 'queued' AND deadline_at > clock_timestamp()
-    ) waiting
-) line
+# `first`: while fewer of an organization's jobs have a slot than its plan reserves, so many of its jobs for each model.
+NEXT = f"""
+WITH waiting AS (
+    SELECT id, attempt, model_id, organization_id, interactive, deadline_at, {jobs.RANK.format("j")} AS rank,
+        row_number() OVER (PARTITION BY model_id, organization_id, tier ORDER BY deadline_at, id) AS turn
+    FROM jobs_job j WHERE state = 'queued' AND deadline_at > clock_timestamp()
+), reserved AS (
+    SELECT p.organization_id, p.reserved_slots - (
+        SELECT count(*) FROM jobs_job j WHERE j.organization_id = p.organization_id AND j.state IN ('dispatched', 'running')
+    ) AS free
+    FROM ({entitlements.IN_FORCE}) p
+    WHERE p.reserved_slots > 0 AND EXISTS (SELECT FROM jobs_job q WHERE q.organization_id = p.organization_id AND q.state = 'queued')
+), line AS (
+    SELECT w.*, coalesce(row_number() OVER (
+        PARTITION BY w.model_id, w.organization_id ORDER BY w.rank, w.deadline_at, w.id
+    ) <= r.free, false) AS first
+    FROM waiting w LEFT JOIN reserved r ON r.organization_id = w.organization_id
+)
+SELECT id, attempt, model_id, organization_id, interactive, rank, turn, first FROM (
+    SELECT *, row_number() OVER (PARTITION BY model_id ORDER BY NOT first, rank, turn, deadline_at, id) AS place FROM line
+) placed
 WHERE place <= %(limit)s
-ORDER BY turn, deadline_at, id
-"""
+ORDER BY NOT first, rank, turn, deadline_at, id
+"""  # noqa: S608 - constants go in
 
 DETAILS = """
 SELECT j.kind, m.engine_name, c.request, j.max_completion_tokens, j.file_id, coalesce(f.content_type, '') AS file_type
@@ -34,8 +49,9 @@ WHERE j.id = %(id)s
 
 
 def next_in_line() -> Plan[list[Row]]:
-    """Queued jobs in the order they should run: each organization's first before anyone's second, soonest deadline first."""
-    return (yield Statement(NEXT, {"limit": BATCH}))
+    """Queued jobs in the order they should run: those with a reserved slot free (`first`), then standard, flexible,
+    batch (`rank`). Within one, each organization's first before anyone's second, soonest deadline first."""
+    return (yield Statement(NEXT, {"limit": BATCH, **entitlements.params(datetime.now(UTC))}))
 
 
 def assign(

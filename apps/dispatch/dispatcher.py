@@ -117,11 +117,14 @@ class Dispatcher:
                     if not self.assign(row, ranked[row["model_id"]]):
                         full.add(row["model_id"])
 
-    def turn(self, row: Row) -> tuple[int, bool, float]:
-        """Among equals nobody waits for longer than who was served last: slots come free one by one, and the line alone
-        would give each to whoever came first. Work that somebody waits for goes before work that may wait."""
+    def turn(self, row: Row) -> tuple[bool, int, int, bool, float]:
+        """Who has a reserved slot free goes first; then standard work before flexible, and that before batches.
+
+        Among equals nobody waits for longer than who was served last: slots come free one by one, and the line alone
+        would give each to whoever came first. Work that somebody waits for goes before work that may wait.
+        """
         served = self.served.get((row["model_id"], row["organization_id"]), 0.0)
-        return row["turn"], not row["interactive"], served
+        return not row["first"], row["rank"], row["turn"], not row["interactive"], served
 
     def assign(self, row: Row, ranked: list[placement.Candidate]) -> bool:
         """False where no pool of the model has a slot left.

@@ -13,6 +13,7 @@ from uuid import UUID
 from django.conf import settings
 
 from apps.catalog import offers
+from apps.catalog.prices import Terms
 from apps.core.sql import Plan, Row, Statement
 from apps.dispatch.admission import hold_key, topics
 from apps.jobs import statements as jobs
@@ -155,7 +156,11 @@ def finish(job: Row, news: News) -> Plan[Outcome]:
     by = (yield from cancelled_by(job)) if state == "cancelled" else ""
     cost = (
         price.charge_microusd(
-            prompt_tokens=usage.prompt_tokens, completion_tokens=usage.completion_tokens, pages=usage.pages
+            prompt_tokens=usage.prompt_tokens,
+            completion_tokens=usage.completion_tokens,
+            pages=usage.pages,
+            cached_prompt_tokens=usage.cached_prompt_tokens,
+            terms=Terms(job["tier"], job["discount_basis_points"]),
         )
         if charged and any_usage(usage)
         else 0
@@ -167,6 +172,7 @@ def finish(job: Row, news: News) -> Plan[Outcome]:
         reason=reason_of(state, news, delivered=delivered, by=by),
         claimant=news.claimant,
         prompt_tokens=usage.prompt_tokens,
+        cached_prompt_tokens=usage.cached_prompt_tokens,
         completion_tokens=usage.completion_tokens,
         pages=usage.pages,
         finish_reason=news.finish_reason[:20],
@@ -258,8 +264,13 @@ def again(job: Row, reason: str, *, untaken: bool = False) -> Plan[None]:
 
 
 def bounded(usage: Usage) -> Usage:
-    """Counts as a column holds them: a site that counts wrongly ends its job all the same."""
-    return Usage(**{name: min(max(count, 0), MOST) for name, count in usage.model_dump().items()})
+    """Counts as a column holds them: a site that counts wrongly ends its job all the same.
+
+    What was cached is part of the prompt, whatever an engine says.
+    """
+    counts = {name: min(max(count, 0), MOST) for name, count in usage.model_dump().items()}
+    counts["cached_prompt_tokens"] = min(counts["cached_prompt_tokens"], counts["prompt_tokens"])
+    return Usage(**counts)
 
 
 def any_usage(usage: Usage) -> bool:

@@ -6,14 +6,16 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from apps.catalog.models import Model
+from apps.catalog.models import Model, Tier
 from apps.catalog.offers import Offer
 from apps.core.errors import InvalidRequest, NotFound, PortalError
 from apps.core.sql import Plan
+from apps.dispatch.allowance import TooManyOpenJobs
 from apps.dispatch.work import Work
 from apps.files.models import File
 from apps.jobs import refusals
 from apps.keys.services import Caller
+from apps.ledger.statements import BudgetExceeded, InsufficientCredit, PaymentOwed
 from apps.wire import ceilings, chat, embeddings
 
 
@@ -41,6 +43,11 @@ def of_kind(offer: Offer, kind: str) -> None:
         )
 
 
+def tier_of(body: Mapping[str, Any]) -> str:
+    """OpenAI's word for flexible work is `flex`; every other word a request may use means standard."""
+    return Tier.FLEXIBLE.value if body.get("service_tier") == "flex" else Tier.STANDARD.value
+
+
 def chat_work(offer: Offer, body: Mapping[str, Any], *, interactive: bool, streaming: bool) -> Work:
     """`body` has passed `chat.chat_request`."""
     of_kind(offer, Model.Kind.CHAT)
@@ -53,6 +60,7 @@ def chat_work(offer: Offer, body: Mapping[str, Any], *, interactive: bool, strea
         streaming=streaming,
         prompt_tokens_ceiling=ceilings.prompt_tokens_ceiling(body, offer.context_tokens),
         max_completion_tokens=ceilings.completion_tokens_ceiling(body, most),
+        tier=tier_of(body),
     )
 
 
@@ -70,7 +78,9 @@ def embeddings_work(offer: Offer, body: Mapping[str, Any], *, interactive: bool)
     )
 
 
-def ocr_work(offer: Offer, file: File, *, deadline_seconds: float | None = None) -> Work:
+def ocr_work(
+    offer: Offer, file: File, *, deadline_seconds: float | None = None, tier: str = Tier.STANDARD.value
+) -> Work:
     """Text recognition of a stored file: background work, charged by the page."""
     of_kind(offer, Model.Kind.OCR)
     pages = file.pages or 1
@@ -91,26 +101,43 @@ def ocr_work(offer: Offer, file: File, *, deadline_seconds: float | None = None)
         file_id=file.pk,
         file_type=file.content_type,
         deadline_seconds=deadline_seconds,
+        tier=tier,
     )
 
 
-def background_work(offer: Offer, given: Mapping[str, Any], *, deadline_seconds: float | None = None) -> Work:
-    """A chat or embeddings request that stays queued until its deadline, nobody waiting. `given` has no `model`."""
+def background_work(
+    offer: Offer, given: Mapping[str, Any], *, deadline_seconds: float | None = None, tier: str | None = None
+) -> Work:
+    """A chat or embeddings request that stays queued until its deadline, nobody waiting. `given` has no `model`.
+
+    `tier` None: as the request's own `service_tier` says.
+    """
     if given.get("stream"):
         raise InvalidRequest("Jobs are not streamed. Use /v1/chat/completions.", param="stream", code="invalid_value")
     body = {**given, "model": offer.name}
     if offer.kind == Model.Kind.CHAT:
         chat.chat_request(body)
+        if tier and body.get("service_tier") in ("default", "standard", "flex") and tier_of(body) != tier:
+            raise InvalidRequest(
+                f"'tier' is {tier} and 'service_tier' in 'input' says otherwise. Send one of them.",
+                param="tier",
+                code="invalid_value",
+            )
         work = chat_work(offer, body, interactive=False, streaming=False)
-        return replace(work, deadline_seconds=deadline_seconds)
+        return replace(work, deadline_seconds=deadline_seconds, tier=tier or work.tier)
     if offer.kind == Model.Kind.EMBEDDINGS:
         embeddings.embeddings_request(body)
-        return replace(embeddings_work(offer, body, interactive=False), deadline_seconds=deadline_seconds)
+        work = embeddings_work(offer, body, interactive=False)
+        return replace(work, deadline_seconds=deadline_seconds, tier=tier or work.tier)
     raise InvalidRequest(
         f"The model '{offer.name}' takes a file: send multipart/form-data with 'model' and 'file'.",
         param="file",
         code="missing_required_parameter",
     )
+
+
+# Refusals for money or limits: kept for the customer's list.
+NOTED = (InsufficientCredit, BudgetExceeded, PaymentOwed, TooManyOpenJobs)
 
 
 def noted(caller: Caller, work: Work, refused: PortalError) -> Plan[None]:

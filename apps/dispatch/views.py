@@ -26,7 +26,6 @@ from apps.jobs.pages import job as pages
 from apps.jobs.views import job_of
 from apps.keys import services as keys
 from apps.keys.services import Caller
-from apps.ledger.statements import InsufficientCredit
 from cango_portal import database
 
 
@@ -68,7 +67,7 @@ def again(request: MemberRequest, public_id: str) -> HttpResponse:
     except IntegrityError:  # sent twice at the same moment
         return made
     except PortalError as error:
-        if isinstance(error, InsufficientCredit):
+        if isinstance(error, intake.NOTED):
             record(caller, name, error)
         return render(
             request,
@@ -100,7 +99,7 @@ def try_model(request: MemberRequest, publisher: str, name: str) -> HttpResponse
         except PortalError as error:
             status = 422 if isinstance(error, InvalidRequest) else error.status
             form.refuse(error.message, error.param)
-            if isinstance(error, InsufficientCredit):
+            if isinstance(error, intake.NOTED):
                 record(caller, offer.name, error)
     return render(
         request,

@@ -5,7 +5,9 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from apps.catalog.models import Tier
 from apps.catalog.offers import Offer
+from apps.catalog.prices import Terms
 from apps.core.ids import uuid7
 
 
@@ -14,7 +16,7 @@ class Work:
     """A validated request. The ceilings bound its price: tokens it can read and write at most, pages it has.
 
     `body` is the OpenAI request without `model` and `stream`. `interactive`: a client waits now; the job leaves the
-    queue within the model's `max_queue_seconds` or expires. `streaming`: the client gets tokens as they come, so a
+    queue within the model's `max_queue_seconds` (flexible: FLEXIBLE_QUEUE_SECONDS) or expires. `streaming`: the client gets tokens as they come, so a
     lost attempt that wrote some is not run again. `job_id` is chosen before, so that a form sent twice makes one job.
     """
 
@@ -28,13 +30,16 @@ class Work:
     file_id: UUID | None = None
     file_type: str = ""
     deadline_seconds: float | None = None
+    tier: str = Tier.STANDARD.value
     job_id: UUID = field(default_factory=uuid7)
 
-    @property
-    def ceiling_microusd(self) -> int:
+    def ceiling_microusd(self, *, discount_basis_points: int = 0) -> int:
         """The most this can cost: what is held."""
-        return self.offer.price.charge_microusd(
-            prompt_tokens=self.prompt_tokens_ceiling, completion_tokens=self.max_completion_tokens, pages=self.pages
+        return self.offer.price.ceiling_microusd(
+            prompt_tokens=self.prompt_tokens_ceiling,
+            completion_tokens=self.max_completion_tokens,
+            pages=self.pages,
+            terms=Terms(self.tier, discount_basis_points),
         )
 
 

@@ -59,10 +59,11 @@ async def steps(submitted: Submitted) -> AsyncGenerator[Step]:
 def usage_of(counted: Usage, job: Row | None) -> dict[str, Any]:
     """The settled counts where they are known, else the last the runner gave."""
     if job is None:
-        return completions.usage(prompt_tokens=counted.prompt_tokens, completion_tokens=counted.completion_tokens)
+        return completions.usage(**counted.model_dump(exclude={"pages"}))
     return completions.usage(
         prompt_tokens=job["prompt_tokens"],
         completion_tokens=job["completion_tokens"],
+        cached_prompt_tokens=job["cached_prompt_tokens"],
         settled={
             "cost_microusd": job["charge_microusd"],
             "energy_wh": job["energy_wh"],

@@ -14,6 +14,7 @@ from psycopg import OperationalError
 
 from apps.catalog import offers
 from apps.catalog.api import described
+from apps.catalog.models import Tier
 from apps.catalog.offers import Offer
 from apps.core.asgi import Disconnected, Handler, Request, door
 from apps.core.errors import PortalError, Unavailable
@@ -26,7 +27,6 @@ from apps.gateway import answers
 from apps.gateway.headers import note, with_headers
 from apps.keys import services as keys
 from apps.keys.services import Caller
-from apps.ledger.services import InsufficientCredit
 from apps.wire.bodies import parse
 from apps.wire.chat import chat_request
 from apps.wire.completions import Completion
@@ -64,10 +64,10 @@ async def offered(name: str) -> Offer:
 
 
 async def submitted(request: Request, caller: Caller, work: Work) -> Submitted:
-    """Admit; from here on the answer names its job. A refusal for money is kept for the customer's list."""
+    """Admit; from here on the answer names its job. A refusal for money or limits is kept for the customer's list."""
     try:
         accepted = await dispatch.submit_async(caller=caller, work=work)
-    except InsufficientCredit as refused:
+    except intake.NOTED as refused:
         with contextlib.suppress(OperationalError):
             await database.run_async(intake.noted(caller, work, refused))
         raise
@@ -139,7 +139,12 @@ async def chat_completions(request: Request) -> None:
     include_usage = bool(chat.stream_options and chat.stream_options.include_usage)
 
     async def answer(accepted: Submitted) -> None:
-        completion = Completion(job_id=accepted.job_id, model=offer.name, include_usage=include_usage)
+        completion = Completion(
+            job_id=accepted.job_id,
+            model=offer.name,
+            include_usage=include_usage,
+            service_tier="flex" if work.tier == Tier.FLEXIBLE else "default",
+        )
         if streaming:
             await answers.stream(request, accepted, completion)
         else:

@@ -48,9 +48,19 @@ class JobAdmin(HistoryAdmin[Job]):
         ),
         (
             "Usage",
-            {"fields": ["prompt_tokens", "completion_tokens", "max_completion_tokens", "pages", "total_pages", "file"]},
+            {
+                "fields": [
+                    "prompt_tokens",
+                    "cached_prompt_tokens",
+                    "completion_tokens",
+                    "max_completion_tokens",
+                    "pages",
+                    "total_pages",
+                    "file",
+                ]
+            },
         ),
-        ("Money", {"fields": ["price", "hold", "charge"]}),
+        ("Money", {"fields": ["price", "tier", "discount_basis_points", "hold", "charge"]}),
         (
             "Energy",
             {"fields": ["energy", "energy_quality", "carbon", "gpu_energy_wh", "energy_factor", "grid_gco2e_per_kwh"]},

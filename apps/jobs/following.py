@@ -245,7 +245,10 @@ class Answer:
                 seq=self.given,
                 chunks=chunks,
                 usage=protocol.Usage(
-                    prompt_tokens=job["prompt_tokens"], completion_tokens=job["completion_tokens"], pages=job["pages"]
+                    prompt_tokens=job["prompt_tokens"],
+                    cached_prompt_tokens=job["cached_prompt_tokens"],
+                    completion_tokens=job["completion_tokens"],
+                    pages=job["pages"],
                 ),
             ),
             self.attempt,

@@ -8,7 +8,7 @@ from django.db import models
 from django.db.models import Q
 
 from apps.accounts.models import Organization, User
-from apps.catalog.models import Model, PriceVersion
+from apps.catalog.models import WHOLE, Model, PriceVersion, Tier
 from apps.core.ids import public, uuid7
 from apps.files.models import File
 from apps.keys.models import APIKey
@@ -29,6 +29,7 @@ class Job(models.Model):
     """One inference request. Only the statements of this app write its state.
 
     `version` counts every change a reader may see; each step of `state` is an event with that number.
+    `price`, `tier` and `discount_basis_points` are those of its admission: what it is charged by, however long it waits.
     `attempt` and `fence` name the lease in force; `claimant` is the runner process PostgreSQL accepted for it.
     `gpu_energy_wh` is this job's share of the device counter; `energy_wh` adds the host and PUE factors frozen at
     placement in `energy_factor`; `carbon_gco2e` is `energy_wh` at `grid_gco2e_per_kwh` of that moment. Null until measured.
@@ -59,6 +60,8 @@ class Job(models.Model):
     kind = models.CharField(max_length=12, choices=Model.Kind)
     interactive = models.BooleanField(help_text="A client waits for it now")
     streaming = models.BooleanField(default=False, help_text="Tokens go to the client as they come")
+    tier = models.CharField(max_length=8, choices=Tier, default=Tier.STANDARD, db_default=Tier.STANDARD)
+    discount_basis_points = models.PositiveSmallIntegerField(default=0, db_default=0, help_text="Off, at admission")
 
     state = models.CharField(max_length=10, choices=State, default=State.QUEUED)
     reason = models.CharField(max_length=200, blank=True, help_text="Why it is in this state, for the customer")
@@ -81,6 +84,7 @@ class Job(models.Model):
     hold_microusd = models.PositiveBigIntegerField()
     charge_microusd = models.PositiveBigIntegerField(null=True)
     prompt_tokens = models.PositiveIntegerField(default=0)
+    cached_prompt_tokens = models.PositiveIntegerField(default=0, db_default=0, help_text="Of the prompt tokens")
     completion_tokens = models.PositiveIntegerField(default=0)
     max_completion_tokens = models.PositiveIntegerField(default=0)
     pages = models.PositiveIntegerField(default=0)
@@ -121,6 +125,10 @@ class Job(models.Model):
                 condition=Q(charge_microusd__isnull=True) | Q(charge_microusd__lte=models.F("hold_microusd")),
                 name="jobs_job_charge_within_hold",
             ),
+            models.CheckConstraint(
+                condition=Q(cached_prompt_tokens__lte=models.F("prompt_tokens"), discount_basis_points__lt=WHOLE),
+                name="jobs_job_terms",
+            ),
         ]
         indexes = [
             models.Index(fields=["organization", "-id"], name="jobs_job_history"),
@@ -129,6 +137,11 @@ class Job(models.Model):
                 fields=["lease_expires_at"], condition=Q(state__in=["dispatched", "running"]), name="jobs_job_leased"
             ),
             models.Index(fields=["pool"], condition=Q(state__in=["dispatched", "running"]), name="jobs_job_by_pool"),
+            models.Index(
+                fields=["organization"],
+                condition=Q(state__in=["queued", "dispatched", "running"]),
+                name="jobs_job_open_of",
+            ),
         ]
 
     def __str__(self) -> str:

@@ -10,6 +10,8 @@ from rest_framework import serializers
 from apps.catalog.models import Model
 from apps.jobs.models import FINAL, Content, Event, Job
 
+USAGE_GROUPS = ("model", "key", "member", "site", "day")
+
 
 class SiteSerializer(serializers.Serializer[Any]):
     code = serializers.CharField()
@@ -20,6 +22,7 @@ class SiteSerializer(serializers.Serializer[Any]):
 
 class UsageSerializer(serializers.Serializer[Any]):
     prompt_tokens = serializers.IntegerField()
+    cached_prompt_tokens = serializers.IntegerField(help_text="Of the prompt tokens: what the engine had from before")
     completion_tokens = serializers.IntegerField()
     total_tokens = serializers.IntegerField()
     pages = serializers.IntegerField()
@@ -58,6 +61,7 @@ class JobSerializer(serializers.ModelSerializer[Job]):
             "state",
             "reason",
             "interactive",
+            "tier",
             "attempt",
             "site",
             "created_at",
@@ -69,6 +73,7 @@ class JobSerializer(serializers.ModelSerializer[Job]):
             "usage",
             "hold_microusd",
             "charge_microusd",
+            "discount_basis_points",
             "energy_wh",
             "energy_quality",
             "energy_measured",
@@ -89,6 +94,7 @@ class JobSerializer(serializers.ModelSerializer[Job]):
     def get_usage(self, job: Job) -> dict[str, int]:
         return {
             "prompt_tokens": job.prompt_tokens,
+            "cached_prompt_tokens": job.cached_prompt_tokens,
             "completion_tokens": job.completion_tokens,
             "total_tokens": job.prompt_tokens + job.completion_tokens,
             "pages": job.pages,
@@ -160,3 +166,59 @@ class JobFilterSerializer(serializers.Serializer[Any]):
         if unknown is not None:
             raise serializers.ValidationError({unknown[:100]: "There is no such filter."})
         return super().to_internal_value(data)
+
+
+class UsageGroupSerializer(serializers.Serializer[Any]):
+    """The sums of one group. Of what you group by, its id is here, and of keys, members and sites the name too."""
+
+    model = serializers.CharField(required=False)
+    key = serializers.CharField(required=False, allow_null=True, help_text="null: sent from a page")
+    key_name = serializers.CharField(required=False)
+    member = serializers.CharField(required=False, allow_null=True, help_text="Who sent it, or made the key")
+    member_name = serializers.CharField(required=False)
+    site = serializers.CharField(required=False, allow_null=True, help_text="null: it ended before it was placed")
+    site_name = serializers.CharField(required=False)
+    day = serializers.DateField(required=False, help_text="UTC")
+    requests = serializers.IntegerField(help_text="That ended, however they did")
+    failed = serializers.IntegerField(help_text="Of the requests: failed or expired")
+    prompt_tokens = serializers.IntegerField()
+    cached_prompt_tokens = serializers.IntegerField()
+    completion_tokens = serializers.IntegerField()
+    pages = serializers.IntegerField()
+    charge_microusd = serializers.IntegerField(help_text="Exactly what the ledger charged")
+    energy_wh = serializers.FloatField(allow_null=True)
+    carbon_gco2e = serializers.FloatField(allow_null=True)
+    energy_estimated = serializers.BooleanField(help_text="Of some of it the energy is an estimate")
+
+
+class UsageReportSerializer(serializers.Serializer[Any]):
+    object = serializers.CharField(default="usage")
+    start = serializers.DateTimeField()
+    end = serializers.DateTimeField(help_text="What ended before; never later than now, up to when this is complete")
+    group_by = serializers.ListField(child=serializers.CharField())
+    data = UsageGroupSerializer(many=True)  # type: ignore[assignment]  # Serializer has a property of this name
+    total = UsageGroupSerializer()
+
+
+class UsageFilterSerializer(serializers.Serializer[Any]):
+    start = serializers.DateTimeField(required=False, help_text="From this time on; 30 days before `end` if absent")
+    end = serializers.DateTimeField(required=False, help_text="Before this time; now if absent")
+    group_by = serializers.CharField(
+        required=False, max_length=60, default="", help_text="Some of model, key, member, site, day, with commas"
+    )
+    format = serializers.ChoiceField(choices=["json", "csv"], required=False, help_text="csv, or Accept: text/csv")
+
+    def to_internal_value(self, data: Any) -> Any:
+        unknown = next((name for name in data if name not in self.fields), None)
+        if unknown is not None:
+            raise serializers.ValidationError({unknown[:100]: "There is no such filter."})
+        return super().to_internal_value(data)
+
+    def validate_group_by(self, value: str) -> list[str]:
+        asked = [name.strip() for name in value.split(",") if name.strip()]
+        wrong = next((name for name in asked if name not in USAGE_GROUPS), None)
+        if wrong is not None:
+            raise serializers.ValidationError(f"'{wrong[:30]}' is none of {', '.join(USAGE_GROUPS)}.")
+        if len(set(asked)) != len(asked):
+            raise serializers.ValidationError("A group is named twice.")
+        return asked

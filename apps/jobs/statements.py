@@ -27,6 +27,7 @@ COLUMNS = {
     "finished_at": "timestamptz",
     "charge_microusd": "bigint",
     "prompt_tokens": "int",
+    "cached_prompt_tokens": "int",
     "completion_tokens": "int",
     "pages": "int",
     "energy_factor": "float8",
@@ -63,13 +64,13 @@ WITH clock AS (
 ), job AS (
     INSERT INTO jobs_job (
         id, organization_id, api_key_id, user_id, model_id, price_id, file_id, kind, interactive, streaming,
-        state, reason, version, attempt, fence, claimant, pool_id, placement, created_at, deadline_at, dispatched_at,
+        tier, discount_basis_points, state, reason, version, attempt, fence, claimant, pool_id, placement, created_at, deadline_at, dispatched_at,
         lease_expires_at, hold_microusd, prompt_tokens, completion_tokens, max_completion_tokens, pages, total_pages,
         energy_factor, grid_gco2e_per_kwh, energy_quality, finish_reason, error_code, error_message
     )
     SELECT
         %(id)s::uuid, %(organization)s, %(api_key)s::uuid, %(user)s::bigint, %(model)s, %(price)s, %(file)s::uuid, %(kind)s, %(interactive)s, %(streaming)s,
-        %(state)s::text, %(reason)s, 1, %(attempt)s, %(fence)s::uuid, '', %(pool)s::bigint, %(placement)s, clock.now,
+        %(tier)s, %(discount)s, %(state)s::text, %(reason)s, 1, %(attempt)s, %(fence)s::uuid, '', %(pool)s::bigint, %(placement)s, clock.now,
         clock.now + make_interval(secs => %(wait_seconds)s::float8),
         CASE WHEN %(state)s::text = 'dispatched' THEN clock.now END,
         CASE WHEN %(state)s::text = 'dispatched' THEN clock.now + make_interval(secs => %(lease_seconds)s::float8) END,
@@ -87,7 +88,7 @@ SELECT created_at, deadline_at FROM job
 """
 
 LOCK = """
-SELECT j.id, j.organization_id, j.model_id, j.price_id, j.kind, j.interactive, j.streaming, j.state, j.version, j.attempt,
+SELECT j.id, j.organization_id, j.model_id, j.price_id, j.tier, j.discount_basis_points, j.kind, j.interactive, j.streaming, j.state, j.version, j.attempt,
     j.fence::text AS fence, j.claimant, j.pool_id, p.code AS pool, j.cancel_requested_at, j.energy_factor, j.grid_gco2e_per_kwh,
     j.deadline_at, j.deadline_at <= clock_timestamp() AS past_deadline, j.max_completion_tokens, j.total_pages, j.file_id,
     coalesce(j.lease_expires_at < clock_timestamp(), false) AS lease_lost, s.name AS site, n.id AS node_id
@@ -97,22 +98,32 @@ WHERE j.id = %(id)s
 FOR UPDATE OF j
 """
 
-SNAPSHOT = """
-SELECT j.id, j.organization_id, j.state, j.reason, j.version, j.attempt, j.kind, j.streaming, j.interactive, m.name AS model, p.code AS pool,
+RANK = "array_position(ARRAY['standard', 'flexible', 'batch'], {}.tier::text)"  # who waits behind whom
+
+SNAPSHOT = f"""
+SELECT j.id, j.organization_id, j.state, j.reason, j.version, j.attempt, j.kind, j.streaming, j.interactive, j.tier, m.name AS model, p.code AS pool,
     s.name AS site, s.code AS site_code, s.region, s.country, j.created_at, j.deadline_at, j.dispatched_at, j.started_at, j.first_token_at,
-    j.finished_at, j.cancel_requested_at, j.hold_microusd, j.charge_microusd, j.prompt_tokens, j.completion_tokens,
+    j.finished_at, j.cancel_requested_at, j.hold_microusd, j.charge_microusd, j.prompt_tokens, j.cached_prompt_tokens, j.completion_tokens,
     j.max_completion_tokens, j.pages, j.total_pages, j.energy_wh, j.gpu_energy_wh, j.energy_quality, j.carbon_gco2e,
     j.finish_reason, j.error_code, j.error_message, j.error_status,
     c.text, c.result,
     CASE WHEN j.state = 'queued' THEN (
-        SELECT count(*) FROM jobs_job q WHERE q.state = 'queued' AND q.model_id = j.model_id AND (q.deadline_at, q.id) <= (j.deadline_at, j.id)
+        SELECT count(*) FROM jobs_job q WHERE q.state = 'queued' AND q.model_id = j.model_id
+            AND ({RANK.format("q")}, q.deadline_at, q.id) <= ({RANK.format("j")}, j.deadline_at, j.id)
     ) END AS position
 FROM jobs_job j
 JOIN catalog_model m ON m.id = j.model_id
 LEFT JOIN jobs_content c ON c.job_id = j.id
 LEFT JOIN sites_pool p ON p.id = j.pool_id LEFT JOIN sites_node n ON n.id = p.node_id LEFT JOIN sites_site s ON s.id = n.site_id
 WHERE j.id = %(id)s
-"""
+"""  # noqa: S608 - a constant goes in
+
+WAITING = f"""
+SELECT EXISTS (
+    SELECT FROM jobs_job j, (SELECT %(tier)s::text AS tier) mine
+    WHERE j.state = 'queued' AND j.model_id = %(model)s AND {RANK.format("j")} <= {RANK.format("mine")}
+) AS waiting
+"""  # noqa: S608 - a constant goes in
 
 CONTENT = "UPDATE jobs_content SET text = %(text)s, result = %(result)s WHERE job_id = %(id)s"
 
@@ -206,10 +217,7 @@ def write_content(job_id: UUID, *, text: str, result: Any) -> Plan[None]:
     )
 
 
-def waiting(model_id: int) -> Plan[bool]:
-    """Does any job wait for this model?"""
-    rows = yield Statement(
-        "SELECT EXISTS (SELECT FROM jobs_job WHERE state = 'queued' AND model_id = %(model)s) AS waiting",
-        {"model": model_id},
-    )
+def waiting(model_id: int, tier: str) -> Plan[bool]:
+    """Does any job of this tier, or of one that goes before it, wait for this model?"""
+    rows = yield Statement(WAITING, {"model": model_id, "tier": tier})
     return bool(rows[0]["waiting"])

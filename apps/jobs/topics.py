@@ -32,7 +32,10 @@ ATTEMPT_AT = (
     "SELECT attempt FROM jobs_event WHERE job_id = %(id)s AND number <= %(version)s ORDER BY number DESC LIMIT 1"
 )
 FIGURES = """
-SELECT a.credit_microusd + a.promotional_microusd AS free, a.held_microusd AS held,
+SELECT a.credit_microusd + a.promotional_microusd - (
+        SELECT coalesce(sum(g.remaining_microusd), 0)::bigint FROM ledger_grant g
+        WHERE g.organization_id = a.organization_id AND g.remaining_microusd > 0 AND g.expires_at <= clock_timestamp()
+    ) AS free, a.held_microusd AS held,
     (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS at,
     (SELECT coalesce(sum(j.charge_microusd), 0)::bigint FROM jobs_job j
         WHERE j.organization_id = %(organization)s AND j.finished_at >= date_trunc('day', now(), 'UTC')) AS spend
@@ -207,6 +210,8 @@ class OrganizationTopic(Topic):
         fields = {
             "balance": numbers.balance(row["free"] + held),
             "held": f"{numbers.money(held)} of it held for running jobs" if held else "",
+            "free": numbers.balance(row["free"]),
+            "hold": numbers.money(held),
             "spend": numbers.money(row["spend"]),
         }
         if fields == self.said or row["at"] <= at:

@@ -1,4 +1,4 @@
-"""Pages of jobs: the history, one job, its result."""
+"""Pages of jobs: the history, one job, its result, and what all of them used."""
 
 import json
 from uuid import UUID
@@ -13,10 +13,14 @@ from django.views.decorators.vary import vary_on_headers
 
 from apps.accounts.permissions import MemberRequest, organization_required
 from apps.core.ids import parse
+from apps.core.spreadsheets import BYTE_ORDER_MARK, lines
+from apps.jobs import usage as usages
 from apps.jobs.forms import HistoryForm
 from apps.jobs.models import Job
 from apps.jobs.pages import history as listings
 from apps.jobs.pages import job as pages
+from apps.jobs.pages.usage import UsageForm, UsagePage
+from apps.jobs.usage import Group
 
 VIEWS = ("output", "request", "attempts", "events", "code")
 
@@ -61,6 +65,32 @@ def export(request: MemberRequest) -> StreamingHttpResponse:
         listings.export(request.organization, form.filters), content_type="text/csv; charset=utf-8"
     )
     response["Content-Disposition"] = f'attachment; filename="jobs-{timezone.now():%Y-%m-%d}.csv"'
+    return response
+
+
+@require_safe
+@never_cache
+@vary_on_headers("HX-Request")
+@organization_required
+def usage(request: MemberRequest) -> HttpResponse:
+    now = timezone.now()
+    form = UsageForm(request.GET, now.date())
+    page = UsagePage(request.organization, form, now)
+    context = {"form": form, "page": page, "query": _query(request, before=None)}
+    return render(request, "jobs/_usage.html" if request.htmx else "jobs/usage.html", context)
+
+
+@require_safe
+@never_cache
+@organization_required
+def usage_csv(request: MemberRequest) -> HttpResponse:
+    """What the page shows, exactly: the group of the address by day."""
+    now = timezone.now()
+    page = UsagePage(request.organization, UsageForm(request.GET, now.date()), now)
+    groups: tuple[Group, ...] = ("day",) if page.group == "day" else ("day", page.group)
+    rows = [usages.columns(groups), *(usages.record(row, groups) for row in page.read(groups))]
+    response = HttpResponse(BYTE_ORDER_MARK + lines(rows), content_type="text/csv; charset=utf-8")
+    response["Content-Disposition"] = f'attachment; filename="usage-{page.start:%Y-%m-%d}-{page.end:%Y-%m-%d}.csv"'
     return response
 
 

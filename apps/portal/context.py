@@ -106,13 +106,24 @@ class Shell:
                 "Build",
                 [
                     self.link("API keys", "key", reverse("keys:index")),
+                    self.link("Webhooks", "bolt", reverse("webhooks:index")),
                     self.link("API docs", "docs", reverse("api-docs")),
+                ],
+            ),
+            Group(
+                "Account",
+                [
+                    self.link("Usage", "usage", reverse("jobs:usage")),
+                    self.link("Billing", "card", reverse("billing:overview"), but=reverse("billing:limits")),
+                    self.link("Limits", "limit", reverse("billing:limits")),
                 ],
             ),
         ]
 
-    def link(self, text: str, icon: str, url: str) -> Link:
-        return Link(text, icon, url, self.request.path.startswith(url))
+    def link(self, text: str, icon: str, url: str, *, but: str = "") -> Link:
+        """`but` is a page below it with a link of its own."""
+        path = self.request.path
+        return Link(text, icon, url, path.startswith(url) and not (but and path.startswith(but)))
 
 
 def shell(request: HttpRequest) -> dict[str, object]:

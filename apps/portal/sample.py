@@ -61,7 +61,11 @@ MODELS: dict[str, dict[str, Any]] = {
     },
 }
 PRICES: dict[str, dict[str, int]] = {
-    CHAT: {"input_microusd_per_mtok": 50_000, "output_microusd_per_mtok": 200_000},
+    CHAT: {
+        "input_microusd_per_mtok": 50_000,
+        "cached_input_microusd_per_mtok": 12_500,
+        "output_microusd_per_mtok": 200_000,
+    },
     EMBEDDINGS: {"input_microusd_per_mtok": 20_000},
     OCR: {"page_microusd": 1_500},
 }
@@ -71,6 +75,28 @@ POOLS: dict[str, dict[str, Any]] = {
     "demo-ocr": {"model": OCR, "slots": 1},
 }
 ENGINE_FILES = {"demo-chat": "demo-chat.gguf", "demo-embed": "minilm.gguf"}
+
+# Amounts in cents and micro-USD.
+PLANS: dict[str, dict[str, Any]] = {
+    "team": {
+        "title": "Team",
+        "description": "For a team that uses inference every day. Two slots are kept for you while others wait.",
+        "price_cents": 9_900,
+        "included_microusd": 100_000_000,
+        "reserved_slots": 2,
+        "max_open_jobs": 5_000,
+        "position": 1,
+    },
+    "business": {
+        "title": "Business",
+        "description": "For inference inside your product. Ten slots are kept for you, and large imports fit in one go.",
+        "price_cents": 49_900,
+        "included_microusd": 550_000_000,
+        "reserved_slots": 10,
+        "max_open_jobs": 50_000,
+        "position": 2,
+    },
+}
 
 # A model of the user's own engine (ENGINE_URL): we know nothing of it but its name.
 ENGINE_LIMITS = {"context_tokens": 8192, "max_output_tokens": 2048}

@@ -15,6 +15,7 @@ from django.db import transaction
 from django.utils.text import slugify
 
 from apps.accounts.models import Organization, User
+from apps.billing.models import Plan
 from apps.catalog.models import Model, PriceVersion
 from apps.keys import secrets as key_secrets
 from apps.keys import services as keys
@@ -71,6 +72,8 @@ def seed(*, engine: Engine | None = None) -> dict[str, str]:
         secret = key_for(organization, user, before.get("api_key", ""))
         for name, fields in sample.MODELS.items():
             offer(name, fields, sample.PRICES[name])
+        for code, fields in sample.PLANS.items():
+            Plan.objects.get_or_create(code=code, defaults=fields)  # what staff changed since stays
         node = node_with(token)
         pools = [pool(node, code, **fields) for code, fields in sample.POOLS.items()]
         served = [(pool, sample_engine(pool.code)) for pool in pools]
@@ -123,7 +126,10 @@ def offer(name: str, fields: dict[str, Any], price: dict[str, int]) -> Model:
     """A model on offer; a price version is added only where the price differs from the one in force."""
     model, _ = Model.objects.update_or_create(name=name, defaults={**fields, "listed": True})
     units = ("input_microusd_per_mtok", "output_microusd_per_mtok", "request_microusd", "page_microusd")
-    wanted = {unit: price.get(unit, 0) for unit in units}
+    wanted = {
+        "cached_input_microusd_per_mtok": price.get("cached_input_microusd_per_mtok"),
+        **{unit: price.get(unit, 0) for unit in units},
+    }
     latest = PriceVersion.objects.filter(model=model).first()  # the newest
     if latest is None or any(getattr(latest, unit) != value for unit, value in wanted.items()):
         PriceVersion.objects.create(model=model, effective_at=datetime.now(UTC), **wanted)

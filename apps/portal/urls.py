@@ -8,6 +8,7 @@ urlpatterns = [
     path("", views.front, name="front"),
     path("models/", views.models, name="models"),
     path("models/<str:publisher>/<str:name>/", views.model, name="model"),
+    path("pricing/", views.pricing, name="pricing"),
     path("dashboard/", views.dashboard, name="dashboard"),
     path("welcome/", views.welcome, name="welcome"),
     path("theme/", views.theme, name="theme"),

@@ -14,11 +14,14 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from apps.accounts.middleware import SESSION_KEY
 from apps.accounts.models import User
 from apps.accounts.permissions import MemberRequest, organization_required
+from apps.catalog import offers
 from apps.catalog.models import Model
 from apps.dispatch.forms import TryForm
 from apps.portal import mailbox, selectors, services
 from apps.portal.context import THEMES
 from apps.portal.forms import WelcomeForm
+from apps.portal.pricing import Pricing
+from cango_portal import database
 
 THEME_SECONDS = 365 * 24 * 3600
 
@@ -56,7 +59,19 @@ def model(request: HttpRequest, publisher: str, name: str) -> HttpResponse:
     listing = selectors.listing(f"{publisher}/{name}")
     if listing is None:
         raise Http404
-    return render(request, "portal/model.html", {"listing": listing, "try_form": TryForm(listing.offer)})
+    organization = getattr(request, "organization", None)
+    discount = database.run(offers.discount(organization.pk, listing.offer.model_id)) if organization else 0
+    context = {"listing": listing, "try_form": TryForm(listing.offer), "discount": discount}
+    return render(request, "portal/model.html", context)
+
+
+@require_safe
+def pricing(request: HttpRequest) -> HttpResponse:
+    """Every price, how a charge is made, and a calculator whose answer the address holds."""
+    shown = Pricing(getattr(request, "organization", None), request.GET.dict())
+    return render(
+        request, "portal/pricing.html", {"pricing": shown, "form": shown.form}, status=422 if shown.wrong else 200
+    )
 
 
 @never_cache

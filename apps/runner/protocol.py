@@ -54,9 +54,10 @@ class Order(Message):
 
 
 class Usage(Message):
-    """Cumulative counts of one attempt."""
+    """Cumulative counts of one attempt. The cached ones are part of `prompt_tokens`: the engine had them from before."""
 
     prompt_tokens: int = 0
+    cached_prompt_tokens: int = 0
     completion_tokens: int = 0
     pages: int = 0
 

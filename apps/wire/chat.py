@@ -253,7 +253,7 @@ class ChatRequest(Shape):
     prompt_cache_key: str | None = Field(default=None, max_length=512)
     metadata: Metadata | None = None
     store: Literal[False] | None = None
-    service_tier: Literal["auto", "default"] | None = None
+    service_tier: Literal["auto", "default", "standard", "flex"] | None = None
 
 
 # What the engine gets. The rest is between the customer and the portal.

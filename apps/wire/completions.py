@@ -27,13 +27,19 @@ def created(job_id: UUID) -> int:
     return (job_id.int >> 80) // 1000
 
 
-def usage(*, prompt_tokens: int, completion_tokens: int, settled: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """`settled` may hold the fields named in EXTRA; those that are None are left out."""
+def usage(
+    *,
+    prompt_tokens: int,
+    completion_tokens: int,
+    cached_prompt_tokens: int = 0,
+    settled: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The cached tokens are part of the prompt's. `settled` may hold the fields named in EXTRA; those that are None are left out."""
     counted: dict[str, Any] = {
         "prompt_tokens": prompt_tokens,
         "completion_tokens": completion_tokens,
         "total_tokens": prompt_tokens + completion_tokens,
-        "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 0},
+        "prompt_tokens_details": {"cached_tokens": min(cached_prompt_tokens, prompt_tokens), "audio_tokens": 0},
         "completion_tokens_details": {
             "reasoning_tokens": 0,
             "audio_tokens": 0,
@@ -51,16 +57,23 @@ def usage(*, prompt_tokens: int, completion_tokens: int, settled: Mapping[str, A
 class Completion:
     """One answer: writes its chunks, or gathers them into the whole."""
 
-    def __init__(self, *, job_id: UUID, model: str, include_usage: bool = False) -> None:
+    def __init__(self, *, job_id: UUID, model: str, include_usage: bool = False, service_tier: str = "default") -> None:
         self.id = completion_id(job_id)
         self.created = created(job_id)
         self.model = model
         self.include_usage = include_usage
+        self.service_tier = service_tier
         self.parts: dict[int, dict[str, Any]] = {}
         self.delivered = 0
 
     def head(self, kind: str) -> dict[str, Any]:
-        return {"id": self.id, "object": kind, "created": self.created, "model": self.model}
+        return {
+            "id": self.id,
+            "object": kind,
+            "created": self.created,
+            "model": self.model,
+            "service_tier": self.service_tier,
+        }
 
     def chunk(self, choices: Choices) -> dict[str, Any]:
         """One chunk as the client sees it: index, delta and finish_reason always there, usage null where it comes later."""
@@ -123,9 +136,7 @@ class Completion:
             for index, part in sorted(self.parts.items())
         ]
         return (
-            self.head("chat.completion")
-            | {"choices": choices, "usage": dict(usage), "service_tier": "default"}
-            | ({"site": site} if site else {})
+            self.head("chat.completion") | {"choices": choices, "usage": dict(usage)} | ({"site": site} if site else {})
         )
 
 

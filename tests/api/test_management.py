@@ -50,6 +50,7 @@ def test_organization_balance_and_models(shop):
         "credit_microusd": 1_000_000,
         "promotional_microusd": 0,
         "held_microusd": 0,
+        "receivable_microusd": 0,
         "available_microusd": 1_000_000,
     }
     assert [model["id"] for model in shop.client.get("/api/v1/models").json()["data"]] == [

@@ -201,6 +201,19 @@ def test_the_same_work_runs_again_once_for_each_form(client, organization, owner
     assert client.get(f"/jobs/{first.public_id}/again/").status_code == 405
 
 
+@pytest.mark.parametrize(("was", "becomes"), [("flexible", "flexible"), ("batch", "standard")])
+def test_flexible_work_runs_again_as_flexible(client, was, becomes):
+    make.model(name="acme/chat")
+    client.post("/models/acme/chat/try/", {"prompt": "Hello", "max_tokens": "64"})
+    first = Job.objects.get()
+    assert first.tier == "standard"
+    Job.objects.update(tier=was)
+    client.post(f"/jobs/{first.public_id}/again/", {"job": tickets.new("job")})
+    second = Job.objects.exclude(pk=first.pk).get()
+    assert second.tier == becomes
+    assert (second.hold_microusd < first.hold_microusd) == (becomes == "flexible")
+
+
 def test_a_file_that_is_kept_is_read_again(client):
     make.model(kind="ocr", name="acme/ocr", input=0, output=0)
     client.post("/models/acme/ocr/try/", {"file": image()})

@@ -261,6 +261,28 @@ def test_every_view_is_a_link_of_its_own(client, organization, view):
         assert "What&#x27;&quot;&#x27;&quot;&#x27;s" in shown  # quoted for a shell
 
 
+def test_the_receipt_names_cached_input_tier_and_discount(client, organization):
+    model = make.model(cached=30_000, request=100)
+    counts = {"prompt_tokens": 6204, "cached_prompt_tokens": 6000, "completion_tokens": 1312}
+    # × 0.63: 63; 204 × 0.12; 6,000 × 0.03; 1,312 × 0.36
+    charge = 63 + 16 + 114 + 298
+    job = ended(organization, model, **counts, tier="flexible", discount_basis_points=1_000, charge_microusd=charge)
+    receipt = JobPage(job)
+    assert [(line.field, line.microusd) for line in receipt.lines] == [
+        ("request", 63),
+        ("input", 16),
+        ("cached_input", 114),
+        ("output", 298),
+    ]
+    assert receipt.cost_microusd == sum(line.microusd for line in receipt.lines) == charge
+    assert receipt.terms == [("Flexible", "70% of each price"), ("Discount", "10% off each price")]
+    shown = page(client, job)
+    assert "204 tok at $0.12 per million" in shown
+    assert "6,000 tok at $0.03 per million" in shown
+    assert "10% off each price" in shown
+    assert "off each price" not in page(client, ended(organization, make.model()))
+
+
 def test_text_recognition_counts_pages(client, organization):
     model = make.model(kind="ocr", input=0, output=0, page=1500)
     counts = {"prompt_tokens": 0, "completion_tokens": 0, "max_completion_tokens": 0, "pages": 3, "total_pages": 3}
@@ -576,7 +598,7 @@ async def test_the_export_holds_the_filtered_list(transactional_db):
     assert lines[0].startswith("id,created_at,finished_at,state,model,api_key,prompt_tokens")
     assert len(lines) == 2
     assert lines[1].startswith(
-        f"{job.public_id},2026-11-20T14:14:32+00:00,2026-11-20T14:14:44+00:00,succeeded,acme/small,'=HYPERLINK(1),6204,1312,0,2.226,0.001218,0.41,modelled,0.156,"
+        f"{job.public_id},2026-11-20T14:14:32+00:00,2026-11-20T14:14:44+00:00,succeeded,acme/small,'=HYPERLINK(1),6204,0,1312,0,2.226,0.001218,0.41,modelled,0.156,"
     )
     assert (
         urlsplit(response["content-disposition"]).path

@@ -313,7 +313,13 @@ async def test_the_organizations_money_is_sent_when_it_changes(owner, organizati
     async with connected(owner, "/ws/organization/") as socket:
         await socket.say(sub={"organization": 0})
         message = await socket.hear()
-        assert message["set"] == {"balance": "$5.00", "held": "", "spend": "$0.00"}
+        assert message["set"] == {
+            "balance": "$5.00",
+            "held": "",
+            "free": "$5.00",
+            "hold": "$0.00",
+            "spend": "$0.00",
+        }
         await bell.ring_async(f"organization.{organization.pk}")
         assert await socket.quiet(1.5)
 

@@ -56,10 +56,10 @@ class Inline(HTMLParser):
                 self.found.append(f"{tag} {name}={value}")
 
 
-PUBLIC = ["/", "/models/", "/models/cango/demo-chat/", "/models/acme/vectors/", "/models/acme/reader/", "/login/", "/signup/",
+PUBLIC = ["/", "/models/", "/pricing/", "/models/cango/demo-chat/", "/models/acme/vectors/", "/models/acme/reader/", "/login/", "/signup/",
           "/verify/", "/verify/nothing/", "/password/reset/", "/password/reset/done/", "/password/reset/complete/", "/mail/", "/nothing/"]  # fmt: skip
 SIGNED_IN = ["/", "/models/", "/models/cango/demo-chat/", "/models/acme/vectors/", "/models/acme/reader/", "/dashboard/", "/keys/",
-             "/keys/new/", "/password/change/", "/settings/security/", "/logout/", "/nothing/"]  # fmt: skip
+             "/keys/new/", "/usage/", "/billing/", "/billing/add/", "/billing/limits/", "/password/change/", "/settings/security/", "/logout/", "/nothing/"]  # fmt: skip
 
 
 def assert_clean(answer):

@@ -76,6 +76,17 @@ async def test_the_ceiling_is_kept(chat: LlamaEngine) -> None:
     assert pieces[-2].choices[0]["finish_reason"] == "length"
 
 
+async def test_a_prompt_it_had_before_is_counted_as_cached(chat: LlamaEngine) -> None:
+    """Slots of one engine share nothing: the second of two equal requests in a row gets the slot of the first."""
+    before, after = [(await collect(chat, asked("What happens at the site? " * 20, tokens=8))) for _ in range(2)]
+    first, again = (next(piece.usage for piece in reversed(pieces) if piece.usage) for pieces in (before, after))
+    assert first.cached_prompt_tokens < first.prompt_tokens
+    assert again.prompt_tokens == first.prompt_tokens
+    assert first.cached_prompt_tokens < again.cached_prompt_tokens <= again.prompt_tokens
+    along = [piece.usage for piece in after if piece.usage and piece.choices and piece.usage.prompt_tokens]
+    assert {usage.cached_prompt_tokens for usage in along} == {again.cached_prompt_tokens}
+
+
 async def test_hanging_up_frees_the_slot(chat: LlamaEngine) -> None:
     async with aclosing(chat.run(asked("Go on.", tokens=4000, ignore_eos=True))) as pieces:
         async for piece in pieces:

@@ -10,7 +10,7 @@ import pytest
 
 import tests.engine
 from apps.runner.engines.engine import EngineFailed, Piece, Work
-from apps.runner.engines.openai_http import OpenAIEngine, decoded, failed
+from apps.runner.engines.openai_http import OpenAIEngine, decoded, failed, usage_of, usage_of_timings
 from apps.runner.protocol import Failure
 
 CHAT: dict[str, Any] = {"messages": [{"role": "user", "content": "one two"}]}
@@ -115,6 +115,33 @@ def test_what_a_refusal_says(content: bytes, code: str, message: str | None) -> 
     failure = failed(400, content).failure
     assert (failure.status, failure.code) == (400, code)
     assert message is None or failure.message == message
+
+
+@pytest.mark.parametrize(
+    ("usage", "counts"),
+    [
+        ({"prompt_tokens": 9, "completion_tokens": 2}, (9, 0, 2)),
+        ({"prompt_tokens": 9, "prompt_tokens_details": {"cached_tokens": 4}}, (9, 4, 0)),
+        ({"prompt_tokens": 9, "prompt_tokens_details": {"cached_tokens": 40}}, (9, 9, 0)),
+        ({"prompt_tokens": 9, "prompt_tokens_details": {"cached_tokens": -4}}, (9, 0, 0)),
+        ({"prompt_tokens": 9, "prompt_tokens_details": {"cached_tokens": "4"}}, (9, 0, 0)),
+        ({"prompt_tokens": 9, "prompt_tokens_details": None}, (9, 0, 0)),
+        ({"prompt_tokens": 9, "prompt_tokens_details": [4]}, (9, 0, 0)),
+    ],
+)
+def test_cached_tokens_are_part_of_the_prompt(usage: dict[str, object], counts: tuple[int, int, int]) -> None:
+    counted = usage_of(usage)
+    assert (counted.prompt_tokens, counted.cached_prompt_tokens, counted.completion_tokens) == counts
+
+
+def test_what_llama_told_along_the_way_is_kept_where_its_last_word_does_not_say() -> None:
+    along = usage_of_timings({"prompt_n": 5, "cache_n": 4, "predicted_n": 2})
+    assert (along.prompt_tokens, along.cached_prompt_tokens, along.completion_tokens) == (9, 4, 2)
+    assert usage_of({"prompt_tokens": 9}, cached=4).cached_prompt_tokens == 4
+    assert (
+        usage_of({"prompt_tokens": 9, "prompt_tokens_details": {"cached_tokens": 0}}, cached=4).cached_prompt_tokens
+        == 0
+    )
 
 
 async def test_embeddings_are_packed_floats(engine: tests.engine.Running) -> None:

@@ -6,8 +6,6 @@ Pages are cut by key, never by count: a job's id begins with its milliseconds, s
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -22,13 +20,13 @@ from apps.accounts.models import Organization
 from apps.catalog.models import Model
 from apps.core.ids import LENGTH, VALUES
 from apps.core.money import usd
+from apps.core.spreadsheets import BYTE_ORDER_MARK, lines
 from apps.jobs.forms import OPEN, PAGE, RANGES, REFUSED
 from apps.jobs.models import Job, Refusal
 from apps.jobs.pages.job import JobPage
 
 SIZE = 50
 EXPORT_SIZE = 1000
-BYTE_ORDER_MARK = "\ufeff"  # spreadsheets read UTF-8 as such only behind it
 REFUSED_FOR = timedelta(days=7)
 RANDOM_BITS = 80  # of a version 7 UUID, below its milliseconds
 
@@ -175,6 +173,7 @@ COLUMNS = [
     "model",
     "api_key",
     "prompt_tokens",
+    "cached_prompt_tokens",
     "completion_tokens",
     "pages",
     "first_token_seconds",
@@ -200,7 +199,7 @@ def record(row: Row) -> list[Any]:
             "refused",
             refusal.model_name,
             key,
-            *[""] * 4,
+            *[""] * 5,
             usd(0),
             *[""] * 5,
             refusal.message,
@@ -215,6 +214,7 @@ def record(row: Row) -> list[Any]:
         job.model.name,
         job.api_key.name if job.api_key else "",
         job.prompt_tokens,
+        job.cached_prompt_tokens,
         job.completion_tokens,
         job.pages,
         "" if page.first_token_seconds is None or job.kind != "chat" else f"{page.first_token_seconds:.3f}",
@@ -226,17 +226,6 @@ def record(row: Row) -> list[Any]:
         job.attempt,
         job.error_message or job.reason,
     ]
-
-
-def harmless(value: Any) -> Any:
-    """A spreadsheet would run a text that begins like a formula."""
-    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
-
-
-def lines(rows: list[list[Any]]) -> str:
-    text = io.StringIO()
-    csv.writer(text).writerows([harmless(value) for value in row] for row in rows)
-    return text.getvalue()
 
 
 async def export(organization: Organization, filters: dict[str, str]) -> AsyncIterator[str]:

@@ -6,8 +6,10 @@ import math
 from datetime import datetime, timedelta
 from functools import cached_property
 
+from django.db.models import Q
 from django.utils import timezone
 
+from apps.catalog.models import Tier
 from apps.core import numbers
 from apps.jobs.models import Job
 from apps.jobs.pages import timeline
@@ -35,6 +37,10 @@ class Progress:
     @property
     def prompt_tokens(self) -> int:
         return max(self.job.prompt_tokens, self.live.usage.prompt_tokens)
+
+    @property
+    def cached_prompt_tokens(self) -> int:
+        return min(max(self.job.cached_prompt_tokens, self.live.usage.cached_prompt_tokens), self.prompt_tokens)
 
     @property
     def completion_tokens(self) -> int:
@@ -162,8 +168,9 @@ class Progress:
     def position(self) -> int | None:
         if self.job.state != "queued":
             return None
-        ahead = Job.objects.filter(state="queued", model_id=self.job.model_id, deadline_at__lte=self.job.deadline_at)
-        return max(1, ahead.count())
+        before = Tier.values[: Tier.values.index(self.job.tier)]  # they are named in their order
+        sooner = Q(tier__in=before) | Q(tier=self.job.tier, deadline_at__lte=self.job.deadline_at)
+        return max(1, Job.objects.filter(sooner, state="queued", model_id=self.job.model_id).count())
 
     @property
     def queue(self) -> str:

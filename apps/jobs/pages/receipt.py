@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from apps.catalog import prices
+from apps.catalog.models import Tier
+from apps.catalog.prices import Price, Terms
 from apps.core import numbers
-from apps.core.money import TOKENS_PER_MTOK, cost_microusd
 from apps.jobs.pages import timeline
 from apps.jobs.pages.progress import Progress
 
@@ -20,38 +22,58 @@ class Line:
     microusd: int
 
 
+TITLES = {"input": "Input", "cached_input": "Cached input", "output": "Output", "pages": "Pages"}
+
+
 class Receipt(Progress):
     @property
     def lines(self) -> list[Line]:
-        price = self.job.price
+        """Each as it is charged: tier and discount are in it."""
+        price = Price.of(self.job.price)
+        bill = {
+            line.name: line
+            for line in price.lines(
+                prompt_tokens=self.prompt_tokens,
+                cached_prompt_tokens=self.cached_prompt_tokens,
+                completion_tokens=self.completion_tokens,
+                pages=self.pages,
+                terms=Terms(self.job.tier, self.job.discount_basis_points),
+            )
+        }
         found = []
-        if price.request_microusd:
+        if request := bill.get("request"):
             found.append(
-                Line(
-                    "request", "Request", "once", price.request_microusd if self.done or self.job.charge_microusd else 0
-                )
+                Line("request", "Request", "once", request.microusd if self.done or self.job.charge_microusd else 0)
             )
-        if price.input_microusd_per_mtok or self.prompt_tokens:
-            found.append(self._tokens("input", "Input", self.prompt_tokens, price.input_microusd_per_mtok))
+        if "input" in bill or (self.prompt_tokens and "cached_input" not in bill):
+            found.append(self._tokens("input", bill, self.prompt_tokens))
+        if "cached_input" in bill:
+            found.append(self._tokens("cached_input", bill, 0))
         if self.job.kind == "chat":
-            found.append(self._tokens("output", "Output", self.completion_tokens, price.output_microusd_per_mtok))
-        if price.page_microusd:
-            microusd = cost_microusd(units=self.pages, price_microusd=price.page_microusd)
-            found.append(
-                Line(
-                    "pages",
-                    "Pages",
-                    f"{numbers.count(self.pages)} at {numbers.price(price.page_microusd)} each",
-                    microusd,
-                )
-            )
+            found.append(self._tokens("output", bill, self.completion_tokens))
+        if pages := bill.get("pages"):
+            sub = f"{numbers.count(pages.units)} at {numbers.price(pages.price_microusd)} each"
+            found.append(Line("pages", TITLES["pages"], sub, pages.microusd))
         return found
 
-    def _tokens(self, field: str, title: str, tokens: int, price_microusd: int) -> Line:
-        microusd = cost_microusd(units=tokens, price_microusd=price_microusd, per=TOKENS_PER_MTOK)
+    def _tokens(self, field: str, bill: dict[str, prices.Line], free: int) -> Line:
+        """`free` is how many tokens there are where they have no price."""
+        line = bill.get(field)
+        tokens, price, microusd = (line.units, line.price_microusd, line.microusd) if line else (free, 0, 0)
         return Line(
-            field, title, f"{numbers.count(tokens)} tok at {numbers.price(price_microusd)} per million", microusd
+            field, TITLES[field], f"{numbers.count(tokens)} tok at {numbers.price(price)} per million", microusd
         )
+
+    @property
+    def terms(self) -> list[tuple[str, str]]:
+        """What is in every line: the tier's share of the price, and the discount."""
+        found = []
+        if self.job.tier != Tier.STANDARD:
+            share = numbers.basis_points(Price.of(self.job.price).tier_basis_points(self.job.tier))
+            found.append((self.job.get_tier_display(), f"{share} of each price"))
+        if self.job.discount_basis_points:
+            found.append(("Discount", f"{numbers.basis_points(self.job.discount_basis_points)} off each price"))
+        return found
 
     @property
     def cost_microusd(self) -> int:

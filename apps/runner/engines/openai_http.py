@@ -125,7 +125,7 @@ class OpenAIEngine:
                     choices: Choices = chunk.get("choices") or []
                     said += any(says(choice) for choice in choices)
                     if usage := chunk.get("usage"):
-                        counted = usage_of(usage)
+                        counted = usage_of(usage, cached=counted.cached_prompt_tokens)
                     elif timings := chunk.get("timings"):
                         self.timings = True
                         counted = usage_of_timings(timings)
@@ -196,15 +196,24 @@ def decoded(data: bytes) -> dict[str, Any]:
     return value
 
 
-def usage_of(usage: dict[str, Any]) -> Usage:
+def usage_of(usage: dict[str, Any], *, cached: int = 0) -> Usage:
+    """`cached` is what was known before of the prompt tokens the engine had kept, for one that does not say it here."""
+    prompt = int_of(usage, "prompt_tokens") or 0
+    told = int_of(usage.get("prompt_tokens_details"), "cached_tokens")
     return Usage(
-        prompt_tokens=int_of(usage, "prompt_tokens") or 0, completion_tokens=int_of(usage, "completion_tokens") or 0
+        prompt_tokens=prompt,
+        cached_prompt_tokens=min(cached if told is None else told, prompt),
+        completion_tokens=int_of(usage, "completion_tokens") or 0,
     )
 
 
 def usage_of_timings(timings: dict[str, Any]) -> Usage:
-    prompt = (int_of(timings, "prompt_n") or 0) + (int_of(timings, "cache_n") or 0)
-    return Usage(prompt_tokens=prompt, completion_tokens=int_of(timings, "predicted_n") or 0)
+    cached = int_of(timings, "cache_n") or 0
+    return Usage(
+        prompt_tokens=(int_of(timings, "prompt_n") or 0) + cached,
+        cached_prompt_tokens=cached,
+        completion_tokens=int_of(timings, "predicted_n") or 0,
+    )
 
 
 def int_of(mapping: Any, name: str) -> int | None:

@@ -1,0 +1,58 @@
+"""What an organization's plan allows of its next request: how many jobs it may have open, and slots that are its own."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from uuid import UUID
+
+from apps.billing import entitlements
+from apps.core.errors import PortalError
+from apps.core.sql import Plan, Statement
+
+# Counted no further than the answer needs, through the index of open jobs.
+STANDING = f"""
+SELECT e.title, e.reserved_slots, e.max_open_jobs,
+    (SELECT count(*) FROM (
+        SELECT FROM jobs_job WHERE organization_id = %(organization)s AND state IN ('queued', 'dispatched', 'running')
+        LIMIT e.max_open_jobs
+    ) open)::int AS open,
+    (SELECT count(*) FROM (
+        SELECT FROM jobs_job WHERE organization_id = %(organization)s AND state IN ('dispatched', 'running')
+        LIMIT e.reserved_slots
+    ) leased)::int AS leased
+FROM ({entitlements.OF}) e
+"""  # noqa: S608 - a constant goes in
+
+
+class TooManyOpenJobs(PortalError):
+    """The plan's number of jobs that have not ended is reached. Nothing was accepted or held."""
+
+    code, status, type = "too_many_open_jobs", 429, "rate_limit_error"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """`open` jobs have not ended, `leased` of them have a slot; both are counted up to the limits beside them."""
+
+    title: str
+    reserved_slots: int
+    max_open_jobs: int
+    open: int
+    leased: int
+
+    @property
+    def has_slot_of_its_own(self) -> bool:
+        return self.leased < self.reserved_slots
+
+    def admit_one(self) -> None:
+        if self.open >= self.max_open_jobs:
+            raise TooManyOpenJobs(
+                f"This organization has {self.max_open_jobs:,} jobs that have not ended, the most that its plan "
+                f"“{self.title}” allows. Nothing was accepted or charged. Wait until some have ended, or take a larger "
+                "plan on the Billing page.",
+                retry_after_seconds=5,
+            )
+
+
+def standing(organization_id: UUID) -> Plan[Standing]:
+    rows = yield Statement(STANDING, entitlements.params_of(organization_id, datetime.now(UTC)))
+    return Standing(**rows[0])

@@ -1,0 +1,308 @@
+"""The usage page: one measure, in groups, over time; all of it in the address."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from functools import cached_property
+from typing import Any
+
+from django import forms
+from django.forms import BoundField
+
+from apps.accounts.models import Organization
+from apps.core import numbers
+from apps.jobs import usage
+from apps.jobs.usage import Group, Used
+from cango_portal import database
+
+MOST_SERIES = 4  # and "Other" (design guide, §9)
+PLOT = 100.0
+GAP = 0.2  # of a bar's room
+HOURS_UP_TO = timedelta(days=2)
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    title: str
+    unit: str
+    of: Callable[[Used], float]
+    text: Callable[[Any], str]
+
+
+MEASURES = {
+    "spend": Measure("Spend", "USD", lambda row: row.charge_microusd, lambda value: numbers.money(round(value))),
+    "tokens": Measure("Tokens", "input and output", lambda row: row.tokens, lambda value: numbers.count(round(value))),
+    "requests": Measure("Requests", "that ended", lambda row: row.requests, lambda value: numbers.count(round(value))),
+    "energy": Measure("Energy", "with host and cooling", lambda row: row.energy_wh or 0.0, numbers.energy),
+    "carbon": Measure("Carbon", "CO₂ equivalent", lambda row: row.carbon_gco2e or 0.0, numbers.carbon),
+}
+GROUPS: dict[str, str] = {"model": "Model", "key": "API key", "member": "Member", "site": "Site", "day": "Day"}
+CUSTOM = "custom"
+RANGES = {
+    "today": "Today",
+    "7d": "Last 7 days",
+    "30d": "Last 30 days",
+    "month": "This month",
+    "last-month": "Last month",
+    CUSTOM: "From and to",
+}
+
+
+class UsageForm(forms.Form):
+    """An unknown value in a shared address shows the default and says so."""
+
+    measure = forms.ChoiceField(label="Measure", required=False, choices=[(k, m.title) for k, m in MEASURES.items()])
+    group = forms.ChoiceField(label="Group by", required=False, choices=list(GROUPS.items()))
+    range = forms.ChoiceField(label="Time", required=False, choices=list(RANGES.items()))
+    start = forms.DateField(label="From", required=False, widget=forms.DateInput(attrs={"type": "date"}))
+    end = forms.DateField(label="To", required=False, widget=forms.DateInput(attrs={"type": "date"}))
+
+    def __init__(self, data: Any, today: date) -> None:
+        super().__init__({name: data.get(name) or value for name, value in defaults(data, today).items()})
+        for name in ("measure", "group", "range"):
+            self.fields[name].widget.attrs["class"] = "select"
+        for name in ("start", "end"):
+            self.fields[name].widget.attrs["class"] = "input"
+
+    @property
+    def shown(self) -> list[BoundField]:
+        """The two days only where they count."""
+        return [field for field in self if field.name not in ("start", "end") or self.data["range"] == CUSTOM]
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        start, end = cleaned.get("start"), cleaned.get("end")
+        if cleaned.get("range") == CUSTOM and not ({"start", "end"} & set(self.errors)):
+            if start is None or end is None:
+                self.add_error("start" if start is None else "end", "Choose both days, or another time.")
+            elif end < start:
+                self.add_error("end", "The last day is before the first.")
+            elif end - start >= usage.LONGEST_SPAN:
+                self.add_error("end", f"At most {usage.LONGEST_SPAN.days} days can be shown at once.")
+        return cleaned
+
+    def span(self, now: datetime) -> tuple[datetime, datetime]:
+        """From the first moment to before the last, UTC; it never ends after now."""
+        today = now.astimezone(UTC).date()
+        first, last = self.dates(today)
+        return midnight(first), min(midnight(last + timedelta(days=1)), now)
+
+    def dates(self, today: date) -> tuple[date, date]:
+        first_of_month = today.replace(day=1)
+        match self.cleaned_data.get("range"):
+            case "today":
+                return today, today
+            case "7d":
+                return today - timedelta(days=6), today
+            case "month":
+                return first_of_month, today
+            case "last-month":
+                last = first_of_month - timedelta(days=1)
+                return last.replace(day=1), last
+            case "custom" if self.is_valid():
+                return min(self.cleaned_data["start"], today), min(self.cleaned_data["end"], today)
+        return today - timedelta(days=29), today
+
+
+def midnight(day: date) -> datetime:
+    return datetime.combine(day, time(), UTC)
+
+
+def defaults(data: Any, today: date) -> dict[str, str]:
+    """Days without a range mean those days; "from and to" without days begins with the last 30."""
+    given = bool(data.get("start") or data.get("end"))
+    days = ("", "") if given or data.get("range") != CUSTOM else (f"{today - timedelta(days=29)}", f"{today}")
+    span = CUSTOM if given else "30d"
+    return {"measure": "spend", "group": "model", "range": span, "start": days[0], "end": days[1]}
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A part of a bar, in hundredths of the plot."""
+
+    path: str
+    series: str
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of the table and of the legend."""
+
+    name: str
+    url: str
+    used: Used
+    value: str
+    share: str
+    width: str
+    series: str
+
+
+class UsagePage:
+    """Everything is read when it is asked for. `now` is what it is complete until."""
+
+    def __init__(self, organization: Organization, form: UsageForm, now: datetime) -> None:
+        self.organization = organization
+        self.form = form
+        self.now = now
+        form.is_valid()
+        self.measure_name = form.cleaned_data.get("measure") or "spend"
+        self.measure = MEASURES[self.measure_name]
+        self.group: Group = form.cleaned_data.get("group") or "model"
+        self.start, self.end = form.span(now)
+
+    @property
+    def bucket(self) -> Group:
+        return "hour" if self.end - self.start <= HOURS_UP_TO else "day"
+
+    @cached_property
+    def rows(self) -> list[Used]:
+        return self.read((self.group,))
+
+    def read(self, groups: tuple[Group, ...]) -> list[Used]:
+        return database.run(usage.used(self.organization.pk, start=self.start, end=self.end, groups=groups))
+
+    @cached_property
+    def total(self) -> Used:
+        return usage.total(self.rows)
+
+    @property
+    def total_text(self) -> str:
+        return self.text(self.measure.of(self.total))
+
+    def text(self, value: float) -> str:
+        return self.measure.text(value)
+
+    @property
+    def energy_words(self) -> str:
+        if self.total.energy_wh is None:
+            return "not measured"
+        return "partly estimated" if self.total.estimated else "measured at the GPU"
+
+    @property
+    def group_title(self) -> str:
+        return GROUPS[self.group]
+
+    @property
+    def words(self) -> str:
+        """The span, for people."""
+        last = (self.end - timedelta(microseconds=1)).date()
+        first = self.start.date()
+        if first >= last:
+            return f"{first.day} {first:%b %Y}"
+        return f"{first.day} {first:%b %Y} to {last.day} {last:%b %Y}"
+
+    @cached_property
+    def ordered(self) -> list[Used]:
+        """Largest first; days as they came."""
+        if self.group == "day":
+            return self.rows
+        return sorted(self.rows, key=self.measure.of, reverse=True)
+
+    @cached_property
+    def series(self) -> dict[str | None, int]:
+        """Which color each of the largest groups has; the rest are "Other", 0."""
+        if self.group == "day":
+            return {}
+        leading = [row for row in self.ordered[:MOST_SERIES] if self.measure.of(row)]
+        return {row.groups[self.group][0]: number for number, row in enumerate(leading, start=1)}
+
+    @cached_property
+    def lines(self) -> list[Line]:
+        whole = self.measure.of(self.total)
+        largest = max((self.measure.of(row) for row in self.rows), default=0.0)
+        made = []
+        for row in self.ordered:
+            value = self.measure.of(row)
+            key, name = row.groups[self.group]
+            number = 1 if self.group == "day" else self.series.get(key, 0)
+            made.append(
+                Line(
+                    name=day_words(name) if self.group == "day" else name,
+                    url=key or "",
+                    used=row,
+                    value=self.text(value),
+                    share=numbers.percent(value / whole) if whole else numbers.NONE,
+                    width=f"{PLOT * value / largest:.2f}" if largest else "0",
+                    series=str(number) if number else "",
+                )
+            )
+        return made
+
+    @cached_property
+    def moments(self) -> list[str]:
+        """The ids of the bars' buckets, none left out: no bar is a zero."""
+        if self.bucket == "day":
+            return [day.isoformat() for day in usage.days(self.start, self.end)]
+        hours = int((self.end - self.start - timedelta(microseconds=1)).total_seconds() // 3600) + 1
+        return [f"{self.start + timedelta(hours=n):%Y-%m-%dT%H:00}" for n in range(hours)]
+
+    @cached_property
+    def stacked(self) -> dict[str, dict[int, float]]:
+        """bucket → series → value."""
+        groups: tuple[Group, ...] = (self.bucket,) if self.group == "day" else (self.bucket, self.group)
+        found: dict[str, dict[int, float]] = {moment: {} for moment in self.moments}
+        for row in self.read(groups):
+            number = 1 if self.group == "day" else self.series.get(row.groups[self.group][0], 0)
+            bar = found.setdefault(str(row.groups[self.bucket][0]), {})
+            bar[number] = bar.get(number, 0.0) + self.measure.of(row)
+        return found
+
+    @cached_property
+    def highest(self) -> tuple[str, float]:
+        return max(((moment, sum(bar.values())) for moment, bar in self.stacked.items()), key=lambda pair: pair[1])
+
+    @cached_property
+    def bars(self) -> list[Bar]:
+        """One path for each series, bars from zero up, the largest group at the bottom."""
+        top = self.highest[1]
+        if not top:
+            return []
+        room = PLOT / len(self.stacked)
+        paths: dict[int, list[str]] = {}
+        for index, bar in enumerate(self.stacked.values()):
+            y = PLOT
+            for number in sorted(bar, key=lambda n: n or MOST_SERIES + 1):
+                height = bar[number] / top * PLOT
+                if height:
+                    x, width = index * room + room * GAP / 2, room * (1 - GAP)
+                    paths.setdefault(number, []).append(f"M{x:.2f} {y:.2f}h{width:.2f}v{-height:.2f}h{-width:.2f}z")
+                    y -= height
+        return [
+            Bar("".join(paths[number]), f"s{number}") for number in sorted(paths, key=lambda n: n or MOST_SERIES + 1)
+        ]
+
+    @property
+    def axis(self) -> list[str]:
+        top = self.highest[1]
+        return [self.text(top), self.text(top / 2), self.text(0)]
+
+    @property
+    def times(self) -> list[str]:
+        """The first, the middle and the last of the time axis."""
+        moments = self.moments
+        shown = [moments[0], moments[len(moments) // 2], moments[-1]] if len(moments) > 2 else moments
+        return [self.moment_words(moment) for moment in shown]
+
+    def moment_words(self, moment: str) -> str:
+        return moment[11:] if self.bucket == "hour" else day_words(moment)
+
+    @property
+    def finding(self) -> str:
+        """What the chart says, for those who do not see it."""
+        moment, value = self.highest
+        kind = "hour" if self.bucket == "hour" else "day"
+        return (
+            f"{self.measure.title} by {kind}{'' if self.group == 'day' else f' and {self.group_title.lower()}'}. "
+            f"Highest {kind} {self.moment_words(moment)} with {self.text(value)}. Total {self.total_text}."
+        )
+
+    @property
+    def table(self) -> list[tuple[str, str]]:
+        return [(self.moment_words(moment), self.text(sum(bar.values()))) for moment, bar in self.stacked.items()]
+
+
+def day_words(text: str) -> str:
+    day = date.fromisoformat(text)
+    return f"{day.day} {day:%b}"

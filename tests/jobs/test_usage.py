@@ -1,0 +1,241 @@
+"""Usage: sums of what ended, in groups, exactly what the ledger charged; the page, its chart and its CSV."""
+
+import csv
+import io
+import re
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import time_machine
+from django.test import Client
+
+from apps.accounts.models import Membership
+from apps.core.ids import uuid7
+from apps.core.spreadsheets import lines
+from apps.jobs import usage
+from apps.keys import services as keys
+from apps.ledger import services as ledger
+from apps.ledger.models import Transfer
+from cango_portal import database
+from tests import make
+from tests.portal.test_pages import assert_clean
+
+pytestmark = pytest.mark.django_db
+NOW = datetime(2026, 11, 25, 14, 15, 30, tzinfo=UTC)
+MIDNIGHT = NOW.replace(hour=0, minute=0, second=0)
+
+
+@pytest.fixture
+def place():
+    owner = make.user(email="anna@example.org")
+    organization = make.organization(owner=owner, credit_microusd=100_000_000)
+    developer = make.user(email="ben@example.org")
+    Membership.objects.create(organization=organization, user=developer, role="developer")
+    return organization, owner, developer
+
+
+def ended(organization, model, at, charge, **fields):
+    """A job that ended then and was charged in the ledger too."""
+    began = at - timedelta(minutes=1)
+    pk = type(uuid7())(int=int(began.timestamp() * 1000) << 80 | uuid7().int & (1 << 80) - 1)
+    ledger.reserve(organization=organization, microusd=charge + 10, key=f"job:{pk}")
+    ledger.settle(key=f"job:{pk}", cost_microusd=charge)
+    return make.job(
+        organization=organization,
+        model=model,
+        id=pk,
+        **{
+            "state": "succeeded",
+            "created_at": began,
+            "finished_at": at,
+            "hold_microusd": charge + 10,
+            "charge_microusd": charge,
+            **fields,
+        },
+    )
+
+
+@pytest.fixture
+def used(place):
+    organization, owner, developer = place
+    chat, vectors = make.model(name="acme/chat", title="Acme chat"), make.model(kind="embeddings", name="acme/vectors")
+    pool = make.pool(model=chat, node=make.node(site=make.site(code="georgia-1", name="Georgia 1")))
+    key, _ = keys.issue(organization=organization, name="=sync", user=developer)
+    counted = {"prompt_tokens": 100, "completion_tokens": 50}
+    ended(
+        organization,
+        chat,
+        NOW - timedelta(hours=1),
+        3,
+        user=owner,
+        pool=pool,
+        energy_wh=0.25,
+        carbon_gco2e=0.5,
+        energy_quality="counter",
+        **counted,
+    )
+    ended(
+        organization,
+        chat,
+        MIDNIGHT,
+        5,
+        api_key=key,
+        pool=pool,
+        energy_wh=0.5,
+        carbon_gco2e=1.0,
+        energy_quality="modelled",
+        **counted,
+    )
+    ended(organization, vectors, MIDNIGHT - timedelta(microseconds=1), 7, api_key=key, prompt_tokens=1000)
+    ended(organization, chat, NOW - timedelta(days=3), 0, api_key=key, state="failed")
+    ended(organization, chat, NOW - timedelta(days=40), 1_000_000, user=owner)
+    make.job(organization=organization, model=chat, state="running")
+    other = make.organization(credit_microusd=1_000_000)
+    ended(other, chat, NOW - timedelta(hours=1), 999)
+    return organization
+
+
+def read(organization, *groups, start=NOW - timedelta(days=30), end=NOW):
+    rows = database.run(usage.used(organization.pk, start=start, end=end, groups=groups))
+    return {tuple(row.groups[group][0] for group in groups): row for row in rows}
+
+
+def test_groups_and_their_sums(used, place):
+    _, owner, developer = place
+    by_model = read(used, "model")
+    assert {key: (row.requests, row.failed, row.charge_microusd) for key, row in by_model.items()} == {
+        ("acme/chat",): (3, 1, 8),
+        ("acme/vectors",): (1, 0, 7),
+    }
+    assert by_model[("acme/chat",)].groups["model"] == ("acme/chat", "Acme chat")
+    assert (by_model[("acme/chat",)].energy_wh, by_model[("acme/chat",)].estimated) == (0.75, True)
+    assert by_model[("acme/vectors",)].energy_wh is None
+    members = {key: row.charge_microusd for key, row in read(used, "member").items()}
+    assert members == {(str(owner.pk),): 3, (str(developer.pk),): 12}
+    assert {key: row.charge_microusd for key, row in read(used, "site").items()} == {("georgia-1",): 8, (None,): 7}
+    days = {key: row.charge_microusd for key, row in read(used, "day").items()}
+    assert days == {("2026-11-25",): 8, ("2026-11-24",): 7, ("2026-11-22",): 0}
+    both = {key: row.charge_microusd for key, row in read(used, "day", "model").items()}
+    assert both[("2026-11-24", "acme/vectors")] == 7
+    (everything,) = read(used).values()
+    assert (
+        everything.charge_microusd,
+        everything.requests,
+        everything.prompt_tokens,
+        everything.completion_tokens,
+    ) == (15, 4, 1200, 100)
+
+
+@pytest.mark.parametrize(
+    "groups", [(), ("model",), ("key",), ("member",), ("site",), ("day",), ("model", "key", "member", "site", "day")]
+)
+def test_the_sums_are_what_the_ledger_charged(used, groups):
+    charged = sum(
+        transfer.amount_microusd
+        for transfer in Transfer.objects.filter(organization=used, debit="held", credit="revenue")
+    )
+    rows = read(used, *groups, start=NOW - timedelta(days=60)).values()
+    assert sum(row.charge_microusd for row in rows) == charged == 1_000_015
+    assert usage.total(rows).charge_microusd == charged
+
+
+def test_nothing_used_is_a_row_of_zeros(place):
+    (row,) = read(place[0]).values()
+    assert (row.requests, row.charge_microusd, row.energy_wh, row.estimated) == (0, 0, None, False)
+    assert read(place[0], "model") == {}
+
+
+@pytest.fixture
+def client(used, place):
+    with time_machine.travel(NOW, tick=False):
+        client = Client()
+        client.force_login(place[2])  # a developer: usage is for all members
+        yield client
+
+
+URLS = [
+    "/usage/",
+    *(f"/usage/?measure={name}" for name in ("spend", "tokens", "requests", "energy", "carbon")),
+    *(f"/usage/?group={name}" for name in ("model", "key", "member", "site", "day")),
+    *(f"/usage/?range={name}" for name in ("today", "7d", "30d", "month", "last-month")),
+    "/usage/?start=2026-11-24&end=2026-11-24&group=site&measure=energy",
+]
+
+
+@pytest.mark.parametrize("url", URLS)
+def test_every_view_has_its_address(client, url):
+    answer = client.get(url)
+    assert answer.status_code == 200
+    assert_clean(answer)
+
+
+def test_the_page_answers_in_figures_chart_and_table(client):
+    html = client.get("/usage/").content.decode()
+    assert "27 Oct 2026 to 25 Nov 2026" in html
+    assert "Complete until 25 Nov 14:15" in html
+    assert "Spend by day and model. Highest day 25 Nov with &lt;\xa0$0.01. Total &lt;\xa0$0.01." in html.replace(
+        "&nbsp;", "\xa0"
+    )
+    assert html.index("Acme chat") < html.index("acme/vectors")
+    assert "partly estimated" in html
+    assert '<path class="s1"' in html
+    hours = client.get("/usage/?range=today&measure=requests").content.decode()
+    assert "Requests by hour" in hours
+    assert "Highest hour" in hours
+    part = client.get("/usage/", headers={"hx-request": "true"}).content.decode()
+    assert part.lstrip().startswith('<div class="stack" id="usage"')
+    assert "<html" not in part
+
+
+def test_days_without_work_are_there_as_zero(client):
+    html = client.get("/usage/?range=7d&group=day&measure=requests").content.decode()
+    table = html.split("Show as table")[1].split("</table>")[0]
+    assert re.findall(r'<th scope="row">([^<]+)</th><td class="n">([^<]+)<', table) == [
+        ("19 Nov", "0"), ("20 Nov", "0"), ("21 Nov", "0"), ("22 Nov", "1"), ("23 Nov", "0"), ("24 Nov", "1"), ("25 Nov", "2")
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("query", "says"),
+    [
+        ("measure=joy", "Measure:"),
+        ("group=mood", "Group by:"),
+        ("range=ever", "Time:"),
+        ("start=2026-11-24", "Choose both days"),
+        ("start=2026-11-24&end=2026-11-20", "The last day is before the first."),
+        ("start=2020-01-01&end=2026-11-20", "At most 366 days"),
+        ("start=x&end=y", "From:"),
+        ("start=0001-01-01&end=0001-01-02", "Nothing used in this time"),
+        ("start=9999-12-31&end=9999-12-31", "25 Nov 2026"),
+    ],
+)
+def test_an_address_that_is_wrong_says_so_and_shows_something(client, query, says):
+    answer = client.get(f"/usage/?{query}")
+    assert answer.status_code == 200
+    assert says in answer.content.decode()
+
+
+def test_the_csv_is_exact_and_runs_nothing(client):
+    answer = client.get("/usage/export.csv?group=key")
+    assert answer["content-type"] == "text/csv; charset=utf-8"
+    assert answer["content-disposition"] == 'attachment; filename="usage-2026-10-27-2026-11-25.csv"'
+    rows = list(csv.DictReader(io.StringIO(answer.content.decode().removeprefix("\ufeff"))))
+    assert [(row["day"], row["key_name"], row["charge_microusd"], row["energy_wh"]) for row in rows] == [
+        ("2026-11-22", "'=sync", "0", ""),
+        ("2026-11-24", "'=sync", "7", ""),
+        ("2026-11-25", "'=sync", "5", "0.5"),
+        ("2026-11-25", "sent from a page", "3", "0.25"),
+    ]
+    assert lines([["=1+1", -1]]) == "'=1+1,-1\r\n"
+
+
+def test_strangers_and_visitors_see_nothing(used, client):
+    assert Client().get("/usage/")["location"].startswith("/login/")
+    assert Client().get("/usage/export.csv")["location"].startswith("/login/")
+    stranger = make.user()
+    make.organization(owner=stranger)
+    other = Client()
+    other.force_login(stranger)
+    html = other.get("/usage/").content.decode()
+    assert "Acme chat" not in html
+    assert "Nothing used in this time" in html

@@ -6,11 +6,21 @@ from django.views.decorators.csrf import csrf_exempt
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
 from apps.accounts.api import OrganizationView
+from apps.billing.api import InvoicesView
 from apps.catalog.api import ModelsView
 from apps.core.errors import NotFound
 from apps.dispatch.api import CancelJob, Jobs
 from apps.jobs.api import JobView
-from apps.ledger.api import BalanceView
+from apps.jobs.usage_api import UsageView
+from apps.ledger.api import BalanceView, TransfersView
+from apps.webhooks.api import (
+    DeliveriesView,
+    ReplayDelivery,
+    RotateWebhook,
+    TestWebhook,
+    WebhooksView,
+    WebhookView,
+)
 
 
 @csrf_exempt
@@ -22,10 +32,23 @@ def unknown(request: HttpRequest) -> JsonResponse:
 urlpatterns: list[URLPattern] = [
     path("v1/organization", OrganizationView.as_view(), name="api-organization"),
     path("v1/balance", BalanceView.as_view(), name="api-balance"),
+    path("v1/transfers", TransfersView.as_view(), name="api-transfers"),
+    path("v1/usage", UsageView.as_view(), name="api-usage"),
+    path("v1/invoices", InvoicesView.as_view(), name="api-invoices"),
     path("v1/models", ModelsView.as_view(), name="api-models"),
     path("v1/jobs", Jobs.as_view(), name="api-jobs"),
     path("v1/jobs/<str:public_id>", JobView.as_view(), name="api-job"),
     path("v1/jobs/<str:public_id>/cancel", CancelJob.as_view(), name="api-job-cancel"),
+    path("v1/webhooks", WebhooksView.as_view(), name="api-webhooks"),
+    path("v1/webhooks/<str:public_id>", WebhookView.as_view(), name="api-webhook"),
+    path("v1/webhooks/<str:public_id>/test", TestWebhook.as_view(), name="api-webhook-test"),
+    path("v1/webhooks/<str:public_id>/rotate", RotateWebhook.as_view(), name="api-webhook-rotate"),
+    path("v1/webhooks/<str:public_id>/deliveries", DeliveriesView.as_view(), name="api-webhook-deliveries"),
+    path(
+        "v1/webhooks/<str:public_id>/deliveries/<str:delivery_id>/replay",
+        ReplayDelivery.as_view(),
+        name="api-webhook-replay",
+    ),
     path("schema/", SpectacularAPIView.as_view(), name="schema"),
     path("docs/", SpectacularSwaggerSplitView.as_view(template_name="api/docs.html"), name="api-docs"),
     re_path(r"^v1(?:/.*)?$", unknown),

@@ -20,6 +20,11 @@ app.conf.update(
     worker_send_task_events=False,
     worker_hijack_root_logger=False,
     broker_connection_retry_on_startup=True,
-    broker_transport_options={"socket_timeout": 10, "socket_connect_timeout": 2},
+    broker_transport_options={
+        "socket_timeout": 10,
+        "socket_connect_timeout": 2,
+        "max_retries": 0,  # of a producer: what it could not send, a sweep sends
+    },
 )
 app.autodiscover_tasks()
+app.autodiscover_tasks(["apps.billing.sandbox"])  # not an app of its own

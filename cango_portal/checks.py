@@ -1,4 +1,7 @@
-"""System checks that refuse to run production on a demo's settings (DEMO=0). `apps.portal` registers them."""
+"""System checks that refuse to run production on a demo's settings (DEMO=0), and a bad mix of money anywhere.
+
+`apps.portal` registers them.
+"""
 
 from collections.abc import Iterator
 from typing import Any
@@ -14,8 +17,8 @@ UNSENT_MAIL = ("filebased", "locmem", "console", "dummy")
 
 
 def production(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
-    """Nothing in a demo; in production every setting that only a demo may have."""
-    return [] if settings.DEMO else [*secrets(), *addresses(), *servers(), *mail()]
+    """What mixes sandbox and real money; in production also every setting that only a demo may have."""
+    return [*money(), *([] if settings.DEMO else [*secrets(), *addresses(), *servers(), *mail(), *webhooks()])]
 
 
 def secrets() -> Iterator[CheckMessage]:
@@ -97,6 +100,49 @@ def mail() -> Iterator[CheckMessage]:
             hint="Set DEFAULT_FROM_EMAIL to an address of your domain.",
             id="portal.E010",
         )
+
+
+def webhooks() -> Iterator[CheckMessage]:
+    if settings.WEBHOOKS_ALLOW_PRIVATE:
+        yield Error(
+            "WEBHOOKS_ALLOW_PRIVATE is on: customers could have this portal call addresses inside your network.",
+            hint="Remove WEBHOOKS_ALLOW_PRIVATE.",
+            id="portal.E020",
+        )
+
+
+def money() -> Iterator[CheckMessage]:
+    """Sandbox money buys real GPU time, so production takes it only where it was asked for, and never beside Stripe."""
+    if settings.SANDBOX_MONEY:
+        if not settings.DEMO and not settings.ALLOW_SANDBOX_MONEY:
+            yield Error(
+                "STRIPE_SECRET_KEY is missing, so anybody could add credit without paying (sandbox money).",
+                hint="Set STRIPE_SECRET_KEY, or PORTAL_SANDBOX_MONEY=1 on a portal where nobody pays.",
+                id="portal.E011",
+            )
+        return
+    if settings.ALLOW_SANDBOX_MONEY:
+        yield Error(
+            "PORTAL_SANDBOX_MONEY=1 stands beside a STRIPE_SECRET_KEY: a portal has real money or sandbox money.",
+            hint="Remove one of the two.",
+            id="portal.E012",
+        )
+    if not settings.STRIPE_WEBHOOK_SECRETS:
+        yield Error(
+            "STRIPE_WEBHOOK_SECRETS is missing: customers could pay, and no payment would become credit.",
+            hint="Set it to the signing secret of the endpoint /webhooks/stripe/ (whsec_…).",
+            id="portal.E013",
+        )
+    if settings.DEMO and live(settings.STRIPE_SECRET_KEY):
+        yield Error(
+            "STRIPE_SECRET_KEY is a live key in a demo: its sessions are signed with a secret that everybody knows.",
+            hint="Use a test key (sk_test_…), or set DEMO=0 and production's own secrets.",
+            id="portal.E014",
+        )
+
+
+def live(key: str) -> bool:
+    return key.startswith(("sk_live_", "rk_live_"))
 
 
 def refuse() -> None:

@@ -1,10 +1,13 @@
 """Every setting, in reading order. The only reader of the environment; the defaults run a laptop."""
 
+import hashlib
+import hmac
 import os
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from celery.schedules import crontab
 from csp.constants import NONE, SELF
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -86,16 +89,19 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 # Apps: from the customer's pages down to the words everybody shares ------------------------------------------------------
 INSTALLED_APPS = [
     "apps.portal",
+    "apps.operations",
     "apps.gateway",
     "apps.agents",
     "apps.dispatch",
     "apps.jobs",
     "apps.scheduling",
+    "apps.billing",
     "apps.keys",
     "apps.sites",
     "apps.ledger",
     "apps.catalog",
     "apps.files",
+    "apps.webhooks",
     "apps.live",
     "apps.accounts",
     "django.contrib.admin",
@@ -207,12 +213,51 @@ DISPATCH_LEASE_SECONDS = env_float("DISPATCH_LEASE_SECONDS", 10)
 INTERACTIVE_LEASE_SECONDS = env_float("INTERACTIVE_LEASE_SECONDS", 10)
 MAX_ATTEMPTS = env_int("MAX_ATTEMPTS", 3)
 JOB_DEADLINE_SECONDS = env_int("JOB_DEADLINE_SECONDS", 24 * 3600)
+FLEXIBLE_QUEUE_SECONDS = env_int("FLEXIBLE_QUEUE_SECONDS", 600)  # an interactive request that pays less waits so long
 RUN_SECONDS = env_int("RUN_SECONDS", 3600)
 CELERY_TASK_DEFAULT_QUEUE = "portal"
 CELERY_BEAT_SCHEDULE = {
+    "billing.sweep_events": {"task": "billing.sweep_events", "schedule": 30.0},
+    "billing.fetch_missed_events": {"task": "billing.fetch_missed_events", "schedule": 3600.0},
+    "billing.ask_again": {"task": "billing.ask_again", "schedule": 60.0},
+    "billing.read_fees": {"task": "billing.read_fees", "schedule": 3600.0},
+    "billing.top_up_automatically": {"task": "billing.top_up_automatically", "schedule": 10.0},
+    "billing.warn": {"task": "billing.warn", "schedule": 15.0},
     "files.expire": {"task": "files.expire", "schedule": 3600.0},
+    "ledger.sweep": {"task": "ledger.sweep", "schedule": 60.0},
     "jobs.forget_refusals": {"task": "jobs.forget_refusals", "schedule": 3600.0},
+    "operations.reconcile": {"task": "operations.reconcile", "schedule": crontab(hour=2, minute=30)},  # UTC
+    "webhooks.deliver": {"task": "webhooks.deliver", "schedule": 15.0, "options": {"expires": 15}},
+    "webhooks.forget": {"task": "webhooks.forget", "schedule": 3600.0},
 }
+
+# Money: Stripe, or without its keys a double of it on this machine ---------------------------------------------------------
+# PORTAL_SANDBOX_MONEY lets a portal with DEMO=0 run on the double: for staging, never beside a key of Stripe's.
+ALLOW_SANDBOX_MONEY = env_bool("PORTAL_SANDBOX_MONEY")
+STRIPE_SECRET_KEY = env_secret("STRIPE_SECRET_KEY")
+SANDBOX_MONEY = not STRIPE_SECRET_KEY
+STRIPE_API_VERSION = "2026-10-28.endive"  # what the locked library speaks
+STRIPE_API_BASE = f"{BASE_URL.replace('//localhost', '//127.0.0.1')}/sandbox/stripe" if SANDBOX_MONEY else ""
+STRIPE_WEBHOOK_SECRETS = env_secret("STRIPE_WEBHOOK_SECRETS").replace(",", " ").split()  # two while one is rotated
+if SANDBOX_MONEY:
+    STRIPE_SECRET_KEY = "sk_sandbox_portal"  # noqa: S105 - opens nothing: the double asks for it only to find mistakes
+    STRIPE_WEBHOOK_SECRETS = [f"whsec_{hmac.digest(SECRET_KEY.encode(), b'sandbox money', hashlib.sha256).hex()}"]
+    CELERY_BEAT_SCHEDULE |= {
+        "billing.sandbox_sweep": {"task": "billing.sandbox_sweep", "schedule": 15.0, "options": {"expires": 15}},
+        "billing.sandbox_go_on": {"task": "billing.sandbox_go_on", "schedule": 60.0, "options": {"expires": 60}},
+    }
+STRIPE_TAX = env_bool("STRIPE_TAX")
+STRIPE_TIMEOUT_SECONDS = env_float("STRIPE_TIMEOUT_SECONDS", 20)
+STRIPE_RETRIES = env_int("STRIPE_RETRIES", 2)  # of a call that got no answer, at once, with its idempotency key
+TOP_UP_MIN_CENTS = env_int("TOP_UP_MIN_CENTS", 500)
+TOP_UP_MAX_CENTS = env_int("TOP_UP_MAX_CENTS", 1_000_000)
+REFUND_DAYS = env_int("REFUND_DAYS", 14)
+SUBSCRIPTION_GRACE_DAYS = env_int("SUBSCRIPTION_GRACE_DAYS", 7)
+PAYG_MAX_OPEN_JOBS = env_int("PAYG_MAX_OPEN_JOBS", 1000)  # without a plan
+
+# Webhooks to customers: only to public addresses, unless a laptop or a test says otherwise ----------------------------------
+WEBHOOKS_ALLOW_PRIVATE = env_bool("WEBHOOKS_ALLOW_PRIVATE")
+WEBHOOK_TIMEOUT_SECONDS = env_float("WEBHOOK_TIMEOUT_SECONDS", 10)  # one attempt, from the resolver to the last byte
 
 # Files -----------------------------------------------------------------------------------------------------------------------
 MEDIA_ROOT = VAR / "files"
@@ -286,7 +331,13 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "SWAGGER_UI_SETTINGS": {"deepLinking": True, "validatorUrl": None},
-    "ENUM_NAME_OVERRIDES": {"JobState": "apps.jobs.models.Job.State", "ModelKind": "apps.catalog.models.Model.Kind"},
+    "ENUM_NAME_OVERRIDES": {
+        "JobState": "apps.jobs.models.Job.State",
+        "WebhookDeliveryState": "apps.webhooks.models.Delivery.State",
+        "ModelKind": "apps.catalog.models.Model.Kind",
+        "JobTier": "apps.catalog.models.Tier",
+        "WantedTier": "apps.dispatch.api.TIERS",
+    },
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
         "apps.gateway.openapi.add_inference",
@@ -303,5 +354,6 @@ LOGGING = {
     "loggers": {
         "django.server": {"handlers": ["console"], "level": "WARNING", "propagate": False},
         "httpx": {"level": "WARNING"},
+        "stripe": {"level": "WARNING"},
     },
 }

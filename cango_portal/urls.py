@@ -6,7 +6,10 @@ from django.urls import URLPattern, URLResolver, include, path
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", include("apps.portal.urls")),
     path("", include("apps.accounts.urls")),
+    path("", include("apps.billing.urls")),
+    path("", include("apps.billing.sandbox.urls")),
     path("", include("apps.keys.urls")),
+    path("", include("apps.webhooks.urls")),
     path("", include("apps.jobs.urls")),
     path("", include("apps.dispatch.urls")),
     path("api/", include("cango_portal.api")),

@@ -11,7 +11,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from apps.accounts.models import Organization
+from apps.accounts.models import Organization, User
+from apps.accounts.permissions import PAYERS_ONLY, may_pay
 from apps.core.errors import NotAllowed
 
 
@@ -23,6 +24,17 @@ class InOrganization(IsAuthenticated):
             return False
         if getattr(request, "organization", None) is None:
             raise NotAllowed("You are not a member of an organization yet. Create one on the welcome page.")
+        return True
+
+
+class ReadsPayments(InOrganization):
+    """A key, which is the organization's own, or a member who may see its payments."""
+
+    def has_permission(self, request: Request, view: APIView) -> bool:
+        if not super().has_permission(request, view):
+            return False
+        if isinstance(request.user, User) and not may_pay(getattr(request, "membership", None)):
+            raise NotAllowed(PAYERS_ONLY)
         return True
 
 

@@ -5,6 +5,7 @@ from functools import wraps
 from typing import Concatenate, ParamSpec, cast
 
 from django.contrib.auth.decorators import login_required
+from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
@@ -38,3 +39,27 @@ def organization_required(view: View[P]) -> Guarded[P]:
         return view(member, *args, **kwargs)
 
     return cast(Guarded[P], wraps(view)(login_required(guarded)))
+
+
+PAYERS = frozenset({Membership.Role.OWNER.value, Membership.Role.BILLING.value})
+PAYERS_ONLY = (
+    "Payments, invoices, plans and limits are for the owners of your organization and its members with the billing role. "
+    "Balance, usage and limits are open to you to read. An owner can change your role."
+)
+
+
+def may_pay(membership: Membership | None) -> bool:
+    """May this member see payments, and change what is paid and what may be spent?"""
+    return membership is not None and membership.role in PAYERS
+
+
+def billing_required(view: View[P]) -> Guarded[P]:
+    """Signed in, in an organization, as its owner or with the billing role; else 403 and who may."""
+
+    @wraps(view)
+    def guarded(request: MemberRequest, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
+        if not may_pay(request.membership):
+            raise PermissionDenied(PAYERS_ONLY)
+        return view(request, *args, **kwargs)
+
+    return organization_required(guarded)

@@ -6,5 +6,6 @@ app_name = "keys"
 urlpatterns = [
     path("keys/", views.index, name="index"),
     path("keys/new/", views.new, name="new"),
+    path("keys/<uuid:pk>/", views.detail, name="detail"),
     path("keys/<uuid:pk>/revoke/", views.revoke, name="revoke"),
 ]

@@ -16,6 +16,11 @@ class Form:
     action: str
     method: str
     fields: dict[str, str] = field(default_factory=dict)
+    buttons: set[str] = field(default_factory=set)
+
+    @property
+    def names(self) -> set[str]:
+        return self.fields.keys() | self.buttons
 
 
 class Forms(HTMLParser):
@@ -25,6 +30,7 @@ class Forms(HTMLParser):
         super().__init__()
         self.found: list[Form] = []
         self.open: Form | None = None
+        self.select = ""
         self.feed(page)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -32,7 +38,18 @@ class Forms(HTMLParser):
         if tag == "form":
             self.open = Form(values.get("action", ""), values.get("method", "get").lower())
             self.found.append(self.open)
-        elif self.open is not None and tag in {"input", "textarea", "select"} and values.get("name"):
+        elif self.open is None:
+            return
+        elif tag == "option" and self.select:
+            if "selected" in values or self.select not in self.open.fields:
+                self.open.fields[self.select] = values.get("value", "")
+        elif not values.get("name"):
+            return
+        elif tag == "select":
+            self.select = values["name"]
+        elif tag == "button":
+            self.open.buttons.add(values["name"])
+        elif tag in {"input", "textarea"}:
             unticked = values.get("type") in {"checkbox", "radio"} and "checked" not in values
             if not unticked:
                 self.open.fields[values["name"]] = values.get("value", "")
@@ -40,6 +57,8 @@ class Forms(HTMLParser):
     def handle_endtag(self, tag: str) -> None:
         if tag == "form":
             self.open = None
+        elif tag == "select":
+            self.select = ""
 
 
 class Browser:
@@ -57,10 +76,8 @@ class Browser:
         return self.check(self.client.get(path))
 
     def submit(self, page: httpx.Response, **values: str) -> httpx.Response:
-        """Send the page's form that has these fields, or its last POST form where none are given."""
-        forms = [
-            form for form in Forms(page.text).found if form.method == "post" and values.keys() <= form.fields.keys()
-        ]
+        """Send the page's form that has these fields or buttons, or its last POST form where none are given."""
+        forms = [form for form in Forms(page.text).found if form.method == "post" and values.keys() <= form.names]
         if not forms:
             raise PageProblem(f"{page.url.path} has no form with {', '.join(values) or 'a button'}")
         form = forms[-1]

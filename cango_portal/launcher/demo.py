@@ -20,6 +20,8 @@ OCR_MODEL = "rapidocr/pp-ocrv6"
 INVOICE = ROOT / "docs" / "samples" / "invoice.png"
 INVOICE_NUMBER = "HC-2026-0417"
 KEY = re.compile(r"cango_[0-9A-Za-z]{49}")
+CREDIT_MICROUSD = 25_000_000
+CREDIT_SECONDS = 30  # a payment's event is handled by a worker
 LINK = re.compile(r"/verify/[-:\w]+/")
 
 
@@ -56,6 +58,7 @@ class Walk:
                 ("verify the e-mail address", self.verify),
                 ("name the organization", self.welcome),
                 ("create an API key", self.create_key),
+                ("add $25 credit", self.add_credit),
                 ("balance before", self.balance_before),
                 ("list models", self.models),
                 ("chat, streamed", self.chat),
@@ -114,6 +117,23 @@ class Walk:
 
     def balance(self) -> dict[str, int]:
         return self.answer(self.api.get("/api/v1/balance"))
+
+    def add_credit(self) -> str:
+        """Through the payment page of the sandbox. The credit is there when its event was handled, not before."""
+        before = self.balance()["available_microusd"]
+        page = self.browser.submit(self.browser.open("/billing/add/"), amount="25")
+        if not page.url.path.startswith("/sandbox/"):
+            return "left out: this portal takes real money"
+        expect(self.balance()["available_microusd"] == before, "credit was given before the payment")
+        page = self.browser.submit(page, name="Harbour Trading", country="US", step="pay")
+        expect(page.url.path.startswith("/billing/return/"), f"paying led to {page.url.path}")
+        for _ in range(CREDIT_SECONDS * 10):
+            added = self.balance()["available_microusd"] - before
+            if added:
+                break
+            time.sleep(0.1)
+        expect(added == CREDIT_MICROUSD, f"{first_work.usd(added)} were credited within {CREDIT_SECONDS} s")
+        return f"{first_work.usd(added)} by the sandbox's test card"
 
     def balance_before(self) -> str:
         self.before = self.balance()

@@ -23,7 +23,7 @@ def test_links_of_the_shell_are_24_pixels_high(db):
     pages = {
         f"{url} {name}": client.get(url).content.decode()
         for name, client in (("visitor", Client()), ("member", member))
-        for url in ("/", "/models/", "/dashboard/", "/keys/", "/nothing/")
+        for url in ("/", "/models/", "/pricing/", "/dashboard/", "/keys/", "/nothing/")
     }
     low = {}
     path = chromium.find()

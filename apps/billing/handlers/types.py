@@ -1,0 +1,12 @@
+"""The shape of a handler."""
+
+from collections.abc import Callable
+
+from apps.billing.models import Event
+
+Write = Callable[[], object]
+Handler = Callable[[Event], Write | None]
+
+
+class NotBooked(Exception):
+    """Stripe's object and our rows disagree: nothing is booked, and the event fails with this sentence for staff."""

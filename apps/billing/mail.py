@@ -1,0 +1,34 @@
+"""Mails about money: to those who pay, and to staff. A template's first line is the subject."""
+
+from collections.abc import Iterable
+from functools import partial
+from typing import Any
+
+from django.conf import settings
+from django.core.mail import EmailMessage
+from django.db import transaction
+from django.template.loader import render_to_string
+
+from apps.accounts.models import Membership, Organization, User
+
+
+def to_payers(organization: Organization, name: str, **context: Any) -> None:
+    """To owners and billing members, one mail each, after the commit."""
+    payers = User.objects.filter(
+        is_active=True,
+        memberships__organization=organization,
+        memberships__role__in=[Membership.Role.OWNER, Membership.Role.BILLING],
+    )
+    send(payers.values_list("email", flat=True), name, organization=organization, **context)
+
+
+def to_staff(name: str, **context: Any) -> None:
+    send(User.objects.filter(is_active=True, is_staff=True).values_list("email", flat=True), name, **context)
+
+
+def send(addresses: Iterable[str], name: str, **context: Any) -> None:
+    text = render_to_string(f"billing/mail/{name}.txt", {"base_url": settings.BASE_URL, **context})
+    subject, _, body = text.strip().partition("\n")
+    for address in sorted(set(addresses)):
+        message = EmailMessage(subject, body.strip() + "\n", to=[address])
+        transaction.on_commit(partial(message.send), robust=True)

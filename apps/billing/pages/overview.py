@@ -1,0 +1,173 @@
+"""The Billing page and its lists: balance, movements, payments, documents."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+from urllib.parse import urlsplit
+
+from channels.db import database_sync_to_async
+from django.conf import settings
+from django.http import Http404, HttpResponse, HttpResponseRedirect, StreamingHttpResponse
+from django.shortcuts import render
+from django.utils import timezone
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_safe
+
+from apps.accounts.models import Organization
+from apps.accounts.permissions import MemberRequest, billing_required, may_pay, organization_required
+from apps.billing import selectors
+from apps.billing.models import TopUp
+from apps.core.money import usd
+from apps.core.spreadsheets import BYTE_ORDER_MARK, lines
+from apps.ledger import movements
+from apps.ledger import services as ledger
+from apps.ledger.movements import Movement
+
+LATEST = 10
+EXPORT_SIZE = 1000
+COLUMNS = ["id", "at", "what", "job", "balance_change_usd", "owed_change_usd", "given_credit"]
+
+
+@require_safe
+@never_cache
+@organization_required
+def overview(request: MemberRequest) -> HttpResponse:
+    organization = request.organization
+    balance = ledger.balance(organization.pk)
+    payer = may_pay(request.membership)
+    context = {
+        "balance": balance,
+        "total_microusd": balance.available_microusd + balance.held_microusd,
+        "pace": movements.pace(organization, available_microusd=balance.available_microusd),
+        "pace_days": movements.PACE_DAYS,
+        "sandbox": settings.SANDBOX_MONEY,
+        "payer": payer,
+    }
+    if payer:
+        paid = selectors.top_ups(organization)
+        context |= {
+            "page": movements.page(movements.statement_of(organization), size=LATEST),
+            "automatic": selectors.automatic(organization),
+            "standing": selectors.standing(organization),
+            "plans": selectors.plans_on_offer(),
+            "paid": paid,
+            "refundable": refundable(paid.rows),
+            "invoices": selectors.invoices(organization),
+            "refund_days": settings.REFUND_DAYS,
+        }
+    return render(request, "billing/overview.html", context)
+
+
+def refundable(rows: list[TopUp]) -> set[TopUp]:
+    cents = selectors.may_refund(rows)
+    return {row for row in rows if cents.get(row.pk)}
+
+
+@require_safe
+@never_cache
+@billing_required
+def statement(request: MemberRequest) -> HttpResponse:
+    """Every movement of the balance, or without work."""
+    payments = request.GET.get("show") == "payments"
+    asked = request.GET.get("before", "")
+    found = movements.statement_of(request.organization, payments=payments)
+    rest = movements.before(found, asked) if asked else found
+    context = {
+        "page": movements.page(found if rest is None else rest),
+        "payments": payments,
+        "before": asked if rest is not None else "",
+        "zone": timezone.get_current_timezone_name(),
+    }
+    return render(request, "billing/statement.html", context)
+
+
+@require_safe
+@never_cache
+@billing_required
+def statement_csv(request: MemberRequest) -> StreamingHttpResponse:
+    payments = request.GET.get("show") == "payments"
+    response = StreamingHttpResponse(exported(request.organization, payments), content_type="text/csv; charset=utf-8")
+    response["Content-Disposition"] = f'attachment; filename="movements-{timezone.now():%Y-%m-%d}.csv"'
+    return response
+
+
+async def exported(organization: Organization, payments: bool) -> AsyncIterator[str]:
+    """Exact to the micro-dollar, UTC, a page at a time."""
+    yield BYTE_ORDER_MARK + lines([COLUMNS])
+    before = ""
+    while True:
+        found = await database_sync_to_async(exported_page)(organization, payments, before)
+        yield lines(record(row) for row in found.movements)
+        before = found.older
+        if not before:
+            return
+
+
+def exported_page(organization: Organization, payments: bool, before: str) -> movements.Page:
+    found = movements.statement_of(organization, payments=payments)
+    rest = movements.before(found, before) if before else found
+    return movements.page(found.none() if rest is None else rest, size=EXPORT_SIZE)
+
+
+def record(row: Movement) -> list[Any]:
+    return [
+        row.public_id,
+        row.transfer.at.isoformat(),
+        row.text,
+        row.job,
+        usd(row.microusd),
+        usd(row.owed_microusd),
+        "yes" if row.promotional else "",
+    ]
+
+
+@require_safe
+@never_cache
+@billing_required
+def payments(request: MemberRequest) -> HttpResponse:
+    after = request.GET.get("after", "")
+    paid = selectors.top_ups(request.organization, after=after, size=movements.SIZE)
+    context = {"paid": paid, "refundable": refundable(paid.rows), "after": after, "refund_days": settings.REFUND_DAYS}
+    return render(request, "billing/payments.html", context)
+
+
+@require_safe
+@never_cache
+@billing_required
+def invoices(request: MemberRequest) -> HttpResponse:
+    after = request.GET.get("after", "")
+    found = selectors.invoices(request.organization, after=after, size=movements.SIZE)
+    return render(request, "billing/invoices.html", {"invoices": found, "after": after})
+
+
+@require_safe
+@never_cache
+@billing_required
+def invoice(request: MemberRequest, key: str, form: str = "") -> HttpResponse:
+    """To Stripe's own page of a document, or its PDF."""
+    found = selectors.invoice_of(request.organization, key)
+    if found is None:
+        raise Http404
+    return away(found.pdf_url if form else found.hosted_url)
+
+
+@require_safe
+@never_cache
+@billing_required
+def receipt(request: MemberRequest, public_id: str) -> HttpResponse:
+    return away(top_up_of(request, public_id).receipt_url)
+
+
+def top_up_of(request: MemberRequest, public_id: str) -> TopUp:
+    found = selectors.top_up_of(request.organization, public_id)
+    if found is None:
+        raise Http404
+    return found
+
+
+def away(url: str) -> HttpResponse:
+    """To a page that Stripe named. Where it named none there is nothing to show."""
+    if urlsplit(url).scheme not in ("https", "http"):
+        raise Http404
+    return HttpResponseRedirect(url)

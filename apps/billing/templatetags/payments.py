@@ -1,0 +1,36 @@
+"""Amounts of payments, and what the lists of them need."""
+
+from django import template
+
+from apps.billing.models import Invoice
+from apps.billing.selectors import invoice_key
+from apps.core import numbers
+from apps.core.money import MICROUSD_PER_CENT
+
+register = template.Library()
+
+INVOICE_STATES = {"open": "Open", "paid": "Paid", "uncollectible": "Not paid", "void": "Void"}
+
+
+@register.filter
+def cents(value: int | None) -> str:
+    """Two decimals, and "$0.00" only for nothing."""
+    return numbers.NONE if value is None else numbers.dollars(value * MICROUSD_PER_CENT, 2)
+
+
+@register.filter
+def signed(microusd: int) -> str:
+    """A change, with its sign; four decimals, as the smallest charges need."""
+    if not microusd:
+        return numbers.NONE
+    return f"{'+' if microusd > 0 else numbers.MINUS}{numbers.money_small(abs(microusd))}"
+
+
+@register.filter
+def key(invoice: Invoice) -> str:
+    return invoice_key(invoice)
+
+
+@register.filter
+def invoice_state(state: str) -> str:
+    return INVOICE_STATES.get(state, state)

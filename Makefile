@@ -5,7 +5,7 @@ LAUNCHER := $(BIN)/python -m cango_portal.launcher
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help run stop manage seed demo test unit bench-ledger check fmt lock clean environment test-environment
+.PHONY: help run stop manage seed demo test unit stories bench-ledger check fmt lock clean environment test-environment
 MAKEFLAGS += --no-print-directory
 export PORT PORTAL_VAR ENGINE_URL ENGINE_KEY
 
@@ -38,11 +38,15 @@ seed: environment  ## write the demo's data again; what is there stays
 test: test-environment  ## check everything, then run all tests, those in a browser too
 	@$(MAKE) check
 	@$(MAKE) unit
+	@$(MAKE) stories
 	@$(LAUNCHER) chromium && browser="whole or browser" || browser="whole and not browser"; \
 	  WHOLE_REQUIRED=1 $(PYTEST) -q -m "$$browser"
 
 unit: test-environment  ## the tests that start no portal: under a minute
-	@$(PYTEST) -q -m "not whole and not browser" -n auto --maxprocesses 4 --dist worksteal
+	@$(PYTEST) -q -m "not whole and not browser and not story" -n auto --maxprocesses 4 --dist worksteal
+
+stories: test-environment  ## payments, deliveries and long stories of money, over real HTTP
+	@$(PYTEST) -q -m "story and not whole and not browser" -n auto --maxprocesses 4 --dist worksteal
 
 bench-ledger: environment  ## reserve + settle pairs a second, beside the bare SQL floor in the same run
 	@$(BIN)/python -m cango_portal.bench.ledger --json "$${PORTAL_VAR:-var}/bench/ledger.json"

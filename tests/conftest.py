@@ -6,7 +6,16 @@ from pytest_django import Settings
 
 from tests.servers import servers
 
-pytest_plugins = ["tests.drivers", "tests.emptying", "tests.started", "tests.shop"]
+pytest_plugins = ["tests.drivers", "tests.emptying", "tests.started", "tests.shop", "tests.stripe"]
+
+
+STORIES = ("tests/webhooks/", "tests/operations/", "tests/ledger/test_story", "tests/ledger/test_interleavings")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "stripe" in getattr(item, "fixturenames", ()) or item.nodeid.startswith(STORIES):
+            item.add_marker(pytest.mark.story)
 
 
 @pytest.fixture(autouse=True)

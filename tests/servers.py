@@ -17,6 +17,8 @@ os.environ |= {
     "PORTAL_VAR": str(directory),
     "EMAIL_BACKEND": "django.core.mail.backends.locmem.EmailBackend",
     "LOG_LEVEL": "WARNING",
+    "STRIPE_SECRET_KEY": "",
+    "STRIPE_WEBHOOK_SECRETS": "",
 }
 
 

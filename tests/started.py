@@ -41,7 +41,17 @@ from tests.engine import Running, running
 
 ROOT = Path(__file__).resolve().parents[1]
 START_SECONDS = 120
-FOREIGN = ("DATABASE_URL", "REDIS_URL", "PORTAL_VAR", "EMAIL_BACKEND", "LOG_LEVEL", "ENGINE_URL", "DEMO", "PORT")
+FOREIGN = (
+    "DATABASE_URL",
+    "REDIS_URL",
+    "PORTAL_VAR",
+    "EMAIL_BACKEND",
+    "LOG_LEVEL",
+    "ENGINE_URL",
+    "DEMO",
+    "PORT",
+    "STRIPE_SECRET_KEY",
+)
 
 
 def free_port() -> int:

@@ -7,7 +7,6 @@ the platform's accounts (fees, tax, overruns) are not the customer's and never s
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -25,7 +24,6 @@ OWN = (Name.CREDIT, Name.PROMOTIONAL, Name.HELD, Name.RECEIVABLE)
 FREE = (Name.CREDIT, Name.PROMOTIONAL)
 BALANCE = (*FREE, Name.HELD)
 SIZE = 50
-EXPORT_SIZE = 1000
 JOB = "job:"
 PACE_DAYS = 7
 PACE_ROWS = 20_000  # charges that are read for the pace, at most
@@ -150,15 +148,6 @@ def page(transfers: QuerySet[Transfer], *, size: int = SIZE) -> Page:
     found = list(transfers[: size + 1])
     rows = found[:size]
     return Page([Movement.of(row) for row in rows], public_id(rows[-1]) if len(found) > size else "")
-
-
-def all_pages(transfers: QuerySet[Transfer]) -> Iterator[list[Movement]]:
-    """Every movement, a page at a time."""
-    rest: QuerySet[Transfer] | None = transfers
-    while rest is not None:
-        found = page(rest, size=EXPORT_SIZE)
-        yield found.movements
-        rest = before(transfers, found.older) if found.older else None
 
 
 @dataclass(frozen=True, slots=True)

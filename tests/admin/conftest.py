@@ -15,7 +15,9 @@ from apps.jobs.models import Job, Refusal
 from apps.keys.models import APIKey
 from apps.ledger import services as ledger
 from apps.sites.models import Node, Pool
+from apps.webhooks import services as webhooks
 from tests import make
+from tests.admin import money
 
 PROMPT = "What did our supplier say in confidence?"
 NODE_TOKEN = "node-token-that-nobody-may-see"
@@ -43,6 +45,7 @@ def world(db: None) -> World:
         organization = make.organization(credit_microusd=5_000_000, promotional_microusd=1_000_000, owner=owner)
         key, secret = make.api_key(organization)
         model = make.model()
+        make.discount(organization, model=model, by=owner)
         node = make.node(token=f"{NODE_TOKEN}{number}")
         pool = make.pool(model=model, node=node)
         make.job(organization=organization, model=model, state="succeeded", api_key=key, text=PROMPT)
@@ -68,6 +71,12 @@ def world(db: None) -> World:
         Refusal.objects.create(
             organization=organization, api_key=key, model_name=model.name, code="insufficient_credit", message="No"
         )
+        endpoint, signing = webhooks.create(
+            organization=organization, url="https://hooks.example.com/x", event_types=[], user=owner
+        )
+        webhooks.send_test(endpoint)
+        secrets += [signing, endpoint.secret]
+        money.rows(organization, owner, number)
         audit.record(organization=organization, actor=owner, action="test.done", target=organization.public_id)
         secrets += [secret, key.sha256, node.token_sha256, owner.password]
     return World(organization, owner, model, key, pool, node, job, secrets)

@@ -267,6 +267,8 @@ def price(world: World, **fields: Any) -> dict[str, Any]:
         "output_usd_per_mtok": "2.000001",
         "request_usd": "",
         "page_usd": "",
+        "flexible_percent": "70",
+        "batch_percent": "50",
         "staff_reason": "Cheaper power",
         **fields,
     }

@@ -52,6 +52,7 @@ def test_it_writes_the_demo(db, var):
     assert Node.objects.get().token_sha256 == hashlib.sha256(runner["node_token"].encode()).hexdigest()
     assert "knows nothing" in Model.objects.get(name="cango/demo-chat").description
     assert all(model.prices.exists() for model in Model.objects.all())
+    assert PriceVersion.objects.get(model__name="cango/demo-chat").cached_input_microusd_per_mtok == 12_500
 
 
 def test_a_second_time_changes_nothing(db, var):

@@ -6,7 +6,7 @@ import pytest
 
 from apps.accounts.models import Membership
 from apps.webhooks import secrets, sending, services
-from apps.webhooks.models import Delivery, Endpoint
+from apps.webhooks.models import Delivery, Endpoint, Message
 from tests import make
 from tests.api.conftest import KeyClient
 from tests.webhooks.test_trouble import NOW
@@ -67,6 +67,7 @@ def test_a_webhook_from_creation_to_deletion(organization, client):
 
 def test_deliveries_test_and_replay(hook, receiver):
     client = KeyClient(make.api_key(hook.organization)[1])
+    Message.objects.all().delete()  # of the key
     path = f"/api/v1/webhooks/{hook.endpoint.public_id}"
     sent = send(client, "POST", f"{path}/test")
     assert (sent.status_code, sent.json()["state"], sent.json()["type"]) == (202, "pending", "webhook.test")

@@ -1,0 +1,42 @@
+"""What the platform found out about itself, to read."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+
+from apps.accounts.readonly import HistoryAdmin
+from apps.operations.models import Reconciliation
+
+COLUMNS = ("part", "check", "subject", "organization", "expected", "found", "says")
+KINDS = (("items", "Differences"), ("pending_items", "In flight"), ("overrun_items", "Overruns, charged to the house"))
+
+
+@admin.register(Reconciliation)
+class ReconciliationAdmin(HistoryAdmin[Reconciliation]):
+    list_display = ["started_at", "ended_at", "since", "differences", "pending"]
+    fields = ["started_at", "ended_at", "since", "differences", "pending", "checked", "found"]
+    readonly_fields = ["checked", "found"]
+
+    @admin.display(description="Compared")
+    def checked(self, row: Reconciliation) -> SafeString:
+        figures = {**row.report.get("checked", {}), **row.report.get("totals_microusd", {})}
+        return format_html_join("", "{}: {}<br>", ((name, f"{value:,}") for name, value in figures.items()))
+
+    @admin.display(description="Found")
+    def found(self, row: Reconciliation) -> SafeString:
+        """Amounts in micro-USD, as the journal has them."""
+        parts = [section(title, row.report[kind]) for kind, title in KINDS if row.report.get(kind)]
+        return format_html_join("", "{}", ((part,) for part in parts)) if parts else format_html("Nothing")
+
+
+def section(title: str, items: list[dict[str, str]]) -> SafeString:
+    head = format_html_join("", "<th>{}</th>", ((name.capitalize(),) for name in COLUMNS))
+    rows = ((format_html_join("", "<td>{}</td>", ((item[name],) for name in COLUMNS)),) for item in items)
+    return format_html(
+        "<h3>{}</h3><table><thead><tr>{}</tr></thead><tbody>{}</tbody></table>",
+        title,
+        head,
+        format_html_join("", "<tr>{}</tr>", rows),
+    )

@@ -1,12 +1,13 @@
-"""Holding and ending as functions: each locks the account row first, so that whatever it reads after that is the
-newest, and nobody else moves this organization's money, grants or budgets until the transaction ends."""
+"""Holding and ending as functions. Whoever changes an organization's money, grants or budgets locks its account row first:
+what is read after that is the newest, and nobody else moves them until the transaction ends. Statements are few and their
+plans generic, since each organization's line moves as fast as this runs."""
 
 from django.db import migrations
 
 RESERVE = """
 CREATE FUNCTION ledger_reserve(p_organization uuid, p_amount bigint, p_key text, p_id uuid, p_budgets bigint[])
 RETURNS TABLE (hold uuid, refused text, available bigint, owed bigint, budget bigint, period text, most bigint, used bigint)
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     account ledger_account;
     today date;
@@ -17,8 +18,12 @@ DECLARE
     amounts bigint[] := '{}';
 BEGIN
     SELECT * INTO account FROM ledger_account WHERE organization_id = p_organization FOR UPDATE;
-    SELECT h.id INTO hold FROM ledger_hold h WHERE h.key = p_key;
-    IF FOUND THEN
+    SELECT (SELECT h.id FROM ledger_hold h WHERE h.key = p_key),
+        array_agg(b.id), greatest(max(b.day), (clock_timestamp() AT TIME ZONE 'UTC')::date),
+        bool_or(num_nonnulls(b.total_limit_microusd, b.daily_limit_microusd, b.weekly_limit_microusd, b.monthly_limit_microusd) > 0)
+    INTO hold, counted, today, limited
+    FROM ledger_budget b WHERE b.organization_id = p_organization AND (b.kind = 'organization' OR b.id = ANY (p_budgets));
+    IF hold IS NOT NULL THEN
         RETURN NEXT;
         RETURN;
     END IF;
@@ -49,10 +54,6 @@ BEGIN
         RETURN;
     END IF;
 
-    SELECT array_agg(b.id), greatest(max(b.day), (clock_timestamp() AT TIME ZONE 'UTC')::date),
-        bool_or(num_nonnulls(b.total_limit_microusd, b.daily_limit_microusd, b.weekly_limit_microusd, b.monthly_limit_microusd) > 0)
-    INTO counted, today, limited
-    FROM ledger_budget b WHERE b.organization_id = p_organization AND (b.kind = 'organization' OR b.id = ANY (p_budgets));
     IF limited THEN
         SELECT b.id, w.period, w.most, w.used INTO budget, period, most, used
         FROM ledger_budget b, LATERAL (VALUES
@@ -81,14 +82,17 @@ BEGIN
         UPDATE ledger_grant SET remaining_microusd = remaining_microusd - parts.part
         FROM unnest(ids, amounts) AS parts (id, part) WHERE ledger_grant.id = parts.id;
     END IF;
-    INSERT INTO ledger_hold (id, key, organization_id, state, promotional_microusd, credit_microusd,
-        promotional_charged_microusd, credit_charged_microusd, overrun_microusd, grant_ids, grant_amounts_microusd,
-        budget_ids, day, created_at)
-    VALUES (p_id, p_key, p_organization, 'open', from_grants, p_amount - from_grants, 0, 0, 0, ids, amounts,
-        coalesce(counted, '{}'), coalesce(today, (clock_timestamp() AT TIME ZONE 'UTC')::date), clock_timestamp());
-    INSERT INTO ledger_transfer (id, key, organization_id, debit, credit, amount_microusd, hold_id, reason, actor, at)
-    SELECT gen_random_uuid(), 'reserve:' || p_key || ':' || source, p_organization, source, 'held', amount, p_id, '', '', clock_timestamp()
-    FROM (VALUES ('promotional', from_grants), ('credit', p_amount - from_grants)) AS parts (source, amount) WHERE amount > 0;
+    WITH held AS (
+        INSERT INTO ledger_hold (id, key, organization_id, state, promotional_microusd, credit_microusd,
+            promotional_charged_microusd, credit_charged_microusd, overrun_microusd, grant_ids, grant_amounts_microusd,
+            budget_ids, day, created_at)
+        VALUES (p_id, p_key, p_organization, 'open', from_grants, p_amount - from_grants, 0, 0, 0, ids, amounts,
+            coalesce(counted, '{}'), today, clock_timestamp())
+    ), journal AS (
+        INSERT INTO ledger_transfer (id, key, organization_id, debit, credit, amount_microusd, hold_id, reason, actor, at)
+        SELECT gen_random_uuid(), 'reserve:' || p_key || ':' || source, p_organization, source, 'held', amount, p_id, '', '', clock_timestamp()
+        FROM (VALUES ('promotional', from_grants), ('credit', p_amount - from_grants)) AS parts (source, amount) WHERE amount > 0
+    )
     UPDATE ledger_account SET
         promotional_microusd = promotional_microusd - from_grants,
         credit_microusd = credit_microusd - (p_amount - from_grants),
@@ -103,7 +107,7 @@ $$
 END = """
 CREATE FUNCTION ledger_end(p_key text, p_cost bigint, p_part text)
 RETURNS TABLE (charged bigint, returned bigint, overrun bigint, repeated boolean)
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     held ledger_hold;
     prefix text := CASE WHEN p_part IS NULL THEN 'end:' || p_key ELSE 'part:' || p_key || ':' || p_part END;
@@ -140,11 +144,16 @@ BEGIN
     END IF;
     returned := back_promotional + back_credit;
 
-    UPDATE ledger_account SET
-        held_microusd = held_microusd - charged - returned,
-        promotional_microusd = promotional_microusd + back_promotional,
-        credit_microusd = credit_microusd + back_credit
-    WHERE organization_id = held.organization_id;
+    WITH journal AS (
+        INSERT INTO ledger_transfer (id, key, organization_id, debit, credit, amount_microusd, hold_id, reason, actor, at)
+        SELECT gen_random_uuid(), prefix || ':' || step, held.organization_id, source, target, amount, held.id, '', '', clock_timestamp()
+        FROM (VALUES
+            ('charge', 'held', 'revenue', charged),
+            ('return:promotional', 'held', 'promotional', back_promotional),
+            ('return:credit', 'held', 'credit', back_credit),
+            ('overrun', 'house:overrun', 'revenue', overrun)
+        ) AS steps (step, source, target, amount) WHERE amount > 0
+    )
     UPDATE ledger_hold SET
         state = CASE
             WHEN p_part IS NOT NULL THEN 'open'
@@ -155,6 +164,12 @@ BEGIN
         credit_charged_microusd = held.credit_charged_microusd,
         overrun_microusd = held.overrun_microusd + overrun
     WHERE id = held.id;
+    -- What others wait for comes last: the account, and after it what only its lock guards.
+    UPDATE ledger_account SET
+        held_microusd = held_microusd - charged - returned,
+        promotional_microusd = promotional_microusd + back_promotional,
+        credit_microusd = credit_microusd + back_credit
+    WHERE organization_id = held.organization_id;
     IF back_promotional > 0 THEN
         UPDATE ledger_grant SET remaining_microusd = remaining_microusd + parts.back
         FROM (
@@ -174,14 +189,6 @@ BEGIN
                 - CASE WHEN date_trunc('month', day) = date_trunc('month', held.day) THEN returned ELSE 0 END
         WHERE id = ANY (held.budget_ids);
     END IF;
-    INSERT INTO ledger_transfer (id, key, organization_id, debit, credit, amount_microusd, hold_id, reason, actor, at)
-    SELECT gen_random_uuid(), prefix || ':' || step, held.organization_id, source, target, amount, held.id, '', '', clock_timestamp()
-    FROM (VALUES
-        ('charge', 'held', 'revenue', charged),
-        ('return:promotional', 'held', 'promotional', back_promotional),
-        ('return:credit', 'held', 'credit', back_credit),
-        ('overrun', 'house:overrun', 'revenue', overrun)
-    ) AS steps (step, source, target, amount) WHERE amount > 0;
     RETURN NEXT;
 END
 $$

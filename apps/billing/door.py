@@ -44,7 +44,7 @@ def signed(body: bytes, header: str) -> bool:
     for secret in settings.STRIPE_WEBHOOK_SECRETS:
         try:
             return bool(WebhookSignature.verify_header(body, header, secret, TOLERANCE_SECONDS))
-        except (SignatureVerificationError, UnicodeDecodeError):
+        except (SignatureVerificationError, UnicodeDecodeError, TypeError):  # TypeError: a signature that is not ASCII
             continue
     return False
 

@@ -6,6 +6,7 @@ Amounts here are integer US cents, as Stripe counts; the ledger has micro-USD. N
 from __future__ import annotations
 
 import uuid
+from datetime import datetime
 
 from django.db import models
 from django.db.models import F, Q
@@ -46,6 +47,7 @@ class Invoice(models.Model):
     hosted_url = models.URLField(max_length=500, blank=True)
     pdf_url = models.URLField(max_length=500, blank=True)
     charge_id = models.CharField(max_length=64, null=True, help_text="The payment of a subscription's invoice")
+    fee_cents = models.BigIntegerField(null=True, help_text="Of a plan's; null while Stripe has not settled it")
     issued_at = models.DateTimeField()
 
     class Meta:
@@ -251,6 +253,12 @@ class Subscription(models.Model):
 
     def __str__(self) -> str:
         return f"{self.plan} of {self.organization_id}"
+
+    def paid_plan(self, now: datetime) -> Plan:
+        """The plan whose month is paid for: after a change to a cheaper one still the dearer, to its end."""
+        if self.kept_plan and self.kept_until and self.kept_until > now:
+            return self.kept_plan
+        return self.plan
 
 
 class Event(models.Model):

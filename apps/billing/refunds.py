@@ -153,7 +153,6 @@ def send(row: Refund) -> None:
     }
     try:
         made = plain(client().v1.refunds.create(params, {"idempotency_key": str(row.pk)}))
-        found = read_of(made)
     except Refused as error:
         log.error("refund refused by Stripe", extra={"refund": str(row.pk), "code": error.code})
         with transaction.atomic():
@@ -162,9 +161,10 @@ def send(row: Refund) -> None:
         log.warning("refund not answered", extra={"refund": str(row.pk), "reason": type(error).__name__})
     else:
         try:
+            found = read_of(made)
             with transaction.atomic():
                 book(found)
-        except NotBooked:  # its event will fail with the same words, where staff see it
+        except (stripe.StripeError, NotBooked):  # it was made: its event books it, or fails where staff see it
             log.exception("refund not booked", extra={"refund": str(row.pk)})
 
 

@@ -62,7 +62,7 @@ def change(organization: Organization, plan: Plan, user: User | None) -> Subscri
     if row.plan_id == plan.pk and not row.cancel_at_period_end:
         return row
     plans.publish(plan)
-    paid_for = row.kept_plan if row.kept_plan and row.kept_until and row.kept_until > timezone.now() else row.plan
+    paid_for = row.paid_plan(timezone.now())
     params: Any = {
         "items": [{"id": row.stripe_item_id, "price": plan.stripe_price_id}],
         "cancel_at_period_end": False,
@@ -284,8 +284,9 @@ def book_payment(read: ReadInvoice, row: Invoice) -> None:
     charge = (read.payment or {}).get("latest_charge")
     if not isinstance(charge, dict):
         raise NotBooked(f"{invoice['id']} is paid, and its charge is not there yet. Tried again later.")
-    Invoice.objects.filter(pk=row.pk).update(charge_id=charge["id"])
-    top_ups.book_fee(organization, charge.get("balance_transaction"))
+    settled = isinstance(charge.get("balance_transaction"), dict)
+    fee = top_ups.book_fee(organization, charge.get("balance_transaction"))
+    Invoice.objects.filter(pk=row.pk).update(charge_id=charge["id"], fee_cents=fee if settled else None)
     paid = invoice["amount_paid"]
     tax = min(max(row.tax_cents, 0), paid)
     for key, credit, amount in (("", "revenue", paid - tax), (":tax", "tax", tax)):

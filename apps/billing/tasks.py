@@ -5,7 +5,7 @@ import logging
 from celery import shared_task
 from kombu.exceptions import OperationalError
 
-from apps.billing import alerts, automatic, inbox, refunds, top_ups
+from apps.billing import alerts, automatic, fees, inbox, refunds
 from cango_portal import valkey
 
 log = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ def ask_again() -> None:
 
 @shared_task(name="billing.read_fees")
 def read_fees() -> None:
-    top_ups.read_fees()
+    fees.read()
 
 
 @shared_task(name="billing.top_up_automatically")

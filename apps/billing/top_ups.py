@@ -8,7 +8,6 @@ from uuid import UUID
 
 import stripe
 from django.conf import settings
-from django.db import transaction
 from django.utils import timezone
 
 from apps.accounts.models import Organization, User
@@ -25,7 +24,6 @@ log = logging.getLogger(__name__)
 ACTOR = "stripe"
 OPEN_FOR = timedelta(hours=12)  # a checkout page; Stripe allows 30 minutes to 24 hours
 EXPAND = ["latest_charge.balance_transaction"]
-FEES_FOR = timedelta(days=7)
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,19 +246,20 @@ def _credit(row: TopUp, payment: Payment) -> None:
             reason=f"Tax of top-up {row.public_id}",
             actor=ACTOR,
         )
-    ledger.deposit(  # last: it locks the account
-        organization=row.organization,
-        microusd=microusd(row.amount_cents),
-        key=f"topup:{name}",
-        reason=f"Top-up {row.public_id}",
-        actor=ACTOR,
-    )
+    if first:  # last: it locks the account. Not to be repeated: a dispute's booking locks more rows after this
+        ledger.deposit(
+            organization=row.organization,
+            microusd=microusd(row.amount_cents),
+            key=f"topup:{name}",
+            reason=f"Top-up {row.public_id}",
+            actor=ACTOR,
+        )
 
 
 def book_fee(organization: Organization, transaction: Any) -> int:
     """Book what Stripe kept of one of its balance transactions, once; negative where it gave a fee back. In cents.
 
-    0 where the transaction is not there yet: `read_fees` comes for it.
+    0 where the transaction is not there yet: `fees.read` comes for it.
     """
     if not isinstance(transaction, dict):
         return 0
@@ -307,15 +306,3 @@ def _end(row: TopUp, state: TopUp.State, failure: str) -> None:
     row.state, row.failure, row.ended_at = state, failure, timezone.now()
     row.save(update_fields=["state", "failure", "ended_at"])
     news.top_up(row)
-
-
-def read_fees() -> None:
-    """Fees that Stripe had not settled when the payment was booked."""
-    rows = TopUp.objects.filter(
-        state=TopUp.State.PAID, fee_cents=0, charge_id__isnull=False, ended_at__gte=timezone.now() - FEES_FOR
-    ).select_related("organization")
-    for row in rows:
-        charge = plain(client().v1.charges.retrieve(str(row.charge_id), {"expand": ["balance_transaction"]}))
-        with transaction.atomic():
-            fee = book_fee(row.organization, charge.get("balance_transaction"))
-            TopUp.objects.filter(pk=row.pk).update(fee_cents=fee)

@@ -1,14 +1,18 @@
 """A bank takes a payment back: from free credit, the rest is owed, and nothing new runs until it is paid."""
 
+import threading
+
 import pytest
 from django.core import mail
+from django.db import transaction
 
-from apps.billing import automatic, refunds
+from apps.billing import attempts, automatic, disputes, refunds, top_ups
 from apps.billing.models import AutomaticTopUp, Dispute
 from apps.ledger import services as ledger
 from apps.ledger.models import Hold, Transfer
 from tests import make
 from tests.billing.stories import buy, credit_cents, failed, owed_cents, proved, shop, spend, start, sum_of
+from tests.threads import run_in_threads
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -120,3 +124,39 @@ def test_an_early_fraud_warning_switches_the_card_off_and_tells_staff(stripe, bo
     }
     assert any(row.public_id in message.body for message in mail.outbox)
     proved()
+
+
+def test_a_dispute_and_the_next_payment_do_not_wait_for_each_other(stripe, bought, monkeypatch):
+    organization, owner, first = bought
+    automatic.configure(organization=organization, actor=owner, threshold="1", amount="20", monthly_ceiling="50")
+    second = start(organization, owner, "40")
+    stripe.pay(second.checkout_session_id)
+    dispute = disputes.read(stripe.dispute(first.payment_intent_id))
+    payment = top_ups.read_session(second.checkout_session_id)
+    assert dispute is not None
+    assert payment is not None
+    withdrawing, succeeded = threading.Event(), threading.Event()
+    withdraw, forget = disputes._withdraw, attempts.succeeded
+
+    def slow_withdraw(*args):
+        withdrawing.set()
+        succeeded.wait(3)
+        withdraw(*args)
+
+    def slow_forget(row):
+        forget(row)
+        succeeded.set()
+
+    monkeypatch.setattr(disputes, "_withdraw", slow_withdraw)
+    monkeypatch.setattr(attempts, "succeeded", slow_forget)
+
+    def work(n: int) -> None:
+        with transaction.atomic():
+            if n:
+                withdrawing.wait(3)
+                top_ups.book(payment)
+            else:
+                disputes.book(dispute)
+
+    assert run_in_threads(2, work) == [None, None]
+    assert (credit_cents(organization), owed_cents(organization)) == (4000, 0)

@@ -322,3 +322,10 @@ def test_one_worker_at_a_time_is_at_an_object(queued, handler):
     assert queued == ["evt_1", "evt_2", "evt_2"]
     tasks.handle_event("evt_2")
     assert handler == ["thing_1"]
+
+
+def test_a_signature_that_is_not_ascii_is_wrong(queued):
+    header = f"t={int(time.time())},v1=\xe9\xe9"
+    answer = Client().post(URL, body(), content_type="application/json", headers={"Stripe-Signature": header})
+    assert answer.status_code == 400
+    assert not Event.objects.exists()

@@ -30,7 +30,7 @@ def test_from_the_amount_to_the_credit(stripe):
     page = client.get("/billing/add/")
     answer = client.post("/billing/add/", {"choice": "5000", "ticket": ticket_in(page), "save_card": "on"})
     row = TopUp.objects.get()
-    assert answer["location"] == row.checkout_url
+    assert row.checkout_url.endswith(answer["location"])
     assert (row.amount_cents, row.created_by, row.state) == (5000, owner, "open")
     session = stripe.get(row.checkout_session_id)
     assert session["success_url"] == f"http://testserver/billing/return/{row.public_id}/"
@@ -42,7 +42,7 @@ def test_from_the_amount_to_the_credit(stripe):
     assert b"is in your balance</h1>" not in waiting.content
     left = client.get(f"/billing/add/?left={row.public_id}").content
     assert b"You left the payment page." in left
-    assert client.get(f"/billing/payments/{row.public_id}/pay/")["location"] == row.checkout_url
+    assert client.get(f"/billing/payments/{row.public_id}/pay/")["location"] == answer["location"]
 
     stripe.pay(row.checkout_session_id)
     assert (
@@ -253,7 +253,7 @@ def test_the_portal_is_left_by_post_only(stripe):
     assert answer.status_code == 302
     sent = stripe.asked("POST", "/v1/billing_portal/sessions")[0].params
     assert sent["return_url"] == "http://testserver/billing/"
-    assert answer["location"].startswith("http")
+    assert answer["location"].startswith("/sandbox/portal/")
     stripe.fail_next("POST", "/v1/billing_portal", 500, times=10)
     away = client.post("/billing/portal/")
     assert away.status_code == 503
@@ -321,3 +321,12 @@ def test_a_payment_that_failed_or_expired_says_so(stripe):
     page = client.get(f"/billing/return/{row.public_id}/")
     assert_clean(page)
     assert b"The card was declined." in page.content
+
+
+def test_the_sandboxs_page_is_reached_by_the_host_one_came_by(stripe, client):
+    """A form may not lead to another host, and 127.0.0.1 is another than localhost."""
+    _, owner = shop()
+    client.force_login(owner)
+    answer = client.post("/billing/add/", {"choice": "2500"}, headers={"host": "127.0.0.1"})
+    assert answer.status_code == 302
+    assert answer.headers["location"].startswith("/sandbox/checkout/")

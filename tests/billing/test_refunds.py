@@ -1,12 +1,13 @@
 """Unused credit back to the card: by the customer in the window, by staff with a reason, in Stripe's dashboard."""
 
 import pytest
+import stripe as library
 import time_machine
 from django.core import mail
 from django.test import Client
 
 from apps.accounts.models import AuditEvent
-from apps.billing import refunds, tasks
+from apps.billing import refunds, tasks, top_ups
 from apps.billing.client import client
 from apps.billing.models import Refund
 from apps.core.errors import InvalidRequest
@@ -240,3 +241,20 @@ def test_tax_goes_back_in_proportion_and_the_last_refund_returns_the_rest(stripe
         taken.append(tax)
     assert taken == [66, 66, 67]
     assert refunds.remaining(row) == (0, 0)
+
+
+def test_a_refund_that_was_made_is_not_given_back_where_its_payment_cannot_be_read(stripe, monkeypatch):
+    organization, owner = shop()
+    top_up = buy(stripe, organization, owner, "25")
+
+    def gone(*_: object) -> None:
+        raise library.InvalidRequestError("No such payment", "id")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(top_ups, "read_intent", gone)
+        row = refunds.request(top_up=top_up, amount="10", actor=owner)
+    assert (row.state, credit_cents(organization)) == ("pending", 1500)
+    stripe.deliver()
+    row.refresh_from_db()
+    assert (row.state, credit_cents(organization)) == ("succeeded", 1500)
+    proved()

@@ -9,7 +9,7 @@ from django.conf import settings as django_settings
 from django.core import mail
 
 from apps.accounts.models import AuditEvent
-from apps.billing import alerts, entitlements, plans, subscriptions
+from apps.billing import alerts, entitlements, plans, subscriptions, tasks, top_ups
 from apps.billing.client import PaymentsAway
 from apps.billing.models import Event, Invoice, Plan, Subscription
 from apps.billing.plans import HasPlan
@@ -357,3 +357,16 @@ def test_an_invoice_paid_tells_the_customers_webhooks(stripe, offered, monkeypat
     assert {each["key"] for each in told} == {f"invoice:{Invoice.objects.get().stripe_id}:paid"}
     assert json.dumps(told[0]["data"])
     assert told[0]["data"]["total_cents"] == 9_900
+
+
+def test_the_fee_of_an_invoice_that_was_not_settled_yet_is_read_later(stripe, offered, monkeypatch):
+    team, _ = offered
+    monkeypatch.setattr(top_ups, "EXPAND", ["latest_charge"])  # as for a bank debit: only the id is there
+    organization, _ = subscribe(stripe, team)
+    [invoice] = Invoice.objects.filter(organization=organization)
+    assert (invoice.fee_cents, sum_of("fees"), promotional(organization)) == (None, 0, 100_000_000)
+    tasks.read_fees()
+    tasks.read_fees()
+    invoice.refresh_from_db()
+    assert (invoice.fee_cents, sum_of("fees")) == (TEAM_FEE, -TEAM_FEE * 10_000)
+    proved()

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 from django.conf import settings
 from django.db import IntegrityError
-from django.http import HttpResponse, HttpResponseRedirect
+from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.cache import never_cache
@@ -16,7 +16,8 @@ from apps.accounts.permissions import MemberRequest, billing_required
 from apps.billing import selectors, top_ups, topics
 from apps.billing.forms import AddCreditForm, refuse
 from apps.billing.models import TopUp
-from apps.billing.pages.overview import away, top_up_of
+from apps.billing.pages.leaving import away
+from apps.billing.pages.overview import top_up_of
 from apps.core.errors import PortalError
 from apps.ledger import services as ledger
 from cango_portal import database
@@ -66,7 +67,7 @@ def begin(request: MemberRequest, form: AddCreditForm) -> TopUp:
 def onward(top_up: TopUp) -> HttpResponse:
     """To the payment page while it is open, otherwise to what became of it."""
     if top_up.state == TopUp.State.OPEN and top_up.checkout_url:
-        return HttpResponseRedirect(top_up.checkout_url)
+        return away(top_up.checkout_url)
     return redirect("billing:return", top_up.public_id)
 
 

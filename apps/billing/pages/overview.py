@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from typing import Any
-from urllib.parse import urlsplit
 
 from channels.db import database_sync_to_async
 from django.conf import settings
-from django.http import Http404, HttpResponse, HttpResponseRedirect, StreamingHttpResponse
+from django.http import Http404, HttpResponse, StreamingHttpResponse
 from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
@@ -18,6 +17,7 @@ from apps.accounts.models import Organization
 from apps.accounts.permissions import MemberRequest, billing_required, may_pay, organization_required
 from apps.billing import selectors
 from apps.billing.models import TopUp
+from apps.billing.pages.leaving import away
 from apps.core.money import usd
 from apps.core.spreadsheets import BYTE_ORDER_MARK, lines
 from apps.ledger import movements
@@ -164,10 +164,3 @@ def top_up_of(request: MemberRequest, public_id: str) -> TopUp:
     if found is None:
         raise Http404
     return found
-
-
-def away(url: str) -> HttpResponse:
-    """To a page that Stripe named. Where it named none there is nothing to show."""
-    if urlsplit(url).scheme not in ("https", "http"):
-        raise Http404
-    return HttpResponseRedirect(url)

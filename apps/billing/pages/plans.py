@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from django.contrib import messages
-from django.http import Http404, HttpResponse, HttpResponseRedirect
+from django.http import Http404, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
+from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from apps.accounts.permissions import MemberRequest, billing_required
 from apps.billing import plans, selectors, subscriptions
 from apps.billing.models import Plan
+from apps.billing.pages.leaving import away
 from apps.core.errors import PortalError
 
 
@@ -40,14 +42,15 @@ def choose(request: MemberRequest, code: str) -> HttpResponse:
                 url = plans.subscribe(
                     request.organization, plan, request.user, success_url=f"{back}?paid=1", cancel_url=back
                 )
-                return HttpResponseRedirect(url) if url else redirect("billing:plan")
+                return away(url) if url else redirect("billing:plan")
             subscriptions.change(request.organization, plan, request.user)
         except PortalError as error:
             refused = error
         else:
             messages.success(request, f"Your plan is changed to {plan.title}.")
             return redirect("billing:plan")
-    context = {"plan": plan, "standing": standing, "refused": refused}
+    paid = standing.subscription.paid_plan(timezone.now()) if standing.subscription else None
+    context = {"plan": plan, "standing": standing, "paid": paid, "refused": refused}
     return render(request, "billing/plan_choose.html", context, status=refused.status if refused else 200)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from django.conf import settings
-from django.http import HttpResponse, HttpResponseRedirect
+from django.http import HttpResponse
 from django.shortcuts import render
 from django.urls import reverse
 from django.views.decorators.cache import never_cache
@@ -12,6 +12,7 @@ from django.views.decorators.http import require_http_methods
 from apps.accounts.permissions import MemberRequest, billing_required
 from apps.billing import portals
 from apps.billing.models import Customer
+from apps.billing.pages.leaving import away
 from apps.core.errors import PortalError
 
 
@@ -23,9 +24,7 @@ def portal(request: MemberRequest) -> HttpResponse:
     if request.method == "POST":
         back = request.build_absolute_uri(reverse("billing:overview"))
         try:
-            return HttpResponseRedirect(
-                portals.url(organization=request.organization, actor=request.user, return_url=back)
-            )
+            return away(portals.url(organization=request.organization, actor=request.user, return_url=back))
         except PortalError as error:
             refused = error
     context = {

@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 MOST = 100  # organizations a tick
 ANSWER_WITHIN = timedelta(minutes=1)
+LISTED_WITHIN = timedelta(minutes=10)  # a payment that was made is among Stripe's events by then
 KEY_LIVES = timedelta(
     hours=23
 )  # Stripe may forget an idempotency key after 24: docs.stripe.com/api/idempotent_requests
@@ -213,19 +214,23 @@ def refused(row: TopUp, error: stripe.CardError | stripe.InvalidRequestError) ->
 
 
 def ask_again() -> None:
-    """Payments that were asked for without an answer: the same key finds out, and once Stripe may have forgotten it,
-    its list of events does. Nothing is sent a second time blindly."""
+    """Payments that were asked for without an answer: the same key finds out, and once Stripe may have forgotten it, or
+    where automatic top-up was switched off since, its list of events does. Nothing is sent a second time blindly."""
     now = timezone.now()
-    rows = TopUp.objects.filter(
-        source=TopUp.Source.AUTOMATIC,
-        state=TopUp.State.OPEN,
-        payment_intent_id__isnull=True,
-        created_at__lte=now - ANSWER_WITHIN,
-    ).select_related("organization")
+    rows = (
+        TopUp.objects.filter(
+            source=TopUp.Source.AUTOMATIC,
+            state=TopUp.State.OPEN,
+            payment_intent_id__isnull=True,
+            created_at__lte=now - ANSWER_WITHIN,
+        )
+        .select_related("organization")
+        .annotate(wanted=F("organization__automatic_top_up__enabled"))
+    )
     for row in rows:
-        if row.created_at > now - KEY_LIVES:
+        if row.wanted and row.created_at > now - KEY_LIVES:
             ask(row)
-        elif row.created_at < now - KEY_LIVES - timedelta(hours=2):
+        elif row.created_at < now - (KEY_LIVES + timedelta(hours=2) if row.wanted else LISTED_WITHIN):
             try:
                 search(row)
             except (stripe.StripeError, NotBooked):

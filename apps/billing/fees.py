@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import timedelta
 
+import stripe
 from django.db import transaction
 from django.utils import timezone
 
 from apps.billing import top_ups
 from apps.billing.client import client, plain
 from apps.billing.models import Invoice, TopUp
+
+log = logging.getLogger(__name__)
 
 ASKED_FOR = timedelta(days=7)
 
@@ -25,7 +29,11 @@ def read() -> None:
 
 
 def book(row: TopUp | Invoice, charge_id: str) -> None:
-    charge = plain(client().v1.charges.retrieve(charge_id, {"expand": ["balance_transaction"]}))
+    try:
+        charge = plain(client().v1.charges.retrieve(charge_id, {"expand": ["balance_transaction"]}))
+    except stripe.StripeError as error:
+        log.warning("fee not read", extra={"charge": charge_id, "reason": type(error).__name__})
+        return
     settled = charge.get("balance_transaction")
     if isinstance(settled, dict):
         with transaction.atomic():

@@ -222,14 +222,28 @@ def book(read: Read) -> None:
     if top_up.state != TopUp.State.PAID:
         raise NotBooked(f"{read.refund['id']} is a refund of top-up {top_up.pk}, which is {top_up.state}.")
     row = _row(top_up, read.refund)
-    if state == Refund.State.SUCCEEDED and row.state == Refund.State.PENDING:
-        row.state, row.ended_at = state, timezone.now()
+    if state == Refund.State.SUCCEEDED and row.state != state:
+        if row.state == Refund.State.FAILED:  # we gave its credit back, and Stripe made it all the same
+            _take_again(row)
+        row.state, row.ended_at, row.failure = state, timezone.now(), ""
     row.stripe_id = read.refund["id"]
-    row.save(update_fields=["state", "ended_at", "stripe_id"])
+    row.save(update_fields=["state", "ended_at", "failure", "stripe_id"])
     out = {"refunds": row.amount_cents, "tax": row.tax_cents}
     _move(top_up.organization, read.refund, out=out, failed=state == Refund.State.FAILED)
     if state == Refund.State.FAILED:
         fail(row, FAILURES.get(read.refund.get("failure_reason") or "", "The bank could not take it."))
+
+
+def _take_again(row: Refund) -> None:
+    log.error("a refund that had failed was made", extra={"refund": str(row.pk)})
+    ledger.claw_back(
+        organization=row.organization,
+        microusd=microusd(row.amount_cents),
+        key=f"refund:{row.pk}:again",
+        reason="Refund made after all",
+        actor=top_ups.ACTOR,
+        to="refunds",
+    )
 
 
 FAILURES = {

@@ -61,8 +61,15 @@ def change(organization: Organization, plan: Plan, user: User | None) -> Subscri
         raise InvalidRequest("This plan is not on offer any more. Nothing has changed.", param="plan")
     if row.plan_id == plan.pk and not row.cancel_at_period_end:
         return row
-    plans.publish(plan)
     paid_for = row.paid_plan(timezone.now())
+    if paid_for.pk != row.plan_id and plan.price_cents > paid_for.price_cents:
+        # Stripe would count the difference from the cheaper plan that comes, and not from the one that is paid.
+        raise InvalidRequest(
+            f"This month is paid for {paid_for.title}, and {row.plan.title} comes after it. Change back to "
+            f"{paid_for.title} first, which costs nothing, then to {plan.title}. Nothing has changed.",
+            param="plan",
+        )
+    plans.publish(plan)
     params: Any = {
         "items": [{"id": row.stripe_item_id, "price": plan.stripe_price_id}],
         "cancel_at_period_end": False,

@@ -5,7 +5,7 @@ import logging
 from celery import shared_task
 from kombu.exceptions import OperationalError
 
-from apps.billing import alerts, automatic, fees, inbox, refunds
+from apps.billing import alerts, automatic, fees, inbox, refunds, top_ups
 from cango_portal import valkey
 
 log = logging.getLogger(__name__)
@@ -44,6 +44,7 @@ def fetch_missed_events(days: int = inbox.MISSED_DAYS) -> None:
 def ask_again() -> None:
     automatic.ask_again()
     refunds.ask_again()
+    top_ups.end_abandoned()
 
 
 @shared_task(name="billing.read_fees")

@@ -113,6 +113,19 @@ def start(
     return row
 
 
+def end_abandoned() -> None:
+    """Rows whose payment page was never known to us, as a process died there: nobody can pay them any more.
+
+    A payment that came all the same counts, whatever the row says.
+    """
+    TopUp.objects.filter(
+        source=TopUp.Source.CHECKOUT,
+        state=TopUp.State.OPEN,
+        checkout_session_id__isnull=True,
+        created_at__lte=timezone.now() - OPEN_FOR - timedelta(hours=1),
+    ).update(state=TopUp.State.EXPIRED, ended_at=timezone.now())
+
+
 def read_session(session_id: str) -> Payment | None:
     """A checkout session with its payment; None where it is not for credit."""
     session = plain(client().v1.checkout.sessions.retrieve(session_id))

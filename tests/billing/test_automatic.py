@@ -274,3 +274,21 @@ def test_a_newer_card_is_the_one_that_is_asked(stripe, ready):
     card = stripe.save_card(organization.customer.stripe_id)
     tasks.top_up_automatically()
     assert asked(stripe)[0].params["payment_method"] == card
+
+
+@pytest.mark.parametrize("paid", [True, False])
+def test_switched_off_meanwhile_nothing_is_asked_for_again(stripe, ready, paid):
+    """The call was not answered and the customer switched it off: Stripe's list says whether a payment was made."""
+    organization, owner = ready
+    stripe.fail_next("POST", "/v1/payment_intents", 500, after=paid)
+    tasks.top_up_automatically()
+    automatic.switch_off(organization=organization, actor=owner)
+    before = len(asked(stripe))
+    for minutes in (2, 12):
+        with time_machine.travel(datetime.now(UTC) + timedelta(minutes=minutes), tick=False):
+            tasks.ask_again()
+    assert len(asked(stripe)) == before
+    assert latest().state == ("paid" if paid else "failed")
+    stripe.deliver()
+    assert credit_cents(organization) == (2500 if paid else 500)
+    proved()

@@ -6,12 +6,14 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.test import Client
 
+from apps.accounts import tickets
 from apps.billing import top_ups
 from apps.billing.models import AutomaticTopUp, Refund, TopUp
 from apps.billing.topics import TopUpTopic
 from apps.ledger.models import Transfer
 from apps.live.topics import Viewer
 from cango_portal import database
+from tests import make
 from tests.billing.stories import buy, colleague, credit_cents, nothing_written, proved, shop, spend
 from tests.billing.test_pages import browser
 from tests.portal.test_pages import assert_clean
@@ -330,3 +332,33 @@ def test_the_sandboxs_page_is_reached_by_the_host_one_came_by(stripe, client):
     answer = client.post("/billing/add/", {"choice": "2500"}, headers={"host": "127.0.0.1"})
     assert answer.status_code == 302
     assert answer.headers["location"].startswith("/sandbox/checkout/")
+
+
+def test_a_form_of_another_organization_opens_nothing(stripe, client):
+    organization, owner = shop()
+    other = make.organization(owner=owner)
+    ticket = tickets.new("top_up")
+    client.force_login(owner)
+    answers = []
+    for mine in (organization, other):
+        session = client.session
+        session["organization"] = str(mine.pk)
+        session.save()
+        answers.append(client.post("/billing/add/", {"choice": "2500", "ticket": ticket}))
+    assert [answer.status_code for answer in answers] == [302, 422]
+    assert b"This form was used already. Nothing was charged." in answers[1].content
+    assert TopUp.objects.get().organization == organization
+
+
+def test_a_form_of_another_payment_refunds_nothing(stripe, client):
+    organization, owner = shop()
+    first, second = buy(stripe, organization, owner), buy(stripe, organization, owner)
+    ticket = tickets.new("refund")
+    client.force_login(owner)
+    answers = [
+        client.post(f"/billing/payments/{row.public_id}/refund/", {"amount": "1", "ticket": ticket})
+        for row in (first, second)
+    ]
+    assert [answer.status_code for answer in answers] == [302, 422]
+    assert b"This form was used for another payment. Nothing was moved." in answers[1].content
+    assert Refund.objects.get().top_up == first

@@ -4,6 +4,7 @@ import pytest
 import stripe as library
 import time_machine
 from django.core import mail
+from django.db import transaction
 from django.test import Client
 
 from apps.accounts.models import AuditEvent
@@ -257,4 +258,18 @@ def test_a_refund_that_was_made_is_not_given_back_where_its_payment_cannot_be_re
     stripe.deliver()
     row.refresh_from_db()
     assert (row.state, credit_cents(organization)) == ("succeeded", 1500)
+    proved()
+
+
+def test_a_refund_we_gave_up_and_stripe_made_all_the_same_takes_its_credit_again(stripe):
+    organization, owner = shop()
+    top_up = buy(stripe, organization, owner)
+    row = refunds.request(top_up=top_up, amount="10", actor=owner)
+    with transaction.atomic():
+        refunds.fail(row, "Given up")
+    assert credit_cents(organization) == 2500
+    stripe.deliver(twice=True)
+    row.refresh_from_db()
+    assert (row.state, row.failure) == ("succeeded", "")
+    assert credit_cents(organization) == 1500
     proved()

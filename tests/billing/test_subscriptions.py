@@ -370,3 +370,23 @@ def test_the_fee_of_an_invoice_that_was_not_settled_yet_is_read_later(stripe, of
     invoice.refresh_from_db()
     assert (invoice.fee_cents, sum_of("fees")) == (TEAM_FEE, -TEAM_FEE * 10_000)
     proved()
+
+
+def test_a_dearer_plan_than_the_one_that_is_paid_goes_by_way_of_that_one(stripe, offered):
+    """Stripe would count the difference from the cheaper plan, and charge for the month that is paid a second time."""
+    team, business = offered
+    largest = Plan.objects.create(code="largest", title="Largest", price_cents=60_000, max_open_jobs=1, position=2)
+    organization, owner = subscribe(stripe, business)
+    subscriptions.change(organization, team, owner)
+    with pytest.raises(InvalidRequest, match="Change back to Business first"):
+        subscriptions.change(organization, largest, owner)
+    assert row(organization).plan == team
+    subscriptions.change(organization, business, owner)
+    subscriptions.change(organization, largest, owner)
+    stripe.deliver()
+    assert failed() == []
+    [difference] = [
+        each["amount_paid"] for each in stripe.every("invoice") if each["amount_paid"] != business.price_cents
+    ]
+    assert difference <= 60_000 - 49_900
+    proved()

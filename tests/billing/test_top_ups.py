@@ -392,3 +392,15 @@ def test_signature_checks_stand_before_everything(stripe):
     stripe.deliver(secret="whsec_wrong")
     assert not Event.objects.exists()
     assert credit_cents(organization) == 0
+
+
+def test_a_payment_page_that_was_never_known_does_not_stay_open(stripe):
+    organization, owner = shop()
+    row = TopUp.objects.create(organization=organization, source="checkout", amount_cents=2500, created_by=owner)
+    tasks.ask_again()
+    row.refresh_from_db()
+    assert row.state == "open"
+    TopUp.objects.update(created_at=later(hours=-14))
+    tasks.ask_again()
+    row.refresh_from_db()
+    assert row.state == "expired"

@@ -18,7 +18,7 @@ from apps.billing.forms import AddCreditForm, refuse
 from apps.billing.models import TopUp
 from apps.billing.pages.leaving import away
 from apps.billing.pages.overview import top_up_of
-from apps.core.errors import PortalError
+from apps.core.errors import InvalidRequest, PortalError
 from apps.ledger import services as ledger
 from cango_portal import database
 
@@ -60,8 +60,11 @@ def begin(request: MemberRequest, form: AddCreditForm) -> TopUp:
             save_card=form.cleaned_data["save_card"],
             top_up_id=form.cleaned_data["ticket"],
         )
-    except IntegrityError:  # sent twice at the same moment
-        return TopUp.objects.get(organization=request.organization, pk=form.cleaned_data["ticket"])
+    except IntegrityError as error:  # sent twice at the same moment, or in another organization
+        made = TopUp.objects.filter(organization=request.organization, pk=form.cleaned_data["ticket"]).first()
+        if made is None:
+            raise InvalidRequest("This form was used already. Nothing was charged. Open Add credit again.") from error
+        return made
 
 
 def onward(top_up: TopUp) -> HttpResponse:

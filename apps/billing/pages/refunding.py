@@ -20,7 +20,7 @@ from apps.billing.amounts import dollars
 from apps.billing.forms import RefundForm, refuse
 from apps.billing.models import Refund, TopUp
 from apps.billing.pages.overview import top_up_of
-from apps.core.errors import PortalError
+from apps.core.errors import InvalidRequest, PortalError
 
 
 @never_cache
@@ -60,8 +60,13 @@ def begin(request: MemberRequest, top_up: TopUp, cents: int, ticket: UUID) -> Re
             reason="Asked for on the Billing page",
             refund_id=ticket,
         )
-    except IntegrityError:  # sent twice at the same moment
-        return Refund.objects.get(top_up=top_up, pk=ticket)
+    except IntegrityError as error:  # sent twice at the same moment, or on another payment's page
+        made = Refund.objects.filter(top_up=top_up, pk=ticket).first()
+        if made is None:
+            raise InvalidRequest(
+                "This form was used for another payment. Nothing was moved. Open the page again."
+            ) from error
+        return made
 
 
 def told(request: MemberRequest, row: Refund) -> HttpResponse:

@@ -44,7 +44,7 @@ def env_secret(name: str, default: str = "") -> str:
 DEMO = env_bool("DEMO", default=True)
 DEBUG = env_bool("DEBUG", default=False)
 VAR = Path(env("PORTAL_VAR", str(ROOT / "var"))).resolve()
-BASE_URL = env("BASE_URL", f"http://localhost:{env('PORT', '8000')}").rstrip("/")
+BASE_URL = env("BASE_URL", f"http://localhost:{env('PORT') or '8000'}").rstrip("/")
 SECRET_KEY = env_secret("SECRET_KEY", "demo-only-secret-key-that-production-refuses" if DEMO else "")
 ALLOWED_HOSTS = env_list("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]" if DEMO else "")
 CSRF_TRUSTED_ORIGINS = env_list("CSRF_TRUSTED_ORIGINS", BASE_URL)

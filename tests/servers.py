@@ -17,6 +17,7 @@ os.environ |= {
     "PORTAL_VAR": str(directory),
     "EMAIL_BACKEND": "django.core.mail.backends.locmem.EmailBackend",
     "LOG_LEVEL": "WARNING",
+    "BASE_URL": "http://localhost:8000",
     "STRIPE_SECRET_KEY": "",
     "STRIPE_WEBHOOK_SECRETS": "",
 }

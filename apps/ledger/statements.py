@@ -238,17 +238,8 @@ def withdraw(
     *, organization_id: UUID, microusd: int, key: str, reason: str, actor: str, to: str = "refunds"
 ) -> Plan[bool]:
     """Free paid credit to a platform account, all of it or InsufficientCredit."""
-    _platform(to)
-    done = yield from _write(
-        WITHDRAW,
-        organization=organization_id,
-        amount=microusd,
-        key=key,
-        reason=reason,
-        actor=actor,
-        target=to,
-        owe=False,
-    )
+    by = {"key": key, "reason": reason, "actor": actor}
+    done = yield from _take(organization_id, microusd, to, owe=False, **by)
     if done == "short":
         raise InsufficientCredit(f"Less than {exact(microusd)} of paid credit is free. Nothing was moved.")
     return done == "done"
@@ -258,18 +249,13 @@ def claw_back(
     *, organization_id: UUID, microusd: int, key: str, reason: str, actor: str, to: str = "disputes"
 ) -> Plan[bool]:
     """To a platform account from free paid credit, and what is short of it becomes owed."""
+    by = {"key": key, "reason": reason, "actor": actor}
+    return (yield from _take(organization_id, microusd, to, owe=True, **by)) == "done"
+
+
+def _take(organization_id: UUID, microusd: int, to: str, *, owe: bool, **by: str) -> Plan[object]:
     _platform(to)
-    done = yield from _write(
-        WITHDRAW,
-        organization=organization_id,
-        amount=microusd,
-        key=key,
-        reason=reason,
-        actor=actor,
-        target=to,
-        owe=True,
-    )
-    return done == "done"
+    return (yield from _write(WITHDRAW, organization=organization_id, amount=microusd, target=to, owe=owe, **by))
 
 
 def post(

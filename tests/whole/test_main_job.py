@@ -57,3 +57,24 @@ def test_a_management_command_meets_the_same_servers(portal):
         check=True,
     )  # fmt: skip
     assert done.stdout.strip().endswith("True")
+
+
+def managed(portal, *arguments):
+    done = subprocess.run(
+        [sys.executable, "-m", "cango_portal.launcher", "manage", *arguments],
+        cwd=ROOT,
+        env=portal.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads(done.stdout)
+
+
+def test_ledger_jobs_and_stripe_agree_after_the_demo_and_whatever_ran_before_it(portal):
+    """In a whole run the kills of `test_kills.py` came before."""
+    report = managed(portal, "reconcile", "--json")
+    assert report["differences"] == 0, report["items"]
+    assert report["checked"]["stripe_transactions"] > 0
+    assert managed(portal, "audit_ledger", "--json")["violations"] == 0

@@ -50,7 +50,9 @@ FOREIGN = (
     "ENGINE_URL",
     "DEMO",
     "PORT",
+    "BASE_URL",
     "STRIPE_SECRET_KEY",
+    "STRIPE_WEBHOOK_SECRETS",
 )
 
 

@@ -14,8 +14,8 @@ from apps.accounts import audit
 from apps.accounts.models import Organization, User
 from apps.billing import attempts, customers, mail, top_ups
 from apps.billing.amounts import cents, dollars, microusd, top_up_cents
+from apps.billing.booking import NotBooked
 from apps.billing.client import PaymentsAway, Refused, client, plain
-from apps.billing.handlers.types import NotBooked
 from apps.billing.models import AutomaticTopUp, Customer, Dispute, TopUp
 from apps.core.errors import InvalidRequest, PortalError
 from apps.ledger import services as ledger

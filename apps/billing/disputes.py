@@ -8,8 +8,8 @@ from django.utils import timezone
 from apps.accounts.models import Organization
 from apps.billing import attempts, customers, mail, news, refunds, top_ups
 from apps.billing.amounts import dollars, microusd
+from apps.billing.booking import NotBooked
 from apps.billing.client import client, identifier, plain
-from apps.billing.handlers.types import NotBooked
 from apps.billing.models import AutomaticTopUp, Dispute, TopUp
 from apps.ledger import services as ledger
 

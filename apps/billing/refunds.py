@@ -16,9 +16,9 @@ from apps.accounts import audit
 from apps.accounts.models import Organization, User
 from apps.billing import customers, mail, news, top_ups
 from apps.billing.amounts import cents, dollars, microusd
+from apps.billing.booking import NotBooked
 from apps.billing.client import Refused, client, identifier, plain
-from apps.billing.handlers.types import NotBooked
-from apps.billing.models import Dispute, Invoice, Refund, TopUp
+from apps.billing.models import Invoice, Refund, TopUp
 from apps.core.errors import InvalidRequest, PortalError
 from apps.core.ids import uuid7
 from apps.core.money import MICROUSD_PER_CENT
@@ -67,7 +67,7 @@ def refundable_cents(top_up: TopUp, *, staff: bool = False) -> int:
         return 0
     if not staff and timezone.now() > top_up.ended_at + timedelta(days=settings.REFUND_DAYS):
         return 0
-    if top_up.disputes.exclude(state=Dispute.State.WON).exists():
+    if top_up.disputes.exists():  # Stripe refunds no charge that was disputed, whoever won
         return 0
     balance = ledger.balance(top_up.organization_id)
     if balance.receivable_microusd:

@@ -19,6 +19,7 @@ from apps.billing.models import AutomaticTopUp, Invoice, Plan, Refund, Subscript
 from apps.core.ids import parse, public
 from apps.core.money import MICROUSD_PER_CENT
 from apps.ledger import services as ledger
+from apps.ledger.models import Transfer
 from cango_portal import database
 
 SIZE = 12
@@ -155,3 +156,13 @@ def invoices(
         found = found.filter(older)
     rows = list(found[: size + 1])
     return Page(rows[:size], invoice_key(rows[size - 1]) if len(rows) > size else "")
+
+
+def debt_of(top_up: TopUp) -> dict[str, int]:
+    """What a payment paid of the organization's debt, and what is still owed, in micro-USD."""
+    key = f"topup:{top_up.payment_intent_id}:repaid"
+    repaid = Transfer.objects.filter(organization=top_up.organization_id, key=key).first()
+    return {
+        "repaid_microusd": repaid.amount_microusd if repaid else 0,
+        "owed_microusd": ledger.balance(top_up.organization_id).receivable_microusd if repaid else 0,
+    }

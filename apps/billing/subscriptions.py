@@ -19,8 +19,8 @@ from apps.accounts import audit
 from apps.accounts.models import Organization, User
 from apps.billing import customers, invoices, news, plans, top_ups
 from apps.billing.amounts import microusd
+from apps.billing.booking import NotBooked
 from apps.billing.client import PaymentsAway, client, identifier, plain
-from apps.billing.handlers.types import NotBooked
 from apps.billing.models import Alert, Invoice, Plan, Subscription, TopUp
 from apps.core.errors import InvalidRequest, PortalError
 from apps.core.ids import uuid7

@@ -13,8 +13,8 @@ from django.utils import timezone
 from apps.accounts.models import Organization, User
 from apps.billing import attempts, customers, invoices, news
 from apps.billing.amounts import dollars, microusd, top_up_cents
+from apps.billing.booking import NotBooked
 from apps.billing.client import PaymentsAway, client, identifier, plain
-from apps.billing.handlers.types import NotBooked
 from apps.billing.models import TopUp
 from apps.core.ids import uuid7
 from apps.ledger import services as ledger

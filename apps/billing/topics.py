@@ -9,6 +9,7 @@ from django.template.loader import render_to_string
 
 from apps.accounts.models import Membership
 from apps.accounts.permissions import PAYERS
+from apps.billing import selectors
 from apps.billing.models import TopUp
 from apps.core.ids import parse
 from apps.core.sql import Plan, Statement
@@ -60,4 +61,6 @@ def may_watch(viewer: Viewer, pk: UUID | None) -> bool:
 def part(pk: UUID) -> tuple[bool, str]:
     """Whether it has ended, and the part of the page."""
     row = TopUp.objects.get(pk=pk)
-    return row.state != TopUp.State.OPEN, render_to_string("billing/_return.html", {"top_up": row, "at": 0})
+    return row.state != TopUp.State.OPEN, render_to_string(
+        "billing/_return.html", {"top_up": row, "at": 0, **selectors.debt_of(row)}
+    )

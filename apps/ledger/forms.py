@@ -45,7 +45,9 @@ class USDField(forms.Field):
         if found is None:
             raise forms.ValidationError("This is not an amount in USD. Enter one such as 25 or 25.50.")
         if found["sign"] or found["sign_after"]:
-            raise forms.ValidationError("The amount is negative. Enter one above zero.")
+            raise forms.ValidationError(
+                f"The amount is negative. Enter {'zero or more' if self.zero else 'one above zero'}."
+            )
         part = (found["part"] or "").rstrip("0")
         if len(part) > CENTS:
             raise forms.ValidationError("The amount has a fraction of a cent. Enter whole cents, such as 25.50.")

@@ -139,9 +139,10 @@ def refusal(row: Row, microusd: int) -> PortalError:
     named = f"{whose} “{row['title']}”" if row["title"] else whose
     ends = window_end(row["period"], datetime.now(UTC).date())
     until = f" until {ends.day} {ends:%b %Y}, 00:00 UTC" if ends else ""
+    left = max(row["most"] - row["used"], 0)
+    smaller = "Send less, lower the maximum output, or raise" if left else "Raise"
     return BudgetExceeded(
-        f"{may}; the {row['period']} limit of {named} leaves {exact(max(row['most'] - row['used'], 0))}{until}. "
-        "Send less, lower the maximum output, or raise the limit on the Limits page."
+        f"{may}; the {row['period']} limit of {named} leaves {exact(left)}{until}. {smaller} the limit on the Limits page."
     )
 
 

@@ -34,12 +34,13 @@ class Balance:
     total_microusd: int
     held_microusd: int
     available_microusd: int
+    owed_microusd: int
 
 
 def balance(organization: Organization) -> Balance:
     figures = ledger.balance(organization.pk)
     free = figures.available_microusd
-    return Balance(free + figures.held_microusd, figures.held_microusd, free)
+    return Balance(free + figures.held_microusd, figures.held_microusd, free, figures.receivable_microusd)
 
 
 def initials(name: str) -> str:

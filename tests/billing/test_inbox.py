@@ -14,7 +14,7 @@ from stripe import WebhookSignature
 
 from apps.accounts.models import AuditEvent
 from apps.billing import handlers, inbox, tasks
-from apps.billing.handlers.types import NotBooked
+from apps.billing.booking import NotBooked
 from apps.billing.models import Event, TopUp
 from apps.ledger.models import Transfer
 from tests import make

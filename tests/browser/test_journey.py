@@ -125,9 +125,10 @@ def _words(monkeypatch, engine):
 
 
 @pytest.mark.parametrize("visitor", WIDTHS, indirect=True)
-def test_the_whole_way(portal, visitor):
+def test_the_whole_way(portal, engine, visitor):
     key = sign_up(visitor)
-    live_through_two_restarts(portal, visitor, key)
+    live_through_two_restarts(portal, engine, visitor, key)
+    engine.control(tokens_per_second=25)
     look_around(visitor)
     cancel(portal, visitor, key)
     assert visitor.faults == []
@@ -175,9 +176,13 @@ def sign_up(visitor: Visitor) -> str:
     return secret
 
 
-def live_through_two_restarts(portal, visitor: Visitor, key: str) -> None:
-    """The text is complete and exact, the state final, and the page was never loaded again."""
+def live_through_two_restarts(portal, engine, visitor: Visitor, key: str) -> None:
+    """The text is complete and exact, the state final, and the page was never loaded again.
+
+    The engine speaks slowly until both are over: on a busy machine a page may need half a minute to come back.
+    """
     page = visitor.page
+    engine.control(tokens_per_second=6)
     stream = Stream(visitor.base_url, key, TOKENS)
     visitor.go(f"/jobs/{stream.job}/")
     page.evaluate("window.loadedOnce = true")
@@ -191,7 +196,8 @@ def live_through_two_restarts(portal, visitor: Visitor, key: str) -> None:
         before = len(text.text_content())
         gone = portal.kill("web")
         portal.wait_restarted("web", gone)
-        portal.wait_until(partial(longer, text, before), seconds=30)
+        portal.wait_until(partial(longer, text, before), seconds=45)
+    engine.control(tokens_per_second=50)
     expect(page.locator("#job-state")).to_have_text("Done", timeout=60_000)
     expect(page.locator("[data-says=job-text]")).to_have_text(f"Output finished, {TOKENS} words", timeout=20_000)
     assert text.text_content() == words.text(TOKENS)

@@ -7,12 +7,12 @@ afresh (network, no transaction open), and returns what to write, or None where 
         refund = refunds.read(event.object_id)
         return lambda: refunds.book(refund)
 
-The inbox runs the write in the transaction that also marks the event handled. Raise `types.NotBooked` with a sentence for
+The inbox runs the write in the transaction that also marks the event handled. Raise `booking.NotBooked` with a sentence for
 staff where Stripe's object and our rows disagree: the event is then shown as failed and tried again.
 """
 
+from apps.billing.booking import Handler
 from apps.billing.handlers import customers, disputes, payments, refunds, subscriptions
-from apps.billing.handlers.types import Handler
 
 HANDLERS: dict[str, Handler] = {
     "checkout.session.completed": payments.session_changed,

@@ -1,5 +1,5 @@
 from apps.billing import customers
-from apps.billing.handlers.types import Write
+from apps.billing.booking import Write
 from apps.billing.models import Customer, Event
 
 

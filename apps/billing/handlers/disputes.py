@@ -1,5 +1,5 @@
 from apps.billing import disputes, top_ups
-from apps.billing.handlers.types import Write
+from apps.billing.booking import Write
 from apps.billing.models import Event
 
 

@@ -89,4 +89,5 @@ def pay(request: MemberRequest, public_id: str) -> HttpResponse:
 def returned(request: MemberRequest, public_id: str) -> HttpResponse:
     """Where the customer lands after the payment page. It promises nothing: the payment's own event gives the credit."""
     at = database.run(topics.clock())
-    return render(request, "billing/return.html", {"top_up": top_up_of(request, public_id), "at": at})
+    top_up = top_up_of(request, public_id)
+    return render(request, "billing/return.html", {"top_up": top_up, "at": at, **selectors.debt_of(top_up)})

@@ -12,7 +12,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from apps.accounts.permissions import MemberRequest, billing_required
 from apps.billing import plans, selectors, subscriptions
-from apps.billing.models import Plan
+from apps.billing.models import Plan, Subscription
 from apps.billing.pages.leaving import away
 from apps.core.errors import PortalError
 
@@ -43,14 +43,20 @@ def choose(request: MemberRequest, code: str) -> HttpResponse:
                     request.organization, plan, request.user, success_url=f"{back}?paid=1", cancel_url=back
                 )
                 return away(url) if url else redirect("billing:plan")
-            subscriptions.change(request.organization, plan, request.user)
+            row = subscriptions.change(request.organization, plan, request.user)
         except PortalError as error:
             refused = error
         else:
-            messages.success(request, f"Your plan is changed to {plan.title}.")
+            messages.success(request, changed(row))
             return redirect("billing:plan")
     paid = standing.subscription.paid_plan(timezone.now()) if standing.subscription else None
-    context = {"plan": plan, "standing": standing, "paid": paid, "refused": refused}
+    context = {
+        "plan": plan,
+        "standing": standing,
+        "paid": paid,
+        "difference_cents": plan.price_cents - paid.price_cents if paid else 0,
+        "refused": refused,
+    }
     return render(request, "billing/plan_choose.html", context, status=refused.status if refused else 200)
 
 
@@ -84,3 +90,9 @@ def resume(request: MemberRequest) -> HttpResponse:
     else:
         messages.success(request, f"Your {row.plan.title} plan goes on.")
     return redirect("billing:plan")
+
+
+def changed(row: Subscription) -> str:
+    if row.kept_plan and row.kept_until:
+        return f"{row.plan.title} begins on {row.kept_until:%-d %b %Y}. Until then {row.kept_plan.title} stays. Nothing was charged."
+    return f"Your plan is {row.plan.title}. What was charged for the rest of this month is among the invoices."

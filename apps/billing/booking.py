@@ -1,4 +1,4 @@
-"""The shape of a handler."""
+"""What a handler of events returns, and how it refuses."""
 
 from collections.abc import Callable
 

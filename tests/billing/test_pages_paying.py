@@ -10,11 +10,12 @@ from apps.accounts import tickets
 from apps.billing import top_ups
 from apps.billing.models import AutomaticTopUp, Refund, TopUp
 from apps.billing.topics import TopUpTopic
+from apps.ledger import services as ledger
 from apps.ledger.models import Transfer
 from apps.live.topics import Viewer
 from cango_portal import database
 from tests import make
-from tests.billing.stories import buy, colleague, credit_cents, nothing_written, proved, shop, spend
+from tests.billing.stories import buy, colleague, credit_cents, nothing_written, proved, shop, spend, start
 from tests.billing.test_pages import browser
 from tests.portal.test_pages import assert_clean
 from tests.threads import run_in_threads
@@ -362,3 +363,18 @@ def test_a_form_of_another_payment_refunds_nothing(stripe, client):
     assert [answer.status_code for answer in answers] == [302, 422]
     assert b"This form was used for another payment. Nothing was moved." in answers[1].content
     assert Refund.objects.get().top_up == first
+
+
+def test_a_payment_that_pays_a_debt_says_so_and_the_debt_is_named_everywhere(stripe, client):
+    organization, owner = shop()
+    ledger.claw_back(organization=organization, microusd=45_000_000, key="dispute:1:out", reason="", actor="test")
+    client.force_login(owner)
+    assert b"$45.00 is owed: nothing new runs" in client.get("/jobs/").content
+    assert b"Buy at least that much for new work to run." in client.get("/billing/add/").content
+    row = start(organization, owner, "25")
+    stripe.pay(row.checkout_session_id)
+    stripe.deliver()
+    page = client.get(f"/billing/return/{row.public_id}/").content
+    assert b"$25.00 of it paid what you owed</h1>" in page
+    assert b"$20.00 is still owed, and nothing new runs until it is paid." in page
+    assert credit_cents(organization) == 0

@@ -42,10 +42,10 @@ test: test-environment  ## check everything, then run all tests, those in a brow
 	@$(LAUNCHER) chromium && browser="whole or browser" || browser="whole and not browser"; \
 	  WHOLE_REQUIRED=1 $(PYTEST) -q -m "$$browser"
 
-unit: test-environment  ## the tests that start no portal: under a minute
-	@$(PYTEST) -q -m "not whole and not browser and not story" -n auto --maxprocesses 4 --dist worksteal
+unit: test-environment  ## the tests that start no portal, but those of money and those of the house, which check runs
+	@$(PYTEST) -q -m "not whole and not browser and not story" --ignore tests/house -n auto --maxprocesses 4 --dist worksteal
 
-stories: test-environment  ## payments, deliveries and long stories of money, over real HTTP
+stories: test-environment  ## money and deliveries: long stories, races, real HTTP
 	@$(PYTEST) -q -m "story and not whole and not browser" -n auto --maxprocesses 4 --dist worksteal
 
 bench-ledger: environment  ## reserve + settle pairs a second, beside the bare SQL floor in the same run

@@ -9,7 +9,7 @@ from tests.servers import servers
 pytest_plugins = ["tests.drivers", "tests.emptying", "tests.started", "tests.shop", "tests.stripe"]
 
 
-STORIES = ("tests/webhooks/", "tests/operations/", "tests/ledger/test_story", "tests/ledger/test_interleavings")
+STORIES = tuple(f"tests/{app}/" for app in ("billing", "catalog", "ledger", "operations", "webhooks"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

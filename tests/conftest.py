@@ -1,3 +1,4 @@
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -9,12 +10,14 @@ from tests.servers import servers
 pytest_plugins = ["tests.drivers", "tests.emptying", "tests.started", "tests.shop", "tests.stripe"]
 
 
-STORIES = tuple(f"tests/{app}/" for app in ("billing", "catalog", "ledger", "operations", "webhooks"))
+MONEY = re.compile(
+    r"tests/(billing|catalog|ledger|operations|webhooks)/|/test_(corrections|limits|money|pricing|tiers|usage)\.py"
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if "stripe" in getattr(item, "fixturenames", ()) or item.nodeid.startswith(STORIES):
+        if "stripe" in getattr(item, "fixturenames", ()) or MONEY.search(item.nodeid):
             item.add_marker(pytest.mark.story)
 
 

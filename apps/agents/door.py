@@ -143,17 +143,11 @@ async def parts(path: str) -> AsyncIterator[bytes]:
         await sync_to_async(opened.close)()
 
 
-def template(path: str) -> tuple[str, dict[str, str]]:
-    head, _, last = path.rpartition("/")
-    return (f"{head}/<id>", {"id": last}) if head in ("/agent/v1/files", "/agent/v1/bodies") else (path, {})
-
-
 application = door(
     {
         ("POST", "/agent/v1/heartbeat"): reachable(heartbeat),
         ("POST", "/agent/v1/reports"): reachable(reports),
-        ("GET", "/agent/v1/files/<id>"): reachable(file),
-        ("GET", "/agent/v1/bodies/<id>"): reachable(body),
-    },
-    parametric=template,
+        ("GET", "/agent/v1/files/{id}"): reachable(file),
+        ("GET", "/agent/v1/bodies/{id}"): reachable(body),
+    }
 )

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import re
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, MutableMapping
 from typing import Any
@@ -23,6 +24,7 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 log = logging.getLogger(__name__)
 
 BODY_SECONDS = 30  # a body that takes longer than this to arrive is refused
+NOTED = "cango.headers"  # in the scope: what handlers noted for the answer
 DISCARD_BYTES = 64 * 1024 * 1024  # so much of a refused body is read, unkept, so that its sender gets to the answer
 
 
@@ -62,6 +64,10 @@ class Request:
         }
         self.id = f"req_{secrets.token_hex(16)}"
         self.began = False  # the response has started
+
+    def note(self, **headers: str) -> None:
+        """Headers for whatever answer comes: `x_job_id="…"` is `x-job-id`. A door sends them, refusals too."""
+        self.scope.setdefault(NOTED, {}).update({name.replace("_", "-"): value for name, value in headers.items()})
 
     @property
     def query(self) -> dict[str, str]:
@@ -180,29 +186,30 @@ Handler = Callable[[Request], Awaitable[None]]
 Routes = Mapping[tuple[str, str], Handler]
 
 
-def door(
-    routes: Routes,
-    *,
-    parametric: Callable[[str], tuple[str, dict[str, str]]] | None = None,
-    hint: str = "Check the path and the base URL.",
-) -> Application:
+def door(routes: Routes, *, hint: str = "Check the path and the base URL.") -> Application:
     """An application that calls the handler of (method, path) and answers every refusal in the official shape.
 
-    `parametric` turns a path with an id in it into the template named in `routes` and its values, which are put into
+    A path may have `{name}` for one segment, and last `{name:path}` for all that are left; the values are put into
     `scope["path_params"]`. `hint` ends the answer to a path that is not there. HEAD is GET without the body. A bug
     becomes a 500 with the request's id and nothing else.
     """
     methods: dict[str, set[str]] = {}
     for method, path in routes:
         methods.setdefault(path, set()).update({method, "HEAD"} if method == "GET" else {method})
+    patterns = [(pattern_of(path), path) for path in methods if "{" in path]
+
+    def placed(path: str) -> tuple[str, dict[str, str]]:
+        if path not in methods:
+            for pattern, template in patterns:
+                if found := pattern.fullmatch(path):
+                    return template, found.groupdict()
+        return path, {}
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive, send)
         token = request_id.set(request.id)
         try:
-            path = request.path
-            if path not in methods and parametric is not None:
-                path, scope["path_params"] = parametric(path)
+            path, scope["path_params"] = placed(request.path)
             if path not in methods:
                 raise NotFound(f"Unknown request URL: {request.method} {request.path}. {hint}", code="unknown_url")
             handler = routes.get(("GET" if request.method == "HEAD" else request.method, path))
@@ -225,3 +232,12 @@ def door(
             request_id.reset(token)
 
     return application
+
+
+def pattern_of(path: str) -> re.Pattern[str]:
+    """`/v1/files/{file}/content`, `/v1/models/{model:path}`."""
+    parts = re.split(r"\{(\w+)(:path)?\}", path)
+    pattern = re.escape(parts[0])
+    for name, rest, literal in zip(parts[1::3], parts[2::3], parts[3::3], strict=True):
+        pattern += f"(?P<{name}>{'.+' if rest else '[^/]+'}){re.escape(literal)}"
+    return re.compile(pattern, re.DOTALL)

@@ -5,14 +5,9 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from apps.core.asgi import Application, Receive, Scope, Send
+from apps.core.asgi import NOTED, Application, Receive, Scope, Send
 
 VERSION = "2020-10-01"
-KEY = "cango.headers"  # in the scope: what a handler adds, also to its refusals
-
-
-def note(scope: Scope, **headers: str) -> None:
-    scope.setdefault(KEY, {}).update({name.replace("_", "-"): value for name, value in headers.items()})
 
 
 def with_headers(application: Application) -> Application:
@@ -26,7 +21,7 @@ def with_headers(application: Application) -> Application:
                     "openai-processing-ms": str(round((time.perf_counter() - began) * 1000)),
                     "cache-control": "no-store",
                     "x-content-type-options": "nosniff",
-                    **scope.get(KEY, {}),
+                    **scope.get(NOTED, {}),
                 }
                 given = {name for name, _ in message["headers"]}
                 message["headers"] = [

@@ -1,0 +1,82 @@
+"""What every inference handler does around its own shape: find the offer, submit, answer while the client listens."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+from psycopg import OperationalError
+
+from apps.catalog import offers
+from apps.catalog.offers import Offer
+from apps.core.asgi import Disconnected, Request
+from apps.core.errors import PortalError
+from apps.core.ids import public
+from apps.core.logging import job_id
+from apps.dispatch import intake
+from apps.dispatch import services as dispatch
+from apps.dispatch.services import Submitted, Work
+from apps.keys.services import Caller
+from cango_portal import database
+
+log = logging.getLogger(__name__)
+
+
+async def offered(name: str) -> Offer:
+    """Raises NotFound."""
+    return intake.found(await database.run_async(offers.offer(name)), name)
+
+
+async def submitted(request: Request, caller: Caller, work: Work) -> Submitted:
+    """Admit; from here on the answer names its job. A refusal for money or limits is kept for the customer's list."""
+    try:
+        accepted = await dispatch.submit_async(caller=caller, work=work)
+    except intake.NOTED as refused:
+        with contextlib.suppress(OperationalError):
+            await database.run_async(intake.noted(caller, work, refused))
+        raise
+    job_id.set(public("job", accepted.job_id))
+    request.note(x_job_id=public("job", accepted.job_id))
+    return accepted
+
+
+async def attended(
+    request: Request, submitting: Coroutine[Any, Any, Submitted], answering: Callable[[Submitted], Awaitable[None]]
+) -> None:
+    """Submit and answer while the client listens; a client that hangs up cancels its job within a second.
+
+    The submission itself is never cut off: a job that was written is known here, and then cancelled.
+    """
+    hanging_up = asyncio.create_task(request.hung_up(), name="gateway.hung_up")
+    accepted = None
+    try:
+        accepted = await submitting
+        answer = asyncio.ensure_future(answering(accepted))
+        try:
+            await asyncio.wait({answer, hanging_up}, return_when=asyncio.FIRST_COMPLETED)
+            if answer.done():
+                if not isinstance(answer.exception(), PortalError | None):  # ours: nobody gets what it would still make
+                    await cancelled(accepted)
+                return answer.result()
+        finally:
+            answer.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await answer
+        await cancelled(accepted)
+        raise Disconnected
+    finally:
+        hanging_up.cancel()
+
+
+async def cancelled(accepted: Submitted) -> None:
+    """The client is gone, so nobody else asks again: a database that is away is asked a few times."""
+    for pause in (0.5, 1, 2, 4, 8):
+        try:
+            return await dispatch.cancel_async(job_id=accepted.job_id)
+        except OperationalError:
+            await asyncio.sleep(pause)
+    log.warning("hang-up not noted", extra={"job": public("job", accepted.job_id)})
+    return None

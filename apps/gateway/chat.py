@@ -1,0 +1,40 @@
+"""POST /v1/chat/completions."""
+
+from __future__ import annotations
+
+from django.conf import settings
+
+from apps.catalog.models import Tier
+from apps.core.asgi import Request
+from apps.dispatch import intake
+from apps.dispatch.services import Submitted
+from apps.gateway import answers
+from apps.gateway.attending import attended, offered, submitted
+from apps.keys.door import authenticated
+from apps.wire.bodies import parse
+from apps.wire.chat import chat_request
+from apps.wire.completions import Completion
+
+
+async def chat_completions(request: Request) -> None:
+    caller = await authenticated(request)
+    body = parse(await request.body(limit=settings.MAX_BODY_BYTES))
+    chat = chat_request(body)
+    offer = await offered(chat.model)
+    streaming = bool(chat.stream)
+    work = intake.chat_work(offer, body, interactive=True, streaming=streaming)
+    include_usage = bool(chat.stream_options and chat.stream_options.include_usage)
+
+    async def answer(accepted: Submitted) -> None:
+        completion = Completion(
+            job_id=accepted.job_id,
+            model=offer.name,
+            include_usage=include_usage,
+            service_tier="flex" if work.tier == Tier.FLEXIBLE else "default",
+        )
+        if streaming:
+            await answers.stream(request, accepted, completion)
+        else:
+            await request.json(await answers.whole(accepted, completion))
+
+    await attended(request, submitted(request, caller, work), answer)

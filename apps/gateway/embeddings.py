@@ -1,0 +1,27 @@
+"""POST /v1/embeddings."""
+
+from __future__ import annotations
+
+from django.conf import settings
+
+from apps.core.asgi import Request
+from apps.dispatch import intake
+from apps.dispatch.services import Submitted
+from apps.gateway import answers
+from apps.gateway.attending import attended, offered, submitted
+from apps.keys.door import authenticated
+from apps.wire.bodies import parse
+from apps.wire.embeddings import embeddings_request
+
+
+async def create_embeddings(request: Request) -> None:
+    caller = await authenticated(request)
+    body = parse(await request.body(limit=settings.MAX_BODY_BYTES))
+    asked = embeddings_request(body)
+    offer = await offered(asked.model)
+    work = intake.embeddings_work(offer, body, interactive=True)
+
+    async def answer(accepted: Submitted) -> None:
+        await request.json(await answers.vectors(accepted, model=offer.name, encoding_format=asked.encoding_format))
+
+    await attended(request, submitted(request, caller, work), answer)

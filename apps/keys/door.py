@@ -1,0 +1,41 @@
+"""What the lean doors ask first of every request: a key in force, and a database to ask about it."""
+
+from __future__ import annotations
+
+import logging
+from functools import wraps
+
+from psycopg import OperationalError
+from psycopg_pool import PoolTimeout
+
+from apps.core.asgi import Handler, Request
+from apps.core.errors import Unavailable
+from apps.core.ids import public
+from apps.keys import services as keys
+from apps.keys.services import Caller
+
+log = logging.getLogger(__name__)
+
+
+def reachable(handler: Handler) -> Handler:
+    """Without the database: 503, and nothing was accepted."""
+
+    @wraps(handler)
+    async def guarded(request: Request) -> None:
+        try:
+            await handler(request)
+        except (OperationalError, PoolTimeout) as error:
+            log.warning("database away", extra={"error": type(error).__name__})
+            raise Unavailable(
+                "The portal cannot reach its database. Nothing was accepted or charged; try again in a moment.",
+                retry_after_seconds=5,
+            ) from error
+
+    return guarded
+
+
+async def authenticated(request: Request) -> Caller:
+    """Raises NotAuthenticated."""
+    caller = await keys.authenticate_async(request.bearer)
+    request.note(openai_organization=public("org", caller.organization_id))
+    return caller

@@ -39,8 +39,9 @@ test: test-environment  ## check everything, then run all tests, those in a brow
 	@$(MAKE) check
 	@$(MAKE) unit
 	@$(MAKE) stories
-	@$(LAUNCHER) chromium && browser="whole or browser" || browser="whole and not browser"; \
-	  WHOLE_REQUIRED=1 $(PYTEST) -q -m "$$browser"
+	@$(LAUNCHER) chromium && chosen="whole or browser" || chosen="whole and not browser"; \
+	  $(LAUNCHER) node || chosen="($$chosen) and not node"; \
+	  WHOLE_REQUIRED=1 $(PYTEST) -q -m "$$chosen"
 
 unit: test-environment  ## the tests that start no portal, but those of money and those of the house, which check runs
 	@$(PYTEST) -q -m "not whole and not browser and not story" --ignore tests/house -n auto --maxprocesses 4 --dist worksteal

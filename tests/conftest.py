@@ -15,8 +15,15 @@ MONEY = re.compile(
 )
 
 
+PROCESSES = re.compile(r"tests/(whole|compat)/")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
+        if PROCESSES.search(item.nodeid):
+            item.add_marker(pytest.mark.whole)
+            if item.get_closest_marker("timeout") is None:
+                item.add_marker(pytest.mark.timeout(180))
         if "stripe" in getattr(item, "fixturenames", ()) or MONEY.search(item.nodeid):
             item.add_marker(pytest.mark.story)
 

@@ -15,7 +15,7 @@
         portal.wait_until(lambda: …, seconds=20)   # poll; fails the test when it stays false
 
 
-Every test in this folder is marked `whole` and may take 180 s. With WHOLE_REQUIRED=1 (`make test`) a skipped one fails the run.
+Every test of `tests/whole` and `tests/compat` is marked `whole` and may take 180 s. With WHOLE_REQUIRED=1 (`make test`) a skipped one fails the run.
 """
 
 import json

@@ -1,8 +1,9 @@
-"""python -m cango_portal.launcher run | stop | clean | manage … | demo | chromium"""
+"""python -m cango_portal.launcher run | stop | clean | manage … | demo | chromium | node"""
 
 import errno
 import os
 import sys
+from importlib import import_module
 
 from cango_portal.launcher.place import Place, Refused
 
@@ -18,10 +19,9 @@ def main(arguments: list[str]) -> int:
         from cango_portal.launcher.demo import main as walk
 
         return walk(place)
-    if command == "chromium":
-        from cango_portal.launcher.chromium import main as ensure_chromium
-
-        return ensure_chromium()
+    if command in {"chromium", "node"}:  # what only tests need
+        ensured: int = import_module(f"cango_portal.launcher.{command}").main()
+        return ensured
     if command in {"manage", "stop", "clean"}:
         from cango_portal.launcher import management
 

@@ -263,6 +263,9 @@ WEBHOOK_TIMEOUT_SECONDS = env_float("WEBHOOK_TIMEOUT_SECONDS", 10)  # one attemp
 MEDIA_ROOT = VAR / "files"
 MAX_FILE_BYTES = env_int("MAX_FILE_BYTES", 20 * 1024 * 1024)
 FILE_RETENTION_SECONDS = env_int("FILE_RETENTION_SECONDS", 7 * 24 * 3600)
+BATCH_FILE_RETENTION_SECONDS = env_int("BATCH_FILE_RETENTION_SECONDS", 30 * 24 * 3600)
+ORGANIZATION_STORAGE_BYTES = env_int("ORGANIZATION_STORAGE_BYTES", 10 * 1024**3)  # all files of one organization
+UPLOADS = VAR / "uploads"  # where a file is gathered before it is stored; on a disk, not in memory
 FILE_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
 MAX_BODY_BYTES = env_int("MAX_BODY_BYTES", 8 * 1024 * 1024)
 

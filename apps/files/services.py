@@ -1,4 +1,7 @@
-"""Take files in, hand them to runners by signed path, and let them go."""
+"""Take files in, hand them to runners by signed path, and let them go.
+
+`writer`, `open_lines`, `begin_reading` and `end_reading` are what batches read and write files with.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ import hashlib
 import logging
 import time
 from datetime import timedelta
-from pathlib import PurePath
 from typing import Any
 from uuid import UUID
 
@@ -19,11 +21,17 @@ from apps.accounts.models import Organization
 from apps.core import signing
 from apps.core.errors import InvalidRequest
 from apps.core.ids import uuid7
-from apps.files import content
+from apps.files import content, reading, statements, writing
 from apps.files.models import File
+from cango_portal import database
 
 PATH = "/agent/v1/files/{id}"
-NAME_LENGTH = 200
+
+readable = writing.readable
+writer = writing.writer
+writer_async = writing.writer_async
+open_lines = reading.open_lines
+parts = reading.parts
 
 log = logging.getLogger(__name__)
 
@@ -63,10 +71,18 @@ def store(*, organization: Organization, upload: UploadedFile[Any]) -> File:
         raise
 
 
-def readable(name: str) -> str:
-    """The last part of a name, without control characters."""
-    printable = "".join(character for character in PurePath(name).name if character.isprintable())
-    return printable[-NAME_LENGTH:] or "file"
+def begin_reading(*, organization_id: UUID, file_id: UUID | None, reader: str) -> File:
+    """A file of the organization's that stays until `end_reading`, whatever its owner deletes and whenever it expires.
+
+    `reader` names the work, `batch:<id>`; the row joins the caller's transaction. Raises NotFound. Safe to repeat. Plans
+    of both are in `statements`.
+    """
+    return File(**database.run(statements.begin_reading(organization_id, file_id, reader=reader)))
+
+
+def end_reading(*, reader: str) -> None:
+    """Let go of every file this work read. Safe to repeat."""
+    database.run(statements.end_reading(reader))
 
 
 def discard(file: File) -> None:
@@ -81,8 +97,9 @@ def sign(file_id: UUID, *, seconds: int) -> str:
 
 
 def expire(*, batch: int = 500) -> int:
-    """Delete files past their time, bytes first. Returns how many; call again while it returns `batch`."""
-    due = list(File.objects.filter(expires_at__lte=timezone.now()).order_by("expires_at")[:batch])
+    """Delete files past their time that nothing reads any more, bytes first. Returns how many; call again while it returns `batch`."""
+    expired = File.objects.filter(expires_at__lte=timezone.now(), readings=None)
+    due = list(expired.order_by("expires_at")[:batch])
     for file in due:
         discard(file)
     if due:

@@ -1,11 +1,9 @@
 import contextlib
 import io
 from datetime import timedelta
-from pathlib import Path
 
 import pypdfium2
 import pytest
-from django.conf import settings
 from django.core.files.storage import default_storage
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.utils import timezone
@@ -39,15 +37,6 @@ def pdf(pages: int) -> bytes:
     return out.getvalue()
 
 
-def kept() -> list[Path]:
-    return [path for path in Path(settings.MEDIA_ROOT).rglob("*") if path.is_file()]
-
-
-@pytest.fixture(autouse=True)
-def _storage(settings, tmp_path):
-    settings.MEDIA_ROOT = tmp_path / "files"
-
-
 @pytest.mark.parametrize(
     ("kind", "type"), [("PNG", "image/png"), ("JPEG", "image/jpeg"), ("WEBP", "image/webp"), ("TIFF", "image/tiff")]
 )
@@ -76,7 +65,7 @@ def test_pages_of_a_pdf_are_counted():
         b"\x89PNG\r\n\x1a\n" + bytes(100),
     ],
 )
-def test_anything_else_is_refused_and_nothing_is_kept(content):
+def test_anything_else_is_refused_and_nothing_is_kept(content, kept):
     with pytest.raises(InvalidRequest) as refused:
         services.store(organization=make.organization(), upload=SimpleUploadedFile("x.png", content))
     assert refused.value.param == "file"
@@ -84,7 +73,7 @@ def test_anything_else_is_refused_and_nothing_is_kept(content):
     assert kept() == []
 
 
-def test_too_large_is_refused_and_nothing_is_kept(settings):
+def test_too_large_is_refused_and_nothing_is_kept(settings, kept):
     settings.MAX_FILE_BYTES = 10
     with pytest.raises(InvalidRequest) as refused:
         services.store(organization=make.organization(), upload=SimpleUploadedFile("x.png", image()))
@@ -136,7 +125,7 @@ def test_a_signed_path_is_good_for_one_file_until_its_time(settings):
     assert not good(one, expires="²")
 
 
-def test_expired_files_go_bytes_and_row():
+def test_expired_files_go_bytes_and_row(kept):
     organization = make.organization()
     old = services.store(organization=organization, upload=SimpleUploadedFile("a.png", image()))
     new = services.store(organization=organization, upload=SimpleUploadedFile("b.png", image()))

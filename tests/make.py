@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -9,7 +10,7 @@ from apps.accounts.models import Membership, Organization, User
 from apps.catalog.models import Discount, Model, PriceVersion
 from apps.core.ids import uuid7
 from apps.jobs.models import FINAL, Content, Job
-from apps.keys.models import APIKey
+from apps.keys.models import BEFORE_SCOPES, APIKey
 from apps.ledger import services as ledger
 from apps.sites.models import Node, Pool, Site
 
@@ -46,10 +47,13 @@ def organization(
     return made
 
 
-def api_key(organization: Organization, *, name: str = "test") -> tuple[APIKey, str]:
+def api_key(
+    organization: Organization, *, name: str = "test", scopes: Iterable[str] = BEFORE_SCOPES, **fields: Any
+) -> tuple[APIKey, str]:
+    """A key that may do all but manage keys and members, unless `scopes` says otherwise."""
     from apps.keys import services as keys
 
-    return keys.issue(organization=organization, name=name, user=None)
+    return keys.issue(organization=organization, name=name, user=None, scopes=scopes, **fields)
 
 
 def model(

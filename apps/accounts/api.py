@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Mapping
+from typing import Protocol, cast
 
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
@@ -13,22 +14,42 @@ from rest_framework.views import APIView
 
 from apps.accounts.models import Organization, User
 from apps.accounts.permissions import PAYERS_ONLY, may_pay
+from apps.accounts.scopes import Needed, Scope
 from apps.core.errors import NotAllowed
 
 
+def needed_by(view: APIView, method: str | None) -> Needed:
+    """A view names it in `scope`, once or by method; one that is silent is for keys that manage."""
+    if not hasattr(view, (method or "").lower()):
+        return None  # answered with 405
+    scope: Needed | Mapping[str, Needed] = getattr(view, "scope", Scope.MANAGE.value)
+    if isinstance(scope, Mapping):
+        return scope.get("GET" if method in ("HEAD", "OPTIONS") else method or "GET", Scope.MANAGE.value)
+    return scope
+
+
+class KeyInForce(Protocol):
+    """What `request.auth` is when a key calls; with a session it is None."""
+
+    def require(self, needed: Needed) -> None:
+        """Raises InsufficientScope."""
+
+
 class InOrganization(IsAuthenticated):
-    """A key, or a signed-in member. Somebody without an organization has nothing to manage."""
+    """A key with the view's `scope`, or a signed-in member. Somebody without an organization has nothing to manage."""
 
     def has_permission(self, request: Request, view: APIView) -> bool:
         if not super().has_permission(request, view):
             return False
         if getattr(request, "organization", None) is None:
             raise NotAllowed("You are not a member of an organization yet. Create one on the welcome page.")
+        if request.auth is not None:
+            cast(KeyInForce, request.auth).require(needed_by(view, request.method))
         return True
 
 
 class ReadsPayments(InOrganization):
-    """A key, which is the organization's own, or a member who may see its payments."""
+    """A key with the view's `scope`, or a member who may see its organization's payments."""
 
     def has_permission(self, request: Request, view: APIView) -> bool:
         if not super().has_permission(request, view):
@@ -55,6 +76,7 @@ class OrganizationSerializer(serializers.ModelSerializer[Organization]):
 
 class OrganizationView(APIView):
     permission_classes = (InOrganization,)
+    scope = None
 
     @extend_schema(operation_id="organization", summary="Your organization", responses=OrganizationSerializer)
     def get(self, request: Request) -> Response:

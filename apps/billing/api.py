@@ -8,6 +8,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from apps.accounts.api import ReadsPayments, organization_of
+from apps.accounts.scopes import Scope
 from apps.billing import selectors
 from apps.billing.serializers import InvoiceFilterSerializer, InvoicePageSerializer, InvoiceSerializer
 from apps.core.errors import InvalidRequest
@@ -15,6 +16,7 @@ from apps.core.errors import InvalidRequest
 
 class InvoicesView(APIView):
     permission_classes = (ReadsPayments,)
+    scope = Scope.USAGE
 
     @extend_schema(
         operation_id="invoices",

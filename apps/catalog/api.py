@@ -75,6 +75,7 @@ class ModelsSerializer(serializers.Serializer[Any]):
 
 class ModelsView(APIView):
     permission_classes = (InOrganization,)
+    scope = None
 
     @extend_schema(operation_id="models", summary="Models on offer", responses=ModelsSerializer)
     def get(self, request: Request) -> Response:

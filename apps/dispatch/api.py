@@ -16,6 +16,7 @@ from rest_framework.views import APIView
 
 from apps.accounts.api import InOrganization, organization_of
 from apps.accounts.models import User
+from apps.accounts.scopes import Scope
 from apps.catalog import offers
 from apps.catalog.models import Model, Tier
 from apps.catalog.offers import Offer
@@ -179,6 +180,7 @@ def submit(request: Request, work: Work) -> Submitted:
 
 class CancelJob(APIView):
     permission_classes = (InOrganization,)
+    scope = Scope.INFERENCE
 
     @extend_schema(
         operation_id="cancel_job",

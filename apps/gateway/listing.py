@@ -11,11 +11,11 @@ from cango_portal import database
 
 
 async def list_models(request: Request) -> None:
-    await authenticated(request)
+    await authenticated(request, scope=None)
     found = await database.run_async(offers.offers())
     await request.json({"object": "list", "data": [described(offer) for offer in found]})
 
 
 async def retrieve_model(request: Request) -> None:
-    await authenticated(request)
+    await authenticated(request, scope=None)
     await request.json(described(await offered(request.scope["path_params"]["model"])))

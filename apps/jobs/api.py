@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
@@ -12,10 +13,14 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from apps.accounts.api import InOrganization, organization_of
+from apps.accounts.scopes import Needed, Scope
 from apps.core import ids
 from apps.core.errors import InvalidRequest, NotFound
 from apps.jobs.models import Job
 from apps.jobs.serializers import JobDetailSerializer, JobFilterSerializer, JobPageSerializer, JobSerializer
+from apps.keys.services import Caller
+
+READS = (Scope.USAGE.value, Scope.INFERENCE.value)
 
 FILTERS = {
     "state": "state",
@@ -27,11 +32,16 @@ FILTERS = {
 
 
 def jobs_of(request: Request) -> QuerySet[Job]:
-    return Job.objects.of(organization_of(request)).select_related("model", "pool__node__site")
+    """The organization's jobs; to a key that may not read usage, those it sent itself."""
+    jobs = Job.objects.of(organization_of(request)).select_related("model", "pool__node__site")
+    caller = request.auth
+    if isinstance(caller, Caller) and not caller.may(Scope.USAGE):
+        return jobs.filter(api_key_id=caller.api_key_id)
+    return jobs
 
 
 def job_of(request: Request, public_id: str) -> Job:
-    """The organization's own job. Another's is not found, as one that never was."""
+    """A job of `jobs_of`. Another is not found, as one that never was."""
     pk = ids.parse("job", public_id)
     job = jobs_of(request).filter(pk=pk).first() if pk else None
     if job is None:
@@ -46,6 +56,7 @@ def detail(request: Request, job_id: UUID) -> dict[str, Any]:
 
 class JobsView(APIView):
     permission_classes = (InOrganization,)
+    scope: Needed | Mapping[str, Needed] = {"GET": READS, "POST": Scope.INFERENCE}
 
     @extend_schema(
         operation_id="jobs",
@@ -74,6 +85,7 @@ class JobsView(APIView):
 
 class JobView(APIView):
     permission_classes = (InOrganization,)
+    scope = READS
 
     @extend_schema(
         operation_id="job",

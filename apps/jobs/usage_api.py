@@ -18,6 +18,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from apps.accounts.api import InOrganization, organization_of
+from apps.accounts.scopes import Scope
 from apps.core.errors import InvalidRequest
 from apps.core.spreadsheets import lines
 from apps.jobs import usage
@@ -44,6 +45,7 @@ class Always(BaseContentNegotiation):
 
 class UsageView(APIView):
     permission_classes = (InOrganization,)
+    scope = Scope.USAGE
     content_negotiation_class = Always
 
     @extend_schema(

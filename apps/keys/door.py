@@ -8,6 +8,7 @@ from functools import wraps
 from psycopg import OperationalError
 from psycopg_pool import PoolTimeout
 
+from apps.accounts.scopes import Needed, Scope
 from apps.core.asgi import Handler, Request
 from apps.core.errors import Unavailable
 from apps.core.ids import public
@@ -34,8 +35,12 @@ def reachable(handler: Handler) -> Handler:
     return guarded
 
 
-async def authenticated(request: Request) -> Caller:
-    """Raises NotAuthenticated."""
+async def authenticated(request: Request, scope: Needed = Scope.INFERENCE.value) -> Caller:
+    """The caller, if its key may do this; `scope` None asks only for a key in force.
+
+    Raises NotAuthenticated, InsufficientScope.
+    """
     caller = await keys.authenticate_async(request.bearer)
     request.note(openai_organization=public("org", caller.organization_id))
+    caller.require(scope)
     return caller

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import Q
 
 from apps.accounts.models import Organization, User
+from apps.accounts.scopes import USUAL, Scope
 from apps.core.ids import uuid7
 from apps.ledger.models import Budget
+
+BEFORE_SCOPES = [*USUAL, Scope.WEBHOOKS.value]  # what every key could do before there were scopes
+
+
+def usual_scopes() -> list[str]:
+    return list(USUAL)
 
 
 class APIKeyQuerySet(models.QuerySet["APIKey"]):
@@ -26,6 +34,9 @@ class APIKey(models.Model):
     sha256 = models.CharField(max_length=64, unique=True, editable=False)
     budget = models.ForeignKey(
         Budget, models.PROTECT, null=True, related_name="api_keys", editable=False, db_index=False
+    )
+    scopes = ArrayField(
+        models.CharField(max_length=12, choices=Scope), default=usual_scopes, db_default=BEFORE_SCOPES, editable=False
     )
     created_at = models.DateTimeField(auto_now_add=True)
     last_used_at = models.DateTimeField(null=True, editable=False)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from uuid import UUID
 
+from django.conf import settings
 from django.db import transaction
+from django.urls import reverse
 from django.utils import timezone
 
 from apps.accounts import audit
 from apps.accounts.models import Organization, User
-from apps.core.errors import NotAuthenticated
+from apps.accounts.scopes import USUAL, Needed, Scope, holds
+from apps.core.errors import NotAllowed, NotAuthenticated
 from apps.core.ids import public, uuid7
 from apps.core.sql import Row
 from apps.keys import secrets, statements
@@ -20,11 +24,17 @@ from apps.webhooks import services as webhooks
 from cango_portal import database
 
 
+class InsufficientScope(NotAllowed):
+    """The key may not do this. Nothing was accepted."""
+
+    code = "insufficient_scope"
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
     """Whose work this is. With a key, `user_id` is None; from a page, `api_key_id` is.
 
-    `budgets` are those it spends from beside the organization's: the key's, and the one of the member who sends it or
+    `scopes` are what the key may do; a member's page has them all, and asks for a role instead. `budgets` are those it spends from beside the organization's: the key's, and the one of the member who sends it or
     made the key.
     """
 
@@ -32,11 +42,30 @@ class Caller:
     api_key_id: UUID | None
     user_id: int | None
     budgets: tuple[int, ...] = ()
+    scopes: frozenset[str] = frozenset(Scope.values)
+
+    def may(self, needed: Needed) -> bool:
+        return holds(self.scopes, needed)
+
+    def require(self, needed: Needed) -> None:
+        """Raises InsufficientScope, which names what is missing and where it is given."""
+        if not self.may(needed):
+            scope = needed if isinstance(needed, str) else " or ".join(needed or ())
+            key = f"{settings.BASE_URL}{reverse('keys:detail', args=[self.api_key_id])}"
+            raise InsufficientScope(
+                f"This API key lacks the scope {scope}; it has {', '.join(sorted(self.scopes)) or 'none'}. "
+                f"Nothing was accepted or charged. Give it the scope at {key}, or use another key."
+            )
 
 
 @transaction.atomic
 def issue(
-    *, organization: Organization, name: str, user: User | None, key_id: UUID | None = None
+    *,
+    organization: Organization,
+    name: str,
+    user: User | None,
+    key_id: UUID | None = None,
+    scopes: Iterable[str] = USUAL,
 ) -> tuple[APIKey, str]:
     """A new key and its secret. The secret is nowhere else: show it once.
 
@@ -49,6 +78,7 @@ def issue(
         created_by=user,
         budget=budgets.budget_of_key(organization, name),
         name=name,
+        scopes=ordered(scopes),
         prefix=secrets.prefix(secret),
         sha256=secrets.digest(secret),
     )
@@ -76,6 +106,12 @@ def revoke(*, key: APIKey, user: User | None, reason: str = "") -> None:
             data={"prefix": key.prefix},
         )
         told(key, "key.revoked")
+
+
+def ordered(scopes: Iterable[str]) -> list[str]:
+    """Each once, in the order people are shown."""
+    given = set(scopes)
+    return [scope for scope in Scope.values if scope in given]
 
 
 def told(key: APIKey, type: str) -> None:
@@ -109,7 +145,11 @@ def caller(row: Row | None) -> Caller:
     if row is None:
         raise refusal()
     return Caller(
-        organization_id=row["organization_id"], api_key_id=row["id"], user_id=None, budgets=tuple(row["budgets"])
+        organization_id=row["organization_id"],
+        api_key_id=row["id"],
+        user_id=None,
+        budgets=tuple(row["budgets"]),
+        scopes=frozenset(row["scopes"]),
     )
 
 

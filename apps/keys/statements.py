@@ -8,7 +8,7 @@ def authenticate(sha256: str) -> Plan[Row | None]:
     rows = yield Statement(
         """
         WITH found AS (
-            SELECT id, organization_id, budget_id, created_by_id FROM keys_apikey
+            SELECT id, organization_id, budget_id, created_by_id, scopes FROM keys_apikey
             WHERE sha256 = %(sha256)s AND revoked_at IS NULL
         ), touched AS (
             UPDATE keys_apikey SET last_used_at = now()
@@ -18,7 +18,7 @@ def authenticate(sha256: str) -> Plan[Row | None]:
                 FOR NO KEY UPDATE OF k SKIP LOCKED
             )
         )
-        SELECT found.id, found.organization_id, array_remove(ARRAY[found.budget_id, member.id], NULL) AS budgets FROM found
+        SELECT found.id, found.organization_id, array_remove(ARRAY[found.budget_id, member.id], NULL) AS budgets, found.scopes FROM found
         LEFT JOIN ledger_budget member ON member.kind = 'member'
             AND member.organization_id = found.organization_id AND member.user_id = found.created_by_id
         """,

@@ -9,6 +9,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from apps.accounts.api import InOrganization, ReadsPayments, organization_of
+from apps.accounts.scopes import Scope
 from apps.core.errors import InvalidRequest
 from apps.ledger import movements
 from apps.ledger import services as ledger
@@ -22,6 +23,7 @@ from apps.ledger.serializers import (
 
 class BalanceView(APIView):
     permission_classes = (InOrganization,)
+    scope = Scope.USAGE
 
     @extend_schema(operation_id="balance", summary="Your credit", responses=BalanceSerializer)
     def get(self, request: Request) -> Response:
@@ -30,6 +32,7 @@ class BalanceView(APIView):
 
 class TransfersView(APIView):
     permission_classes = (ReadsPayments,)
+    scope = Scope.USAGE
 
     @extend_schema(
         operation_id="transfers",

@@ -1,4 +1,4 @@
-"""/api/v1/webhooks: the pages' verbs for programs. A key manages them as a developer does."""
+"""/api/v1/webhooks: the pages' verbs for programs. A key with the scope `webhooks` manages them as a developer does."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from rest_framework.views import APIView
 
 from apps.accounts.api import InOrganization, organization_of
 from apps.accounts.models import Membership, User
+from apps.accounts.scopes import Scope
 from apps.core import ids
 from apps.core.errors import InvalidRequest, NotAllowed, NotFound
 from apps.webhooks import selectors, services
@@ -30,7 +31,7 @@ from apps.webhooks.serializers import (
 
 
 class ManagesWebhooks(InOrganization):
-    """A key, or a member whose role manages webhooks."""
+    """A key with the scope, or a member whose role manages webhooks."""
 
     def has_permission(self, request: Request, view: APIView) -> bool:
         if not super().has_permission(request, view):
@@ -43,6 +44,7 @@ class ManagesWebhooks(InOrganization):
 
 class WebhooksAPI(APIView):
     permission_classes = (ManagesWebhooks,)
+    scope = Scope.WEBHOOKS
 
     def endpoint(self, public_id: str) -> Endpoint:
         found = selectors.endpoint_of(organization_of(self.request), public_id)

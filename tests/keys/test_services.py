@@ -48,7 +48,9 @@ def test_the_secret_is_stored_nowhere(db):
 def test_a_key_says_who_calls(db):
     organization = make.organization()
     key, secret = make.api_key(organization)
-    assert services.authenticate(secret) == services.Caller(organization.pk, key.pk, None, (key.budget_id,))
+    assert services.authenticate(secret) == services.Caller(
+        organization.pk, key.pk, None, (key.budget_id,), frozenset({"inference", "batches", "usage", "webhooks"})
+    )
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,11 @@ from apps.accounts.api import OrganizationView
 from apps.billing.api import InvoicesView
 from apps.catalog.api import ModelsView
 from apps.core.errors import NotFound
-from apps.dispatch.api import CancelJob, Jobs
+from apps.dispatch.api import CancelJob, Jobs, RetryJob
 from apps.jobs.api import JobView
 from apps.jobs.usage_api import UsageView
 from apps.ledger.api import BalanceView, TransfersView
+from apps.scheduling.api import SitesView
 from apps.webhooks.api import (
     DeliveriesView,
     ReplayDelivery,
@@ -39,6 +40,8 @@ urlpatterns: list[URLPattern] = [
     path("v1/jobs", Jobs.as_view(), name="api-jobs"),
     path("v1/jobs/<str:public_id>", JobView.as_view(), name="api-job"),
     path("v1/jobs/<str:public_id>/cancel", CancelJob.as_view(), name="api-job-cancel"),
+    path("v1/jobs/<str:public_id>/retry", RetryJob.as_view(), name="api-job-retry"),
+    path("v1/sites", SitesView.as_view(), name="api-sites"),
     path("v1/webhooks", WebhooksView.as_view(), name="api-webhooks"),
     path("v1/webhooks/<str:public_id>", WebhookView.as_view(), name="api-webhook"),
     path("v1/webhooks/<str:public_id>/test", TestWebhook.as_view(), name="api-webhook-test"),

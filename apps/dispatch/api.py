@@ -1,4 +1,4 @@
-"""POST /api/v1/jobs and POST /api/v1/jobs/<id>/cancel."""
+"""POST /api/v1/jobs, /api/v1/jobs/<id>/cancel and /api/v1/jobs/<id>/retry."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from apps.catalog.offers import Offer
 from apps.core.asgi import BodyTooLarge
 from apps.core.errors import InvalidRequest
 from apps.core.ids import public
-from apps.dispatch import intake
+from apps.dispatch import intake, repeating
 from apps.dispatch import services as dispatch
 from apps.dispatch.services import Submitted, Work
 from apps.files import services as files
@@ -81,11 +81,15 @@ class Jobs(JobsView):
         check_size(request)
         given = request.data.dict() if isinstance(request.data, QueryDict) else cast(dict[str, Any], request.data)
         submitted = create(request, given)
-        return Response(
-            detail(request, submitted.job_id),
-            status=status.HTTP_202_ACCEPTED,
-            headers={"Location": f"/api/v1/jobs/{public('job', submitted.job_id)}"},
-        )
+        return accepted(request, submitted)
+
+
+def accepted(request: Request, submitted: Submitted) -> Response:
+    return Response(
+        detail(request, submitted.job_id),
+        status=status.HTTP_202_ACCEPTED,
+        headers={"Location": f"/api/v1/jobs/{public('job', submitted.job_id)}"},
+    )
 
 
 def check_size(request: Request) -> None:
@@ -193,3 +197,19 @@ class CancelJob(APIView):
         job = job_of(request, public_id)
         dispatch.cancel(job_id=job.pk, actor=request.user if isinstance(request.user, User) else None)
         return Response(detail(request, job.pk))
+
+
+class RetryJob(APIView):
+    permission_classes = (InOrganization,)
+    scope = Scope.INFERENCE
+
+    @extend_schema(
+        operation_id="retry_job",
+        summary="The same work once more, as a new job",
+        description="By the prices and limits of now, with a hold of its own. The earlier job stays as it ended.",
+        request=None,
+        responses={202: JobDetailSerializer},
+    )
+    def post(self, request: Request, public_id: str) -> Response:
+        submitted = submit(request, repeating.work(job_of(request, public_id)))
+        return accepted(request, submitted)

@@ -13,10 +13,10 @@ from django.views.decorators.http import require_http_methods, require_POST
 from apps.accounts import tickets
 from apps.accounts.permissions import MemberRequest, organization_required
 from apps.catalog import offers
-from apps.catalog.models import Model, Tier
+from apps.catalog.models import Model
 from apps.core.errors import InvalidRequest, PortalError
 from apps.core.ids import public
-from apps.dispatch import intake, services
+from apps.dispatch import intake, repeating, services
 from apps.dispatch.forms import TryForm
 from apps.dispatch.work import Submitted
 from apps.files import services as files
@@ -56,12 +56,7 @@ def again(request: MemberRequest, public_id: str) -> HttpResponse:
     caller = keys.member(request.organization, request.user)
     name = page.job.model.name
     try:
-        offer = intake.found(database.run(offers.offer(name)), name)
-        tier = Tier.FLEXIBLE.value if page.job.tier == Tier.FLEXIBLE else Tier.STANDARD.value
-        if page.job.kind == Model.Kind.OCR and page.job.file:
-            work = intake.ocr_work(offer, page.job.file, tier=tier)
-        else:
-            work = intake.background_work(offer, page.request, tier=tier)
+        work = repeating.work(page.job)
         services.submit(caller=caller, work=replace(work, job_id=job_id))
         return made
     except IntegrityError:  # sent twice at the same moment

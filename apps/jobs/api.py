@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
-from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -16,14 +15,20 @@ from apps.accounts.api import InOrganization, organization_of
 from apps.accounts.scopes import Needed, Scope
 from apps.core import ids
 from apps.core.errors import InvalidRequest, NotFound
-from apps.jobs.models import Job
-from apps.jobs.serializers import JobDetailSerializer, JobFilterSerializer, JobPageSerializer, JobSerializer
+from apps.jobs.models import Job, JobQuerySet
+from apps.jobs.pages.history import prefix_range
+from apps.jobs.serializers import (
+    OPEN,
+    JobDetailSerializer,
+    JobFilterSerializer,
+    JobPageSerializer,
+    JobSerializer,
+)
 from apps.keys.services import Caller
 
 READS = (Scope.USAGE.value, Scope.INFERENCE.value)
 
 FILTERS = {
-    "state": "state",
     "kind": "kind",
     "model": "model__name",
     "since": "created_at__gte",
@@ -31,7 +36,7 @@ FILTERS = {
 }
 
 
-def jobs_of(request: Request) -> QuerySet[Job]:
+def jobs_of(request: Request) -> JobQuerySet:
     """The organization's jobs; to a key that may not read usage, those it sent itself."""
     jobs = Job.objects.of(organization_of(request)).select_related("model", "pool__node__site")
     caller = request.auth
@@ -54,6 +59,33 @@ def detail(request: Request, job_id: UUID) -> dict[str, Any]:
     return JobDetailSerializer(job).data
 
 
+def matching(jobs: JobQuerySet, given: dict[str, Any]) -> JobQuerySet:
+    """Raises InvalidRequest for an id that is none."""
+    jobs = jobs.filter(**{FILTERS[name]: given[name] for name in FILTERS if name in given})
+    if given.get("state") == OPEN:
+        jobs = jobs.open()
+    elif "state" in given:
+        jobs = jobs.filter(state=given["state"])
+    if "key" in given:
+        jobs = jobs.filter(api_key=identifier("key", given["key"], param="key"))
+    if "after" in given:
+        jobs = jobs.filter(pk__lt=identifier("job", given["after"], param="after"))
+    if "search" in given:
+        keys = prefix_range(given["search"])
+        if keys is None:
+            return jobs.none()
+        jobs = jobs.filter(pk__gte=UUID(int=keys[0]), pk__lte=UUID(int=keys[1]))
+    return jobs
+
+
+def identifier(prefix: str, text: str, *, param: str) -> UUID:
+    found = ids.parse(prefix, text)
+    if found is None:
+        noun = {"job": "a job", "key": "an API key"}[prefix]
+        raise InvalidRequest(f"'{param}' is not {noun}'s id.", param=param, code="invalid_value")
+    return found
+
+
 class JobsView(APIView):
     permission_classes = (InOrganization,)
     scope: Needed | Mapping[str, Needed] = {"GET": READS, "POST": Scope.INFERENCE}
@@ -68,14 +100,7 @@ class JobsView(APIView):
         asked = JobFilterSerializer(data=request.query_params.dict())
         asked.is_valid(raise_exception=True)
         given = asked.validated_data
-        jobs = (
-            jobs_of(request).filter(**{FILTERS[name]: given[name] for name in FILTERS if name in given}).order_by("-id")
-        )
-        if "after" in given:
-            last = ids.parse("job", given["after"])
-            if last is None:
-                raise InvalidRequest("'after' is not a job's id.", param="after", code="invalid_value")
-            jobs = jobs.filter(pk__lt=last)
+        jobs = matching(jobs_of(request), given).order_by("-id")
         found = list(jobs[: given["limit"] + 1])  # one more tells whether there are more; nothing is counted
         page = found[: given["limit"]]
         return Response(

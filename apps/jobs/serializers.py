@@ -10,10 +10,11 @@ from rest_framework import serializers
 from apps.catalog.models import Model
 from apps.jobs.models import FINAL, Content, Event, Job
 
+OPEN = "open"
 USAGE_GROUPS = ("model", "key", "member", "site", "day")
 
 
-class SiteSerializer(serializers.Serializer[Any]):
+class JobSiteSerializer(serializers.Serializer[Any]):
     code = serializers.CharField()
     name = serializers.CharField()
     region = serializers.CharField()
@@ -83,7 +84,7 @@ class JobSerializer(serializers.ModelSerializer[Job]):
         )
         read_only_fields = fields
 
-    @extend_schema_field(SiteSerializer(allow_null=True))
+    @extend_schema_field(JobSiteSerializer(allow_null=True))
     def get_site(self, job: Job) -> dict[str, str] | None:
         if job.pool is None:
             return None
@@ -153,9 +154,11 @@ class JobPageSerializer(serializers.Serializer[Any]):
 
 
 class JobFilterSerializer(serializers.Serializer[Any]):
-    state = serializers.ChoiceField(choices=Job.State.choices, required=False)
+    state = serializers.ChoiceField(choices=[OPEN, *Job.State.values], required=False, help_text="open: not ended")
     kind = serializers.ChoiceField(choices=Model.Kind.choices, required=False)
     model = serializers.CharField(max_length=100, required=False)
+    key = serializers.CharField(max_length=40, required=False, help_text="An API key's id: jobs it sent")
+    search = serializers.CharField(max_length=60, required=False, help_text="The beginning of a job's id")
     since = serializers.DateTimeField(required=False, help_text="Made at this time or later")
     until = serializers.DateTimeField(required=False, help_text="Made before this time")
     after = serializers.CharField(max_length=40, required=False, help_text="An id: jobs older than that one")

@@ -1,0 +1,73 @@
+"""GET /api/v1/sites: where work can run, as a customer sees it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from drf_spectacular.utils import extend_schema, extend_schema_field
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from apps.accounts.api import InOrganization
+from apps.scheduling import placement, selectors
+from apps.sites.models import Site
+from cango_portal import database
+
+
+class OfferedSerializer(serializers.Serializer[Any]):
+    """A model that a site has slots for."""
+
+    model = serializers.CharField()
+    slots = serializers.IntegerField(help_text="Requests it works on at once, for all customers together")
+    ready = serializers.BooleanField(help_text="Takes new work now")
+
+
+class SiteSerializer(serializers.ModelSerializer[Site]):
+    object = serializers.CharField(default="site", read_only=True)
+    models = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Site
+        fields = ("code", "object", "name", "region", "country", "time_zone", "pue", "grid_gco2e_per_kwh", "models")
+        read_only_fields = fields
+        extra_kwargs = {
+            "pue": {"help_text": "Facility power over IT power"},
+            "grid_gco2e_per_kwh": {
+                "help_text": "What a kWh of the local grid emits: the carbon of your jobs comes from it"
+            },
+        }
+
+    @extend_schema_field(OfferedSerializer(many=True))
+    def get_models(self, site: Site) -> list[dict[str, Any]]:
+        offered: dict[str, dict[str, Any]] = {}
+        for node in site.nodes.all():
+            for pool in node.pools.all():
+                if not pool.model.listed:
+                    continue
+                found = offered.setdefault(pool.model.name, {"model": pool.model.name, "slots": 0, "ready": False})
+                found["slots"] += pool.slots
+                found["ready"] = found["ready"] or pool.code in self.context["ready"]
+        return [offered[name] for name in sorted(offered)]
+
+
+class SitesSerializer(serializers.Serializer[Any]):
+    object = serializers.CharField(default="list")
+    data = SiteSerializer(many=True)  # type: ignore[assignment]  # Serializer has a property of this name
+
+
+class SitesView(APIView):
+    permission_classes = (InOrganization,)
+    scope = None  # any key
+
+    @extend_schema(operation_id="sites", summary="Sites that offer a listed model", responses=SitesSerializer)
+    def get(self, request: Request) -> Response:
+        sites = (
+            Site.objects.filter(nodes__pools__model__listed=True)
+            .distinct()
+            .order_by("code")
+            .prefetch_related("nodes__pools__model")
+        )
+        ready = {view.code for view in database.run(selectors.views()) if not placement.refusal(view)}
+        return Response({"object": "list", "data": SiteSerializer(sites, many=True, context={"ready": ready}).data})

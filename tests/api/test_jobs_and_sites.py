@@ -1,0 +1,112 @@
+"""Finding jobs, sending one once more, and where work can run."""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+from django.core.files.uploadedfile import SimpleUploadedFile
+
+from apps.core.ids import public
+from apps.files.models import File
+from apps.jobs.models import Job
+from apps.ledger.models import Hold
+from tests import make
+from tests.api.conftest import KeyClient
+
+CHAT = {"model": "acme/chat", "input": {"messages": [{"role": "user", "content": "Hello"}], "temperature": 0.5}}
+
+
+def post(client, data, path="/api/v1/jobs"):
+    return client.post(path, json.dumps(data), content_type="application/json")
+
+
+def ids(response) -> list[str]:
+    assert response.status_code == 200, response.content
+    return [job["id"] for job in response.json()["data"]]
+
+
+def test_jobs_are_found_by_state_key_and_beginning(shop):
+    other, _ = make.api_key(shop.organization)
+    waiting = make.job(organization=shop.organization, model=shop.chat, api_key=shop.key)
+    ended = make.job(organization=shop.organization, model=shop.chat, state="succeeded", api_key=other)
+    stranger = make.organization()
+    make.job(organization=stranger, model=shop.chat)
+    get = shop.client.get
+    assert ids(get("/api/v1/jobs?state=open")) == [waiting.public_id]
+    assert ids(get(f"/api/v1/jobs?key={public('key', other.pk)}")) == [ended.public_id]
+    assert ids(get(f"/api/v1/jobs?search={ended.public_id.lower()}")) == [ended.public_id]
+    assert ids(get(f"/api/v1/jobs?search={ended.public_id[:10]}")) == [ended.public_id, waiting.public_id]
+    assert ids(get("/api/v1/jobs?search=nobody!")) == []
+    refused = get("/api/v1/jobs?key=nobody")
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "key")
+
+
+def test_the_same_work_once_more_is_a_job_of_its_own(shop):
+    first = post(shop.client, CHAT).json()
+    again = post(shop.client, {}, f"/api/v1/jobs/{first['id']}/retry")
+    assert again.status_code == 202, again.content
+    made = again.json()
+    assert again["location"] == f"/api/v1/jobs/{made['id']}"
+    assert made["id"] != first["id"]
+    assert made["hold_microusd"] == first["hold_microusd"]
+    newest, oldest = Job.objects.order_by("-pk")
+    assert newest.content.request == oldest.content.request
+    assert newest.api_key_id == shop.key.pk
+    assert Hold.objects.count() == 2
+
+
+def test_what_is_not_kept_is_not_sent_again(shop, picture):
+    job = make.job(organization=shop.organization, model=shop.chat, state="failed")
+    for path in (f"/api/v1/jobs/{job.public_id}/retry",):
+        refused = post(shop.client, {}, path)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (409, "job_not_repeatable")
+        assert refused["x-should-retry"] == "false"
+    read = shop.client.post("/api/v1/jobs", {"model": "acme/ocr", "file": SimpleUploadedFile("scan.png", picture)})
+    File.objects.all().delete()
+    refused = post(shop.client, {}, f"/api/v1/jobs/{read.json()['id']}/retry")
+    assert (refused.status_code, refused.json()["error"]["code"]) == (409, "job_not_repeatable")
+    assert (Job.objects.count(), Hold.objects.count()) == (2, 1)
+
+
+def test_another_organizations_job_is_not_found_and_no_credit_keeps_nothing(shop):
+    job = make.job(
+        organization=shop.organization,
+        model=shop.chat,
+        state="succeeded",
+        request={"messages": [{"role": "user", "content": "x"}]},
+    )
+    _, secret = make.api_key(make.organization(credit_microusd=1_000_000))
+    missing = post(KeyClient(secret), {}, f"/api/v1/jobs/{job.public_id}/retry")
+    assert (missing.status_code, missing.json()["error"]["code"]) == (404, "job_not_found")
+    poor = make.organization()
+    theirs = make.job(
+        organization=poor, model=shop.chat, state="succeeded", request={"messages": [{"role": "user", "content": "x"}]}
+    )
+    refused = post(KeyClient(make.api_key(poor)[1]), {}, f"/api/v1/jobs/{theirs.public_id}/retry")
+    assert refused.status_code == 402
+    assert (Job.objects.count(), Hold.objects.count()) == (2, 0)
+
+
+def test_sites_say_what_they_offer_and_what_takes_work_now(shop):
+    site = make.site(code="oman-1", name="Oman 1", region="Muscat", country="OM")
+    node = make.node(site=site)
+    make.pool(model=shop.chat, node=node, slots=3)
+    make.pool(
+        model=shop.chat, node=make.node(site=site, heartbeat_at=datetime.now(UTC) - timedelta(minutes=1)), slots=2
+    )
+    make.pool(model=shop.embeddings, node=node, draining=True)
+    make.pool(model=make.model(name="acme/hidden", listed=False), node=node)
+    make.site(code="empty-1")
+    body = shop.client.get("/api/v1/sites").json()
+    assert [each["code"] for each in body["data"]] == ["oman-1"]
+    (found,) = body["data"]
+    assert (found["name"], found["region"], found["country"], found["grid_gco2e_per_kwh"]) == (
+        "Oman 1",
+        "Muscat",
+        "OM",
+        380.0,
+    )
+    assert found["models"] == [
+        {"model": "acme/chat", "slots": 5, "ready": True},
+        {"model": "acme/vectors", "slots": 4, "ready": False},
+    ]
+    assert "power_usd_per_mwh" not in found

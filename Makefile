@@ -5,7 +5,7 @@ LAUNCHER := $(BIN)/python -m cango_portal.launcher
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help run stop manage seed demo test unit stories bench-ledger check fmt lock clean environment test-environment
+.PHONY: help run stop manage seed demo test unit stories bench-ledger bench-gateway check fmt lock clean environment test-environment
 MAKEFLAGS += --no-print-directory
 export PORT PORTAL_VAR ENGINE_URL ENGINE_KEY
 
@@ -51,6 +51,9 @@ stories: test-environment  ## money and deliveries: long stories, races, real HT
 
 bench-ledger: environment  ## reserve + settle pairs a second, beside the bare SQL floor in the same run
 	@$(BIN)/python -m cango_portal.bench.ledger --json "$${PORTAL_VAR:-var}/bench/ledger.json"
+
+bench-gateway: environment  ## the /v1 door under load, beside LiteLLM, a bare path and the engine itself; ARGS="--seconds 2 --rounds 1 --only engine,portal"
+	@$(BIN)/python -m cango_portal.bench.gateway --environments "$${PORTAL_VAR:-var}/bench" --json "$${PORTAL_VAR:-var}/bench/gateway.json" $(ARGS)
 
 check: test-environment  ## formatting, lint, types, import order, migrations
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(PYTEST) tests/house -q

@@ -9,6 +9,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from celery.schedules import crontab
 from csp.constants import NONE, SELF
+from django.core.exceptions import ImproperlyConfigured
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -263,18 +264,58 @@ WEBHOOK_TIMEOUT_SECONDS = env_float("WEBHOOK_TIMEOUT_SECONDS", 10)  # one attemp
 MEDIA_ROOT = VAR / "files"
 MAX_FILE_BYTES = env_int("MAX_FILE_BYTES", 20 * 1024 * 1024)
 FILE_RETENTION_SECONDS = env_int("FILE_RETENTION_SECONDS", 7 * 24 * 3600)
+MAX_UPLOAD_BYTES = env_int("MAX_UPLOAD_BYTES", 512 * 1024 * 1024)  # to /v1/files; the official limits, also the next
+MAX_BATCH_FILE_BYTES = env_int("MAX_BATCH_FILE_BYTES", 200 * 1024 * 1024)
 BATCH_FILE_RETENTION_SECONDS = env_int("BATCH_FILE_RETENTION_SECONDS", 30 * 24 * 3600)
 ORGANIZATION_STORAGE_BYTES = env_int("ORGANIZATION_STORAGE_BYTES", 10 * 1024**3)  # all files of one organization
 UPLOADS = VAR / "uploads"  # where a file is gathered before it is stored; on a disk, not in memory
 FILE_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
 MAX_BODY_BYTES = env_int("MAX_BODY_BYTES", 8 * 1024 * 1024)
 
+
+def file_storage() -> dict[str, Any]:
+    """Where files lie: below `PORTAL_VAR`, in any store that speaks S3 (STORAGE_BACKEND=s3), or in a class of yours.
+
+    The options are those of django-storages 1.14, "Amazon S3". Parts go one after the other, so that an upload holds one
+    part (8 MiB) and not ten; a download is spooled to the disk, not to memory.
+    """
+    backend = env("STORAGE_BACKEND", "disk")
+    if backend == "disk":
+        return {"BACKEND": "django.core.files.storage.FileSystemStorage"}
+    if backend != "s3":
+        return {"BACKEND": backend}
+    if not env("STORAGE_BUCKET"):
+        raise ImproperlyConfigured("STORAGE_BACKEND=s3 needs STORAGE_BUCKET, the name of the bucket.")
+    from boto3.s3.transfer import TransferConfig
+
+    given = {
+        "bucket_name": env("STORAGE_BUCKET"),
+        "endpoint_url": env("STORAGE_ENDPOINT_URL"),
+        "region_name": env("STORAGE_REGION"),
+        "access_key": env_secret("STORAGE_ACCESS_KEY"),
+        "secret_key": env_secret("STORAGE_SECRET_KEY"),
+        "location": env("STORAGE_PREFIX"),
+        "addressing_style": env("STORAGE_ADDRESSING_STYLE"),
+    }
+    return {
+        "BACKEND": "storages.backends.s3.S3Storage",
+        "OPTIONS": {
+            **{name: value for name, value in given.items() if value},
+            "default_acl": None,
+            "querystring_auth": True,
+            "file_overwrite": True,  # names are ids of ours
+            "max_memory_size": 1024 * 1024,
+            "transfer_config": TransferConfig(use_threads=False),
+        },
+    }
+
+
 # Pages -------------------------------------------------------------------------------------------------------------------------
 STATIC_URL = "static/"
 STATICFILES_DIRS = [ROOT / "static"]
 STATIC_ROOT = VAR / "static"
 STORAGES = {
-    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "default": file_storage(),
     "staticfiles": {
         "BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"
         if env_bool("STATIC_MANIFEST", not DEMO)

@@ -2,14 +2,11 @@
 
 import logging
 import time
-from collections.abc import AsyncIterator
 from functools import wraps
 from typing import TypeVar
 from uuid import UUID
 
-from asgiref.sync import sync_to_async
 from django.conf import settings
-from django.core.files.storage import default_storage
 from psycopg.errors import DataError, IntegrityError, OperationalError
 from psycopg_pool import PoolTimeout
 from pydantic import BaseModel, ValidationError
@@ -20,6 +17,7 @@ from apps.core.errors import InvalidRequest, NotAllowed, NotAuthenticated, NotFo
 from apps.core.signing import verified
 from apps.core.sql import Plan, Statement
 from apps.dispatch import finishing
+from apps.files import reading
 from apps.files import statements as files
 from apps.runner.protocol import Heartbeat, ReportAnswer, Reports, ReportsAnswer
 from apps.sites import nodes
@@ -29,7 +27,6 @@ from cango_portal import database
 log = logging.getLogger(__name__)
 
 MAX_BODY = 64 * 1024 * 1024  # a batch of reports carries results
-CHUNK = 256 * 1024
 
 Shape = TypeVar("Shape", bound=BaseModel)
 
@@ -129,18 +126,9 @@ async def file(request: Request) -> None:
     if stored is None:
         raise NotFound("This file is no longer kept.")
     await request.start(200, {"content-type": "application/octet-stream", "content-length": str(stored["size_bytes"])})
-    async for part in parts(stored["path"]):
+    async for part in reading.parts(stored["path"]):
         await request.send({"type": "http.response.body", "body": part, "more_body": True})
     await request.send({"type": "http.response.body", "body": b""})
-
-
-async def parts(path: str) -> AsyncIterator[bytes]:
-    opened = await sync_to_async(default_storage.open)(path)
-    try:
-        while part := await sync_to_async(opened.read)(CHUNK):
-            yield part
-    finally:
-        await sync_to_async(opened.close)()
 
 
 application = door(

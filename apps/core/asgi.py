@@ -154,7 +154,8 @@ class Request:
         content = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
         await self.answer(content, status=status, headers=headers, discard=discard)
 
-    async def refuse(self, error: PortalError) -> None:
+    async def refuse(self, error: PortalError, *, discard: bool | None = None) -> None:
+        """The refusal in the official shape. `discard`: is there more of the body to read? By itself: if it is too large."""
         headers: dict[str, str] = {}
         if error.retryable is not None:
             headers["x-should-retry"] = "true" if error.retryable else "false"
@@ -164,7 +165,8 @@ class Request:
             headers["www-authenticate"] = "Bearer"
         if isinstance(error, MethodNotAllowed) and error.allowed:
             headers["allow"] = ", ".join(error.allowed)
-        await self.json(error.body(), status=error.status, headers=headers, discard=isinstance(error, BodyTooLarge))
+        unread = isinstance(error, BodyTooLarge) if discard is None else discard
+        await self.json(error.body(), status=error.status, headers=headers, discard=unread)
 
     async def events(self, lines: AsyncIterator[bytes], *, headers: Mapping[str, str] | None = None) -> None:
         """Send server-sent events; `lines` are whole events, ready to write."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import codecs
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
 from typing import IO, Any, NamedTuple
 
@@ -88,7 +88,7 @@ def open_lines(path: str, *, start: int = 0, number: int = 1, longest: int = LON
         yield Lines(opened, start=start, number=number, longest=longest)
 
 
-async def parts(path: str) -> AsyncIterator[bytes]:
+async def parts(path: str) -> AsyncGenerator[bytes]:
     """The bytes of a stored file, each piece read in a thread. Raises FileNotFoundError."""
     opened = await asyncio.to_thread(default_storage.open, path)
     try:

@@ -30,6 +30,8 @@ PATH = "/agent/v1/files/{id}"
 readable = writing.readable
 writer = writing.writer
 writer_async = writing.writer_async
+AsyncWriter = writing.AsyncWriter
+BY_DEFAULT = writing.BY_DEFAULT
 open_lines = reading.open_lines
 parts = reading.parts
 

@@ -53,20 +53,26 @@ class Draft:
     """A file without a name in the file system, so that nothing is left of it, however the process ends."""
 
     def __init__(
-        self, *, organization_id: UUID, name: str, purpose: str, content_type: str, lifetime_seconds: int | None
+        self, *, organization_id: UUID, name: str, purpose: str, content_type: str, expires_after_seconds: int | None
     ) -> None:
         self.id = uuid7()
         self.organization_id = organization_id
-        self.name = readable(name)
-        self.purpose = purpose
-        self.content_type = content_type[:TYPE_LENGTH]
-        self.seconds = lifetime_seconds
+        self.describe(
+            name=name, purpose=purpose, content_type=content_type, expires_after_seconds=expires_after_seconds
+        )
         self.size_bytes = 0
         self.digest = hashlib.sha256()
         self.buffer = bytearray()
         settings.UPLOADS.mkdir(parents=True, exist_ok=True)
         self.using = Lock()  # a door that is cut off leaves its thread behind, which still writes here
         self.file = tempfile.TemporaryFile(dir=settings.UPLOADS, buffering=0)  # noqa: SIM115  # closed by `close`
+
+    def describe(self, *, name: str, purpose: str, content_type: str, expires_after_seconds: int | None) -> None:
+        self.name = readable(name)
+        self.purpose = purpose
+        self.content_type = content_type[:TYPE_LENGTH]
+        by_default = expires_after_seconds == BY_DEFAULT
+        self.seconds = lifetime_seconds(purpose) if by_default else expires_after_seconds
 
     def add(self, part: bytes) -> bool:
         """Take bytes; True: call `flush`."""
@@ -160,6 +166,12 @@ class AsyncWriter:
     def size_bytes(self) -> int:
         return self.draft.size_bytes
 
+    def describe(self, *, name: str, purpose: str, content_type: str, expires_after_seconds: int | None) -> None:
+        """What the file is, where that arrived after its bytes: before `commit`."""
+        self.draft.describe(
+            name=name, purpose=purpose, content_type=content_type, expires_after_seconds=expires_after_seconds
+        )
+
     async def write(self, part: bytes) -> None:
         if self.draft.add(part):
             await asyncio.to_thread(self.draft.flush)
@@ -180,18 +192,6 @@ class AsyncWriter:
         return kept(await database.run_async(statements.keep(draft.id, path=path, seconds=draft.seconds)))
 
 
-def _draft(
-    organization_id: UUID, name: str, purpose: str, content_type: str, expires_after_seconds: int | None
-) -> Draft:
-    return Draft(
-        organization_id=organization_id,
-        name=name,
-        purpose=purpose,
-        content_type=content_type,
-        lifetime_seconds=lifetime_seconds(purpose) if expires_after_seconds == BY_DEFAULT else expires_after_seconds,
-    )
-
-
 @contextmanager
 def writer(
     *,
@@ -208,7 +208,13 @@ def writer(
     ...         out.write(row)
     ...     file = out.commit()
     """
-    draft = _draft(organization_id, name, purpose, content_type, expires_after_seconds)
+    draft = Draft(
+        organization_id=organization_id,
+        name=name,
+        purpose=purpose,
+        content_type=content_type,
+        expires_after_seconds=expires_after_seconds,
+    )
     try:
         yield Writer(draft)
     finally:
@@ -224,7 +230,14 @@ async def writer_async(
     content_type: str = JSONL,
     expires_after_seconds: int | None = BY_DEFAULT,
 ) -> AsyncIterator[AsyncWriter]:
-    draft = await asyncio.to_thread(_draft, organization_id, name, purpose, content_type, expires_after_seconds)
+    draft = await asyncio.to_thread(
+        Draft,
+        organization_id=organization_id,
+        name=name,
+        purpose=purpose,
+        content_type=content_type,
+        expires_after_seconds=expires_after_seconds,
+    )
     try:
         yield AsyncWriter(draft)
     finally:

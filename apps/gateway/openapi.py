@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from apps.gateway.files import LISTED, MOST_LISTED, OTHERS, PURPOSES, SECONDS
 from apps.wire.chat import ChatRequest
 from apps.wire.embeddings import EmbeddingsRequest
 
@@ -35,7 +36,7 @@ def add_inference(result: dict[str, Any], **_: Any) -> dict[str, Any]:
     shapes: list[tuple[type[BaseModel], Any]] = [(ChatRequest, "validation"), (EmbeddingsRequest, "validation")]
     _mapping, definitions = models_json_schema(shapes, ref_template=PREFIX + "{model}")
     schemas = result.setdefault("components", {}).setdefault("schemas", {})
-    schemas |= {**definitions["$defs"], "Error": ERROR}
+    schemas |= {**definitions["$defs"], "Error": ERROR, "File": FILE}
     result["paths"] = {
         "/v1/models": {"get": operation("list_models", "Models on offer")},
         "/v1/models/{model}": {"get": operation("retrieve_model", "One model") | {"parameters": [NAME]}},
@@ -49,6 +50,7 @@ def add_inference(result: dict[str, Any], **_: Any) -> dict[str, Any]:
             )
         },
         "/v1/embeddings": {"post": operation("embeddings", "Vectors of texts", body="EmbeddingsRequest")},
+        **FILES,
         **result["paths"],
     }
     for path in result["paths"].values():
@@ -71,3 +73,89 @@ def operation(name: str, summary: str, *, body: str = "", description: str = "")
 
 def content(name: str) -> dict[str, Any]:
     return {"content": {"application/json": {"schema": {"$ref": PREFIX + name}}}}
+
+
+PURPOSE = {"type": "string", "enum": list(LISTED)}
+FILE = {
+    "type": "object",
+    "required": ["id", "object", "bytes", "created_at", "expires_at", "filename", "purpose", "status"],
+    "properties": {
+        "id": {"type": "string"},
+        "object": {"const": "file"},
+        "bytes": {"type": "integer"},
+        "created_at": {"type": "integer", "description": "Unix seconds"},
+        "expires_at": {"type": ["integer", "null"], "description": "Unix seconds; null: until it is deleted"},
+        "filename": {"type": "string"},
+        "purpose": PURPOSE,
+        "status": {"const": "processed"},
+        "status_details": {"type": "null"},
+    },
+}
+FILE_ID = {"name": "file", "in": "path", "required": True, "schema": {"type": "string"}, "description": "file_…"}
+UPLOAD = {
+    "type": "object",
+    "required": ["file", "purpose"],
+    "properties": {
+        "file": {"type": "string", "format": "binary"},
+        "purpose": {"type": "string", "enum": list(PURPOSES)},
+        "expires_after[anchor]": {"const": "created_at"},
+        "expires_after[seconds]": {"type": "integer", "minimum": SECONDS[0], "maximum": SECONDS[-1]},
+    },
+}
+LISTING = {
+    "type": "object",
+    "required": ["object", "data", "first_id", "last_id", "has_more"],
+    "properties": {
+        "object": {"const": "list"},
+        "data": {"type": "array", "items": {"$ref": f"{PREFIX}File"}},
+        "first_id": {"type": ["string", "null"]},
+        "last_id": {"type": ["string", "null"]},
+        "has_more": {"type": "boolean"},
+    },
+}
+DELETED = {
+    "type": "object",
+    "required": ["id", "object", "deleted"],
+    "properties": {"id": {"type": "string"}, "object": {"const": "file"}, "deleted": {"const": True}},
+}
+LIST_QUERY = [
+    {"name": "purpose", "in": "query", "schema": {"type": "string", "enum": [*LISTED, *OTHERS]}},
+    {"name": "order", "in": "query", "schema": {"type": "string", "enum": ["asc", "desc"], "default": "desc"}},
+    {"name": "after", "in": "query", "schema": {"type": "string"}, "description": "The last id of the page before"},
+    {
+        "name": "limit",
+        "in": "query",
+        "schema": {"type": "integer", "minimum": 1, "maximum": MOST_LISTED, "default": MOST_LISTED},
+    },
+]
+
+
+def answering(described: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+    answer = {"description": "As OpenAI's", "content": {"application/json": {"schema": schema}}}
+    return described | {"tags": ["files"], "responses": {"200": answer}}
+
+
+FILES = {
+    "/v1/files": {
+        "get": answering(operation("list_files", "Files, by time"), LISTING) | {"parameters": LIST_QUERY},
+        "post": answering(operation("create_file", "Upload a file"), {"$ref": f"{PREFIX}File"})
+        | {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": UPLOAD}}}},
+    },
+    "/v1/files/{file}": {
+        "get": answering(operation("retrieve_file", "One file"), {"$ref": f"{PREFIX}File"}) | {"parameters": [FILE_ID]},
+        "delete": answering(operation("delete_file", "Delete a file"), DELETED) | {"parameters": [FILE_ID]},
+    },
+    "/v1/files/{file}/content": {
+        "get": operation("file_content", "The bytes of a file")
+        | {
+            "tags": ["files"],
+            "parameters": [FILE_ID],
+            "responses": {
+                "200": {
+                    "description": "As they were sent, in the media type they were sent with",
+                    "content": {"*/*": {"schema": {"type": "string", "format": "binary"}}},
+                }
+            },
+        }
+    },
+}

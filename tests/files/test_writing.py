@@ -124,7 +124,9 @@ def test_two_files_at_once_never_pass_it_together(transactional_db, kept, settin
 def test_what_died_half_way_is_swept(db, kept):
     """The row is there before the bytes: a process that ends between the two leaves what the sweep finds."""
     organization = make.organization()
-    draft = services.writing._draft(organization.pk, "a", BATCH, "text/plain", 3600)
+    draft = services.writing.Draft(
+        organization_id=organization.pk, name="a", purpose=BATCH, content_type="text/plain", expires_after_seconds=3600
+    )
     draft.add(b"half")
     draft.flush()
     database.run(statements.admit(organization.pk, limit_bytes=None, file=draft.row()))

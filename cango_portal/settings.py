@@ -224,6 +224,7 @@ CELERY_BEAT_SCHEDULE = {
     "billing.read_fees": {"task": "billing.read_fees", "schedule": 3600.0},
     "billing.top_up_automatically": {"task": "billing.top_up_automatically", "schedule": 10.0},
     "billing.warn": {"task": "billing.warn", "schedule": 15.0},
+    "dispatch.forget_receipts": {"task": "dispatch.forget_receipts", "schedule": 3600.0},
     "files.expire": {"task": "files.expire", "schedule": 3600.0},
     "ledger.sweep": {"task": "ledger.sweep", "schedule": 60.0},
     "jobs.forget_refusals": {"task": "jobs.forget_refusals", "schedule": 3600.0},

@@ -5,6 +5,7 @@ Django's ASGI handler costs about ten times the processor time of these lines on
 
 import asyncio
 import contextlib
+import hashlib
 import json
 import logging
 import re
@@ -63,6 +64,7 @@ class Request:
             name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]
         }
         self.id = f"req_{secrets.token_hex(16)}"
+        self.digest = b""  # SHA-256 of method, path and body, once the body was read
         self.began = False  # the response has started
 
     def note(self, **headers: str) -> None:
@@ -84,6 +86,7 @@ class Request:
             raise BodyTooLarge(f"The request body may have at most {limit:,} bytes.")
         parts: list[bytes] = []
         size = 0
+        sha256 = hashlib.sha256(f"{self.method} {self.path}\n".encode())
         try:
             async with asyncio.timeout(BODY_SECONDS):
                 while True:
@@ -95,7 +98,9 @@ class Request:
                     if size > limit:
                         raise BodyTooLarge(f"The request body may have at most {limit:,} bytes.")
                     parts.append(part)
+                    sha256.update(part)
                     if not message.get("more_body"):
+                        self.digest = sha256.digest()
                         return b"".join(parts)
         except TimeoutError:
             raise BodyTooSlow(f"The request body did not arrive within {BODY_SECONDS} seconds.") from None

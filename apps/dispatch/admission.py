@@ -16,7 +16,8 @@ from apps.catalog.models import Tier
 from apps.core.errors import Unavailable
 from apps.core.ids import public
 from apps.core.sql import Plan, Statement
-from apps.dispatch import allowance, orders, outbox
+from apps.dispatch import allowance, orders, outbox, receipts
+from apps.dispatch.receipts import StillStopping, Taken, Ticket
 from apps.dispatch.work import Submitted, Work
 from apps.jobs import statements as jobs
 from apps.keys.services import Caller
@@ -28,6 +29,7 @@ from apps.scheduling.placement import Candidate
 from cango_portal import database, valkey
 
 WAITING = "Waiting for a free GPU"
+STOPPING_SECONDS, STOPPING_LOOKS = 3, 30  # a job that its client left is waited for so long, and looked at so often
 DOUBT_SECONDS = (0.05, 0.4, 1.5)  # pauses before looking whether a commit arrived
 
 
@@ -67,9 +69,15 @@ def wait_seconds(work: Work) -> float:
 
 
 def admit(
-    *, job_id: UUID, caller: Caller, work: Work, chosen: Candidate | None, ranked: list[Candidate]
+    *,
+    job_id: UUID,
+    caller: Caller,
+    work: Work,
+    chosen: Candidate | None,
+    ranked: list[Candidate],
+    ticket: Ticket | None = None,
 ) -> Plan[tuple[Submitted, protocol.Order | None]]:
-    """The one transaction. The account row is touched last. Raises InsufficientCredit; then nothing was written."""
+    """The one transaction. The account row is touched last. Raises InsufficientCredit, and Taken; then nothing was written."""
     fence = orders.new_fence() if chosen else None
     placed = (
         orders.draft_changes(chosen, ranked, fence)
@@ -85,7 +93,7 @@ def admit(
     reason = orders.reason(chosen, ranked) if chosen else waiting_reason(ranked)
     discount = yield from offers.discount(caller.organization_id, work.offer.model_id)
     ceiling = work.ceiling_microusd(discount_basis_points=discount)
-    deadline = yield from jobs.create(
+    made = yield from jobs.create(
         {
             "id": job_id,
             "organization": caller.organization_id,
@@ -114,8 +122,12 @@ def admit(
             "grid": placed["grid_gco2e_per_kwh"],
             "request": work.body,
             "data": {"site": chosen.pool.site} if chosen else {},
-        }
+            **(receipts.params(ticket) if ticket else {}),
+        },
+        beside=receipts.WRITE if ticket else "",
     )
+    if ticket and not made["beside"]:
+        raise Taken
     order = None
     if chosen and fence:
         order = orders.make(draft(job_id, work), attempt=1, pool=chosen.pool.code, fence=fence)
@@ -124,7 +136,11 @@ def admit(
         yield Statement("SELECT pg_notify('dispatch', '')")
     yield from ledger.reserve(caller.organization_id, ceiling, hold_key(job_id), caller.budgets)
     return Submitted(
-        job_id, "dispatched" if chosen else "queued", 1 if chosen else 0, chosen.pool.code if chosen else None, deadline
+        job_id,
+        "dispatched" if chosen else "queued",
+        1 if chosen else 0,
+        chosen.pool.code if chosen else None,
+        made["deadline_at"],
     ), order
 
 
@@ -154,14 +170,44 @@ def away() -> Unavailable:
     )
 
 
-def submit(*, caller: Caller, work: Work) -> Submitted:
+def found(ticket: Ticket) -> Submitted | None:
+    """As `receipts.find`."""
+    try:
+        return database.run(receipts.find(ticket))
+    except DjangoOperationalError as error:
+        raise away() from error
+
+
+async def found_async(ticket: Ticket) -> Submitted | None:
+    """As `receipts.find`, but a job that is being stopped is waited for."""
+    for last in (*[False] * STOPPING_LOOKS, True):
+        try:
+            return await database.run_async(receipts.find(ticket))
+        except StillStopping:
+            if last:
+                raise
+            await asyncio.sleep(STOPPING_SECONDS / STOPPING_LOOKS)
+        except (OperationalError, PoolTimeout) as error:
+            raise away() from error
+    raise AssertionError
+
+
+def submit(*, caller: Caller, work: Work, ticket: Ticket | None = None) -> Submitted:
     """Admit from a page, a command or the management API. See `submit_async`."""
+    while True:
+        if ticket and ticket.is_repeat and (before := found(ticket)):
+            return before
+        with contextlib.suppress(Taken):
+            return admitted(caller=caller, work=work, ticket=ticket)
+
+
+def admitted(*, caller: Caller, work: Work, ticket: Ticket | None) -> Submitted:
     job_id = work.job_id
     try:
         ranked, backlog = database.run(candidates_for(work, caller.organization_id))
         chosen = None if backlog else _win(ranked, job_id)
         try:
-            plan = admit(job_id=job_id, caller=caller, work=work, chosen=chosen, ranked=ranked)
+            plan = admit(job_id=job_id, caller=caller, work=work, chosen=chosen, ranked=ranked, ticket=ticket)
             try:
                 submitted, order = database.run(plan)
             except DjangoOperationalError:
@@ -178,18 +224,27 @@ def submit(*, caller: Caller, work: Work) -> Submitted:
     return submitted
 
 
-async def submit_async(*, caller: Caller, work: Work) -> Submitted:
+async def submit_async(*, caller: Caller, work: Work, ticket: Ticket | None = None) -> Submitted:
     """Admit from a lean door. The order leaves after commit; the dispatcher sends what that misses.
 
-    Without a free slot, or with Redis away, the job is `queued`. Raises InsufficientCredit, and Unavailable without
-    the database; then no job, hold or order exists.
+    A request that made a job before, by its `ticket`, gets that one. Without a free slot, or with Redis away, the job is
+    `queued`. Raises InsufficientCredit, what `receipts.find` raises, and Unavailable without the database; then no job,
+    hold or order exists.
     """
+    while True:
+        if ticket and ticket.is_repeat and (before := await found_async(ticket)):
+            return before
+        with contextlib.suppress(Taken):
+            return await admitted_async(caller=caller, work=work, ticket=ticket)
+
+
+async def admitted_async(*, caller: Caller, work: Work, ticket: Ticket | None) -> Submitted:
     job_id = work.job_id
     try:
         ranked, backlog = await database.run_async(candidates_for(work, caller.organization_id))
         chosen = None if backlog else await _win_async(ranked, job_id)
         try:
-            plan = admit(job_id=job_id, caller=caller, work=work, chosen=chosen, ranked=ranked)
+            plan = admit(job_id=job_id, caller=caller, work=work, chosen=chosen, ranked=ranked, ticket=ticket)
             try:
                 submitted, order = await database.run_async(plan)
             except PoolTimeout:

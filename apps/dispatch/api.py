@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import IO, Any, cast
 
 from django.conf import settings
 from django.core.files.uploadedfile import UploadedFile
 from django.http import QueryDict
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers, status
 from rest_framework.parsers import BaseParser, MultiPartParser
 from rest_framework.request import Request
@@ -36,6 +38,12 @@ from cango_portal import database
 FORM_BYTES = 64 * 1024  # what surrounds a file in a form
 MIN_DEADLINE_SECONDS = 1
 TIERS = [Tier.STANDARD.value, Tier.FLEXIBLE.value]  # batches have their own door
+IDEMPOTENCY_KEY = OpenApiParameter(
+    "Idempotency-Key",
+    str,
+    OpenApiParameter.HEADER,
+    description="The same key and body again within 24 hours: the same job, charged once",
+)
 TIER_HELP = "flexible costs less and waits behind standard work"
 
 
@@ -48,6 +56,8 @@ class StrictJSONParser(BaseParser):
         raw = stream.read(settings.MAX_BODY_BYTES + 1)
         if len(raw) > settings.MAX_BODY_BYTES:
             raise BodyTooLarge(f"The request body may have at most {settings.MAX_BODY_BYTES:,} bytes.")
+        if parser_context is not None:
+            parser_context["request"].sha256 = hashlib.sha256(raw)
         return parse(raw)
 
 
@@ -74,6 +84,7 @@ class Jobs(JobsView):
         operation_id="create_job",
         summary="Send work that may wait",
         description="Accepted work stays queued until a slot is free or its deadline passes; its worst-case cost is held until it ends.",
+        parameters=[IDEMPOTENCY_KEY],
         request={"application/json": JobRequestSerializer, "multipart/form-data": FileRequestSerializer},
         responses={202: JobDetailSerializer},
     )
@@ -88,7 +99,10 @@ def accepted(request: Request, submitted: Submitted) -> Response:
     return Response(
         detail(request, submitted.job_id),
         status=status.HTTP_202_ACCEPTED,
-        headers={"Location": f"/api/v1/jobs/{public('job', submitted.job_id)}"},
+        headers={
+            "Location": f"/api/v1/jobs/{public('job', submitted.job_id)}",
+            **({"Idempotent-Replayed": "true"} if submitted.replayed else {}),
+        },
     )
 
 
@@ -128,10 +142,13 @@ def create_from_file(
     file = files.store(organization=organization_of(request), upload=upload)
     try:
         work = intake.ocr_work(offer, file, deadline_seconds=deadline, tier=tier or Tier.STANDARD.value)
-        return submit(request, work)
+        submitted = submit(request, work)
     except BaseException:
         files.discard(file)
         raise
+    if submitted.replayed:
+        files.discard(file)
+    return submitted
 
 
 def offered(name: Any) -> Offer:
@@ -173,10 +190,29 @@ def deadline_of(given: Any) -> float | None:
     return float(seconds)
 
 
+def digest_of(request: Request) -> bytes:
+    """Of method, path and body; of a form its fields and files, because each try draws another boundary."""
+    place = f"{request.method} {request.path}\n".encode()
+    sha256 = hashlib.sha256(place)
+    if json_sha256 := getattr(request, "sha256", None):  # by StrictJSONParser
+        sha256.update(json_sha256.digest())
+    for name, value in sorted(request.POST.items()):
+        sha256.update(json.dumps([name, value]).encode())
+    for name, upload in sorted(request.FILES.items()):
+        sha256.update(json.dumps([name, upload.name, upload.content_type, upload.size]).encode())
+        for part in upload.chunks():
+            sha256.update(part)
+        upload.seek(0)
+    return sha256.digest()
+
+
 def submit(request: Request, work: Work) -> Submitted:
     caller = caller_of(request)
+    ticket = dispatch.ticket(
+        caller, {name.lower(): value for name, value in request.headers.items()}, digest_of(request)
+    )
     try:
-        return dispatch.submit(caller=caller, work=work)
+        return dispatch.submit(caller=caller, work=work, ticket=ticket)
     except intake.NOTED as refused:
         database.run(intake.noted(caller, work, refused))
         raise

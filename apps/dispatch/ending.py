@@ -13,7 +13,7 @@ from apps.accounts import audit
 from apps.accounts.models import Membership, Organization, User
 from apps.core.ids import public
 from apps.core.sql import Plan
-from apps.dispatch import finishing
+from apps.dispatch import finishing, receipts
 from apps.dispatch.admission import topics
 from apps.dispatch.finishing import LEASED, News, Outcome
 from apps.jobs import statements as jobs
@@ -190,6 +190,12 @@ async def cancel_async(*, job_id: UUID) -> None:
         with contextlib.suppress(*slots.UNUSABLE):
             await valkey.client_async().xadd(control(claimant), _cancel_message(job_id, snapshot), maxlen=1000)
     await outcome.announce_async()
+
+
+async def leave_async(*, job_id: UUID) -> None:
+    """A client stops following its job: the last one cancels it."""
+    if await database.run_async(receipts.leave(job_id)):
+        await cancel_async(job_id=job_id)
 
 
 async def expire_async(*, job_id: UUID) -> None:

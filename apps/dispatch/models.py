@@ -1,4 +1,4 @@
-"""The outbox: orders written in the job's own transaction, sent after commit."""
+"""What is written in the job's own transaction: the outbox of orders, and by what a request is known again."""
 
 from __future__ import annotations
 
@@ -26,3 +26,29 @@ class Order(models.Model):
 
     def __str__(self) -> str:
         return f"{self.job_id} attempt {self.attempt}"
+
+
+class Receipt(models.Model):
+    """One admitted request, so that the same one again finds its job. Kept a day; `dispatch/receipts.py` reads it.
+
+    `mark` and `digest` are SHA-256: of whose it is and its Idempotency-Key, and of whose it is and what was sent.
+    `followers` are the clients that wait for an interactive job: the last one to hang up cancels it. No foreign key: the
+    receipt of a job that was deleted still says that its key was used.
+    """
+
+    job_id = models.UUIDField(primary_key=True)
+    mark = models.BinaryField(max_length=32, null=True)
+    digest = models.BinaryField(max_length=32)
+    followers = models.PositiveIntegerField(default=1)
+    created_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["mark"], condition=models.Q(mark__isnull=False), name="dispatch_receipt_mark_unique"
+            )
+        ]
+        indexes = [models.Index(fields=["digest"], name="dispatch_receipt_digest")]
+
+    def __str__(self) -> str:
+        return f"receipt of {self.job_id}"

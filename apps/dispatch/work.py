@@ -45,10 +45,11 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """An accepted job. `pool` is None while it is `queued`."""
+    """An accepted job. `pool` is None while it is `queued`. `replayed`: an earlier request made it."""
 
     job_id: UUID
     state: str
     attempt: int
     pool: str | None
     deadline_at: datetime
+    replayed: bool = False

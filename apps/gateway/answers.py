@@ -207,7 +207,7 @@ async def chunks(events: EventStream, submitted: Submitted, completion: Completi
                 events.waiting = None
                 counted = step.entry.usage
                 if step.entry.chunks and sent not in (0, step.attempt):
-                    await dispatch.cancel_async(job_id=submitted.job_id)
+                    await dispatch.leave_async(job_id=submitted.job_id)
                     raise refusals.site_lost()
                 if step.entry.chunks:
                     sent = step.attempt

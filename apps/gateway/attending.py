@@ -19,10 +19,13 @@ from apps.core.logging import job_id
 from apps.dispatch import intake
 from apps.dispatch import services as dispatch
 from apps.dispatch.services import Submitted, Work
+from apps.jobs.models import FINAL
 from apps.keys.services import Caller
 from cango_portal import database
 
 log = logging.getLogger(__name__)
+
+REPLAYED = {"idempotent_replayed": "true"}
 
 
 async def offered(name: str) -> Offer:
@@ -31,22 +34,27 @@ async def offered(name: str) -> Offer:
 
 
 async def submitted(request: Request, caller: Caller, work: Work) -> Submitted:
-    """Admit; from here on the answer names its job. A refusal for money or limits is kept for the customer's list."""
+    """Admit what was not admitted before; from here on the answer names its job.
+
+    The same request again, by its Idempotency-Key or as an official client's retry, gets the job that it made the first
+    time. A refusal for money or limits is kept for the customer's list.
+    """
+    ticket = dispatch.ticket(caller, request.headers, request.digest)
     try:
-        accepted = await dispatch.submit_async(caller=caller, work=work)
+        accepted = await dispatch.submit_async(caller=caller, work=work, ticket=ticket)
     except intake.NOTED as refused:
         with contextlib.suppress(OperationalError):
             await database.run_async(intake.noted(caller, work, refused))
         raise
     job_id.set(public("job", accepted.job_id))
-    request.note(x_job_id=public("job", accepted.job_id))
+    request.note(x_job_id=public("job", accepted.job_id), **REPLAYED if accepted.replayed else {})
     return accepted
 
 
 async def attended(
     request: Request, submitting: Coroutine[Any, Any, Submitted], answering: Callable[[Submitted], Awaitable[None]]
 ) -> None:
-    """Submit and answer while the client listens; a client that hangs up cancels its job within a second.
+    """Submit and answer while the client listens; the last client to hang up cancels its job within a second.
 
     The submission itself is never cut off: a job that was written is known here, and then cancelled.
     """
@@ -58,24 +66,27 @@ async def attended(
         try:
             await asyncio.wait({answer, hanging_up}, return_when=asyncio.FIRST_COMPLETED)
             if answer.done():
-                if not isinstance(answer.exception(), PortalError | None):  # ours: nobody gets what it would still make
-                    await cancelled(accepted)
+                error = answer.exception()
+                if isinstance(error, PortalError) and accepted.replayed and accepted.state in FINAL:
+                    error.retryable = False  # type: ignore[misc]  # it would get the same answer again
+                elif not isinstance(error, PortalError | None):  # ours: nobody gets what it would still make
+                    await left(accepted)
                 return answer.result()
         finally:
             answer.cancel()
             with contextlib.suppress(asyncio.CancelledError, Exception):
                 await answer
-        await cancelled(accepted)
+        await left(accepted)
         raise Disconnected
     finally:
         hanging_up.cancel()
 
 
-async def cancelled(accepted: Submitted) -> None:
+async def left(accepted: Submitted) -> None:
     """The client is gone, so nobody else asks again: a database that is away is asked a few times."""
     for pause in (0.5, 1, 2, 4, 8):
         try:
-            return await dispatch.cancel_async(job_id=accepted.job_id)
+            return await dispatch.leave_async(job_id=accepted.job_id)
         except OperationalError:
             await asyncio.sleep(pause)
     log.warning("hang-up not noted", extra={"job": public("job", accepted.job_id)})

@@ -3,7 +3,6 @@
 `transition` is the only writer of a job's state: compare-and-set, with the event of the step in the same statement.
 """
 
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -84,7 +83,6 @@ WITH clock AS (
     INSERT INTO jobs_event (job_id, number, state, attempt, reason, data, at)
     SELECT id, 1, state, attempt, reason, %(data)s, created_at FROM job
 )
-SELECT created_at, deadline_at FROM job
 """
 
 LOCK = """
@@ -128,10 +126,15 @@ SELECT EXISTS (
 CONTENT = "UPDATE jobs_content SET text = %(text)s, result = %(result)s WHERE job_id = %(id)s"
 
 
-def create(params: dict[str, Any]) -> Plan[datetime]:
-    """Write job, content and first event. Returns `deadline_at` by the database clock."""
+def create(params: dict[str, Any], *, beside: str = "") -> Plan[Row]:
+    """Write job, content and first event. Returns `deadline_at` by the database clock.
+
+    `beside` is one more part of the statement, `name AS (…)`, that may select from `job`: `beside` of the row is whether
+    it gave a row of its own.
+    """
+    part, given = (f", {beside}", f"EXISTS (SELECT FROM {beside.split(maxsplit=1)[0]})") if beside else ("", "false")
     rows = yield Statement(
-        CREATE,
+        f"{CREATE}{part} SELECT deadline_at, {given} AS beside FROM job",  # noqa: S608 - only a constant of the caller's
         {
             **params,
             "placement": Jsonb(params["placement"]),
@@ -139,8 +142,7 @@ def create(params: dict[str, Any]) -> Plan[datetime]:
             "data": Jsonb(params["data"]),
         },
     )
-    deadline: datetime = rows[0]["deadline_at"]
-    return deadline
+    return rows[0]
 
 
 def lock(job_id: UUID) -> Plan[Row | None]:

@@ -1,0 +1,69 @@
+"""Every example of docs/api.md runs as it is written, in its order, with this portal's address and key put in."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from cango_portal.launcher.node import PACKAGE
+from tests.started import ROOT, Portal
+
+BLOCK = re.compile(r"^```(sh|python|javascript)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+ADDRESS, KEY = "http://localhost:8000", "cango_…"
+
+
+@dataclass(frozen=True)
+class Example:
+    line: int
+    language: str
+    text: str
+
+
+def examples() -> list[Example]:
+    document = (ROOT / "docs" / "api.md").read_text()
+    return [
+        Example(document.count("\n", 0, found.start()) + 1, found[1], found[2]) for found in BLOCK.finditer(document)
+    ]
+
+
+def run(portal: Portal, example: Example, folder: Path) -> subprocess.CompletedProcess[str]:
+    text = example.text.replace(ADDRESS, portal.base_url).replace(KEY, portal.demo["api_key"])
+    name = {"sh": "example.sh", "python": "example.py", "javascript": "example.mjs"}[example.language]
+    program = {"sh": ["bash", "-euo", "pipefail"], "python": [sys.executable], "javascript": ["node"]}[example.language]
+    for sample in (ROOT / "docs" / "samples").iterdir():
+        shutil.copy(sample, folder)
+    (folder / name).write_text(text)
+    if example.language == "javascript":  # an import looks for packages beside the file
+        (folder / "node_modules").symlink_to(PACKAGE / "node_modules")
+    return subprocess.run(
+        [*program, name],
+        cwd=folder,
+        env={**os.environ, "BASE": portal.base_url, "KEY": portal.demo["api_key"]},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    "example",
+    [
+        pytest.param(each, id=f"line {each.line}", marks=[pytest.mark.node] if each.language == "javascript" else [])
+        for each in examples()
+    ],
+)
+def test_an_example_runs(portal, tmp_path, example):
+    done = run(portal, example, tmp_path)
+    assert done.returncode == 0, f"{example.text}\n{done.stdout}\n{done.stderr}"
+    assert done.stdout.strip(), "it says nothing"
+
+
+def test_each_language_has_examples():
+    assert {each.language for each in examples()} == {"sh", "python", "javascript"}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -26,6 +27,8 @@ from apps.core.sql import Row
 from apps.files import statements
 from apps.files.models import File
 from cango_portal import database
+
+log = logging.getLogger(__name__)
 
 BUFFER = 256 * 1024
 NAME_LENGTH = 200
@@ -81,7 +84,7 @@ class Draft:
         return len(self.buffer) >= BUFFER
 
     def flush(self) -> None:
-        with self.using:
+        with self.using, reached():
             self.digest.update(self.buffer)
             view = memoryview(self.buffer)
             while view:
@@ -101,7 +104,7 @@ class Draft:
 
     def store(self) -> str:
         """Put the bytes where they stay. Returns their path."""
-        with self.using:
+        with self.using, reached():
             self.file.seek(0)
             return default_storage.save(self.path, Content(self.file))
 
@@ -116,6 +119,18 @@ class Draft:
     @property
     def limit_bytes(self) -> int | None:
         return None if self.purpose == File.Purpose.BATCH_OUTPUT else settings.ORGANIZATION_STORAGE_BYTES
+
+
+@contextmanager
+def reached() -> Iterator[None]:
+    """What a disk or a store may answer, as the one refusal a customer can act on. Raises Unavailable."""
+    try:
+        yield
+    except Exception as error:
+        log.exception("a file cannot be stored")
+        raise Unavailable(
+            "The portal cannot store files just now. Nothing was kept; try again in a moment.", retry_after_seconds=5
+        ) from error
 
 
 def kept(row: Row | None) -> File:
@@ -141,14 +156,14 @@ class Writer:
     def commit(self) -> File:
         """Keep what was written. Call it outside of a transaction: it needs two of its own.
 
-        Raises StorageFull, but never for a `batch_output`; then nothing is kept.
+        Raises StorageFull, but never for a `batch_output`, and Unavailable where the store is away; then nothing is kept.
         """
         draft = self.draft
         draft.flush()
         database.run(statements.admit(draft.organization_id, limit_bytes=draft.limit_bytes, file=draft.row()))
         try:
             path = draft.store()
-        except Exception:
+        except Unavailable:
             with suppress(Exception):  # else the sweep removes both
                 default_storage.delete(draft.path)
                 database.run(statements.withdraw(draft.id))
@@ -184,7 +199,7 @@ class AsyncWriter:
         )
         try:
             path = await asyncio.to_thread(draft.store)
-        except Exception:  # a cancelled store may still be at work: then the sweep removes both
+        except Unavailable:  # a cancelled store may still be at work: then the sweep removes both
             with suppress(Exception):
                 await asyncio.to_thread(default_storage.delete, draft.path)
                 await database.run_async(statements.withdraw(draft.id))

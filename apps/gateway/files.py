@@ -16,7 +16,7 @@ from django.utils.http import content_disposition_header
 from apps.accounts.scopes import Scope
 from apps.core import ids
 from apps.core.asgi import BodyTooLarge, BodyTooSlow, Request
-from apps.core.errors import InvalidRequest, NotFound, PortalError
+from apps.core.errors import InvalidRequest, NotFound, PortalError, Unavailable
 from apps.core.sql import Row
 from apps.files import services as files
 from apps.files import statements
@@ -202,6 +202,9 @@ async def file_content(request: Request) -> None:
         except FileNotFoundError:
             log.exception("a file's bytes are gone", extra={"file": ids.public("file", row["id"])})
             raise NotFound("The content of this file is no longer kept.", code="file_not_found") from None
+        except Exception as error:
+            log.exception("a file cannot be read", extra={"file": ids.public("file", row["id"])})
+            raise Unavailable("The portal cannot read files just now; try again.", retry_after_seconds=5) from error
         await request.start(
             200,
             {

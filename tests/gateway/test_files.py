@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import openai
 import psycopg
 import pytest
+from django.core.files.storage import FileSystemStorage
 
 from apps.core.ids import uuid7
 from apps.files import services as files
@@ -363,6 +364,39 @@ def test_without_the_database_nothing_is_kept(upload, monkeypatch):
         response = upload(PURPOSE + FILE + END)
         monkeypatch.undo()
     assert (response.status_code, error(response)["code"]) == (503, "unavailable")
+
+
+class Away(FileSystemStorage):
+    def _save(self, name, content):
+        raise ConnectionError
+
+    def _open(self, name, mode="rb"):
+        raise ConnectionError
+
+
+def test_without_its_store_nothing_is_kept(upload, client, settings):
+    made = client.files.create(file=("a", ROWS), purpose="batch")
+    with nothing_written():
+        settings.STORAGES = {**settings.STORAGES, "default": {"BACKEND": "tests.gateway.test_files.Away"}}
+        for response in (upload(PURPOSE + FILE + END), content(client, made.id)):
+            assert (response.status_code, error(response)["code"]) == (503, "unavailable")
+
+
+def content(client, file: str):
+    with pytest.raises(openai.InternalServerError) as refused:
+        client.files.content(file)
+    return refused.value.response
+
+
+@pytest.mark.story
+def test_the_refusal_of_a_very_large_body_arrives(upload, settings):
+    """More than is read to its end: the client still gets the answer, and not a broken connection."""
+    settings.MAX_UPLOAD_BYTES = settings.MAX_BATCH_FILE_BYTES = 1000
+    body = PURPOSE + part("file", b"x" * 150_000_000, filename="a") + END
+    with nothing_written():
+        for sent in (body, chunked(body)):
+            response = upload(sent)
+            assert (response.status_code, error(response)["code"]) == (413, "request_too_large")
 
 
 def peak_rss_kib() -> int:

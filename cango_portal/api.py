@@ -7,13 +7,13 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitVie
 
 from apps.accounts.api import OrganizationView
 from apps.billing.api import InvoicesView
-from apps.catalog.api import ModelsView
 from apps.core.errors import NotFound
 from apps.dispatch.api import CancelJob, Jobs, RetryJob
 from apps.jobs.api import JobView
 from apps.jobs.usage_api import UsageView
 from apps.ledger.api import BalanceView, TransfersView
 from apps.scheduling.api import SitesView
+from apps.scheduling.offered import ModelsView
 from apps.webhooks.api import (
     DeliveriesView,
     ReplayDelivery,

@@ -13,6 +13,7 @@ from apps.jobs.models import FINAL, Content, Job
 from apps.keys.models import BEFORE_SCOPES, APIKey
 from apps.ledger import services as ledger
 from apps.sites.models import Node, Pool, Site
+from apps.wire.capabilities import Capability
 
 counter = itertools.count(1)
 
@@ -81,6 +82,8 @@ def model(
             "max_output_tokens": 1024,
             "max_pages": 20,
             "dimensions": 384,
+            "capabilities": [term.value for term in Capability],
+            "max_choices": 8,
             **fields,
         }
     )

@@ -22,6 +22,7 @@ from apps.catalog.models import Discount, Model, PriceVersion
 from apps.core import numbers
 from apps.core.errors import NotAllowed
 from apps.core.money import MICROUSD_PER_USD
+from apps.wire.capabilities import Capability
 
 CLOCK_SKEW = timedelta(minutes=5)
 HIGH_USD_PER_MTOK = 1_000  # a price above one of these is more likely a slip than meant
@@ -83,8 +84,30 @@ class PriceInline(InDollars, ReadOnlyInline):
         return super().get_queryset(request).select_related("model")
 
 
+class ModelForm(ReasonedModelForm):
+    """Capabilities are boxes to tick, each with what it promises."""
+
+    capabilities = forms.MultipleChoiceField(
+        choices=[(term.value, f"{term.value}: {promise}") for term, promise in Model.CAPABILITIES.items()],
+        widget=forms.CheckboxSelectMultiple,
+        required=False,
+        help_text="What the engine does when asked; try it before you tick. A request for anything else is refused with the parameter's name.",
+    )
+
+    def clean(self) -> dict[str, Any] | None:
+        cleaned = super().clean()
+        given = self.cleaned_data
+        if Capability.IMAGE_INPUT in given.get("capabilities", []) and not given.get("image_tokens"):
+            self.add_error("image_tokens", "Give the most tokens of an image: that much is held for each.")
+        dimensions = given.get("dimensions") or 0
+        if dimensions and any(size >= dimensions for size in given.get("shorter_dimensions") or []):
+            self.add_error("shorter_dimensions", f"Shorter than the whole vector, which has {dimensions:,} dimensions.")
+        return cleaned
+
+
 @admin.register(Model)
 class ModelAdmin(ReasonedAdmin[Model]):
+    form = ModelForm
     list_display = ["name", "title", "kind", "listed", "context_tokens", "max_output_tokens", "max_queue_seconds"]
     list_filter = ["kind", "listed"]
     search_fields = ["name", "title"]

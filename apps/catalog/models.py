@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from django.contrib.postgres.fields import ArrayField
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import F, Q
 
 from apps.accounts.models import Organization, User
 from apps.core import numbers
+from apps.wire.capabilities import Capability
+from apps.wire.chat import MAX_CHOICES
 
 WHOLE = 10_000  # basis points: 10,000 are the whole price
 
@@ -31,13 +35,37 @@ class Model(models.Model):
     """A model customers can name: `cango/demo-chat`.
 
     `engine_name` is what the engine behind it is asked for. Limits count tokens; `max_queue_seconds` is how long an
-    interactive request waits for a free slot before 503 `no_capacity`.
+    interactive request waits for a free slot before 503 `no_capacity`. `capabilities` are what that engine does when it
+    is asked: what they leave out is refused by name. `image_tokens` bounds the price of an image.
     """
 
     class Kind(models.TextChoices):
         CHAT = "chat", "Chat"
         EMBEDDINGS = "embeddings", "Embeddings"
+        RERANK = "rerank", "Reranking"
         OCR = "ocr", "Text recognition"
+
+    # What each term of apps/wire/capabilities.py promises, for those who tick it.
+    CAPABILITIES = {
+        Capability.COMPLETIONS: "Continues a bare prompt (/v1/completions)",
+        Capability.TOOLS: "Calls functions: its chat template prints tools, and the engine parses the calls",
+        Capability.PARALLEL_TOOL_CALLS: "Makes several calls at once, or one if told so",
+        Capability.JSON_OBJECT: "Answers with JSON when asked to",
+        Capability.JSON_SCHEMA: "Keeps to a JSON schema, by a grammar",
+        Capability.IMAGE_INPUT: "Reads images in messages; give the most tokens of one below",
+        Capability.LOGPROBS: "Tells the probabilities of tokens",
+        Capability.STOP: "Stops at given texts",
+        Capability.SEED: "Repeats itself with the same seed",
+        Capability.PENALTIES: "Takes presence and frequency penalties",
+        Capability.LOGIT_BIAS: "Makes given tokens more or less likely",
+        Capability.REASONING_EFFORT: "Thinks more or less when told (reasoning_effort)",
+        Capability.VERBOSITY: "Says more or less when told (verbosity)",
+        Capability.TOKEN_INPUT: "Takes tokens in place of text (embeddings, completions)",
+        Capability.ECHO: "Repeats the prompt itself, with probabilities (completions)",
+        Capability.SUFFIX: "Fills in before a given end (completions)",
+        Capability.BEST_OF: "Writes several and gives the best (completions)",
+        Capability.RERANK: "Ranks documents by the likeness of their vectors (embeddings)",
+    }
 
     name = models.CharField(max_length=100, unique=True, help_text="publisher/name, as the API takes it")
     title = models.CharField(max_length=120)
@@ -49,6 +77,31 @@ class Model(models.Model):
     max_output_tokens = models.PositiveIntegerField(default=0)
     max_pages = models.PositiveIntegerField(default=0)
     dimensions = models.PositiveIntegerField(default=0)
+    shorter_dimensions = ArrayField(
+        models.PositiveIntegerField(validators=[MinValueValidator(1)]),
+        default=list,
+        db_default=[],
+        blank=True,
+        help_text="Sizes its vectors may be cut to and still be good, with commas: what the model was trained for",
+    )
+    capabilities = ArrayField(
+        models.CharField(max_length=30),
+        default=list,
+        db_default=[],
+        blank=True,
+        help_text="What the engine behind it does when asked. What is not ticked is refused with the parameter's name",
+    )
+    max_choices = models.PositiveSmallIntegerField(
+        default=8,
+        db_default=8,
+        validators=[MinValueValidator(1), MaxValueValidator(MAX_CHOICES)],
+        help_text="The most answers to one prompt (n). llama.cpp computes each in a slot of its own: not more than those",
+    )
+    image_tokens = models.PositiveIntegerField(
+        default=0,
+        db_default=0,
+        help_text="The most prompt tokens one image can become: what is held for it. Needed for image input",
+    )
     max_queue_seconds = models.PositiveIntegerField(default=20)
     listed = models.BooleanField(default=True)
     created_at = models.DateTimeField(auto_now_add=True)

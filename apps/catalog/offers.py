@@ -6,6 +6,7 @@ from uuid import UUID
 
 from apps.catalog.prices import Price
 from apps.core.sql import Plan, Row, Statement
+from apps.wire.capabilities import Ability
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,10 @@ class Offer:
     max_output_tokens: int
     max_pages: int
     dimensions: int
+    shorter_dimensions: list[int]
+    capabilities: list[str]
+    max_choices: int
+    image_tokens: int
     max_queue_seconds: int
     title: str
     description: str
@@ -27,10 +32,14 @@ class Offer:
     created_at: datetime
     price: Price
 
+    @property
+    def ability(self) -> Ability:
+        return Ability(self.capabilities, self.max_choices)
+
 
 OFFERS = """
 SELECT m.id AS model_id, m.name, m.kind, m.engine_name, m.context_tokens, m.max_output_tokens, m.max_pages, m.dimensions,
-    m.max_queue_seconds, m.title, m.description, m.license, m.created_at,
+    m.shorter_dimensions, m.capabilities, m.max_choices, m.image_tokens, m.max_queue_seconds, m.title, m.description, m.license, m.created_at,
     p.id, p.input_microusd_per_mtok, p.cached_input_microusd_per_mtok, p.output_microusd_per_mtok, p.request_microusd,
     p.page_microusd, p.batch_basis_points, p.flexible_basis_points
 FROM catalog_model m
@@ -70,16 +79,17 @@ def _offer(row: Row) -> Offer:
     return Offer(**row, price=price)
 
 
-def offers() -> Plan[list[Offer]]:
-    rows = yield Statement(OFFERS, {"name": None})
+def offers(name: str | None = None) -> Plan[list[Offer]]:
+    """All, or the one of this name."""
+    if name and "\x00" in name:  # PostgreSQL's text has no such character, so no model has
+        return []
+    rows = yield Statement(OFFERS, {"name": name})
     return [_offer(row) for row in rows]
 
 
 def offer(name: str) -> Plan[Offer | None]:
-    if "\x00" in name:  # PostgreSQL's text has no such character, so no model has
-        return None
-    rows = yield Statement(OFFERS, {"name": name})
-    return _offer(rows[0]) if rows else None
+    found = yield from offers(name)
+    return found[0] if found else None
 
 
 def price(price_id: int) -> Plan[Price]:

@@ -16,16 +16,20 @@ from apps.files.models import File
 from apps.jobs import refusals
 from apps.keys.services import Caller
 from apps.ledger.statements import BudgetExceeded, InsufficientCredit, PaymentOwed
-from apps.wire import ceilings, chat, embeddings
+from apps.wire import capabilities, ceilings, chat, embeddings
+
+
+def unknown(name: str) -> NotFound:
+    return NotFound(
+        f"The model '{name[:100]}' does not exist or is not on offer. GET /v1/models lists those that are.",
+        param="model",
+        code="model_not_found",
+    )
 
 
 def found(offer: Offer | None, name: str) -> Offer:
     if offer is None:
-        raise NotFound(
-            f"The model '{name[:100]}' does not exist or is not on offer. GET /v1/models lists those that are.",
-            param="model",
-            code="model_not_found",
-        )
+        raise unknown(name)
     return offer
 
 
@@ -34,6 +38,7 @@ def of_kind(offer: Offer, kind: str) -> None:
         way = {
             "chat": "Use /v1/chat/completions.",
             "embeddings": "Use /v1/embeddings.",
+            "rerank": "Use /v1/rerank.",
             "ocr": "Send a file to /api/v1/jobs.",
         }[offer.kind]
         raise InvalidRequest(
@@ -52,6 +57,7 @@ def chat_work(offer: Offer, body: Mapping[str, Any], *, interactive: bool, strea
     """`body` has passed `chat.chat_request`."""
     of_kind(offer, Model.Kind.CHAT)
     most = offer.max_output_tokens or offer.context_tokens
+    capabilities.check(body, offer.ability, capabilities.asked_of_chat(body))
     chat.check_limits(body, context_tokens=offer.context_tokens, max_output_tokens=most)
     return Work(
         offer=offer,
@@ -67,10 +73,16 @@ def chat_work(offer: Offer, body: Mapping[str, Any], *, interactive: bool, strea
 def embeddings_work(offer: Offer, body: Mapping[str, Any], *, interactive: bool) -> Work:
     """`body` has passed `embeddings.embeddings_request`."""
     of_kind(offer, Model.Kind.EMBEDDINGS)
-    embeddings.check_limits(body, context_tokens=offer.context_tokens, dimensions=offer.dimensions)
+    capabilities.check(body, offer.ability, capabilities.asked_of_embeddings(body))
+    embeddings.check_limits(
+        body,
+        context_tokens=offer.context_tokens,
+        dimensions=offer.dimensions,
+        shorter_dimensions=offer.shorter_dimensions,
+    )
     return Work(
         offer=offer,
-        body=embeddings.engine_body(body),
+        body=embeddings.engine_body(body, dimensions=offer.dimensions),
         interactive=interactive,
         streaming=False,
         prompt_tokens_ceiling=ceilings.prompt_tokens_ceiling(body, offer.context_tokens),

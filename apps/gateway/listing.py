@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from apps.catalog import offers
-from apps.catalog.api import described
 from apps.core.asgi import Request
-from apps.gateway.attending import offered
+from apps.dispatch import intake
 from apps.keys.door import authenticated
+from apps.scheduling.offered import listed
 from cango_portal import database
 
 
 async def list_models(request: Request) -> None:
     await authenticated(request, scope=None)
-    found = await database.run_async(offers.offers())
-    await request.json({"object": "list", "data": [described(offer) for offer in found]})
+    await request.json({"object": "list", "data": await database.run_async(listed())})
 
 
 async def retrieve_model(request: Request) -> None:
     await authenticated(request, scope=None)
-    await request.json(described(await offered(request.scope["path_params"]["model"])))
+    name = request.scope["path_params"]["model"]
+    found = await database.run_async(listed(name)) if name else []
+    if not found:
+        raise intake.unknown(name)
+    await request.json(found[0])

@@ -44,6 +44,15 @@ class Job(models.Model):
         CANCELLED = "cancelled", "Cancelled"
         EXPIRED = "expired", "Expired"
 
+    class Kind(models.TextChoices):
+        """What is done: as the runner's protocol names it. A model does more than one kind where it says so."""
+
+        CHAT = "chat", "Chat"
+        COMPLETION = "completion", "Completion"
+        EMBEDDINGS = "embeddings", "Embeddings"
+        RERANK = "rerank", "Reranking"
+        OCR = "ocr", "Text recognition"
+
     class EnergyQuality(models.TextChoices):
         COUNTER = "counter", "measured at the GPU"
         INTEGRATED = "integrated", "measured, from power readings"
@@ -57,7 +66,7 @@ class Job(models.Model):
     model = models.ForeignKey(Model, models.PROTECT, related_name="jobs")
     price = models.ForeignKey(PriceVersion, models.PROTECT, related_name="+")
     file = models.ForeignKey(File, models.SET_NULL, null=True, related_name="jobs")
-    kind = models.CharField(max_length=12, choices=Model.Kind)
+    kind = models.CharField(max_length=12, choices=Kind)
     interactive = models.BooleanField(help_text="A client waits for it now")
     streaming = models.BooleanField(default=False, help_text="Tokens go to the client as they come")
     tier = models.CharField(max_length=8, choices=Tier, default=Tier.STANDARD, db_default=Tier.STANDARD)

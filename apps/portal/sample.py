@@ -35,6 +35,19 @@ MODELS: dict[str, dict[str, Any]] = {
         "engine_name": "demo-chat",
         "context_tokens": 4096,
         "max_output_tokens": 1024,
+        # What llama.cpp does with this file, each tried in tests/runner/test_llama.py. Its template prints no tools.
+        "capabilities": [
+            "completions",
+            "json_object",
+            "json_schema",
+            "logprobs",
+            "stop",
+            "seed",
+            "penalties",
+            "logit_bias",
+            "token_input",
+        ],
+        "max_choices": 8,  # each in a slot of its own
     },
     EMBEDDINGS: {
         "title": "all-MiniLM-L6-v2",
@@ -47,6 +60,7 @@ MODELS: dict[str, dict[str, Any]] = {
         "engine_name": "minilm",
         "context_tokens": 512,
         "dimensions": 384,
+        "capabilities": ["token_input", "rerank"],
     },
     OCR: {
         "title": "PP-OCRv6 text recognition",
@@ -100,5 +114,20 @@ PLANS: dict[str, dict[str, Any]] = {
 
 # A model of the user's own engine (ENGINE_URL): we know nothing of it but its name.
 ENGINE_LIMITS = {"context_tokens": 8192, "max_output_tokens": 2048}
+# What such engines commonly do. Staff correct it in the admin, and that stays.
+ENGINE_CAPABILITIES = {
+    "chat": [
+        "completions",
+        "tools",
+        "parallel_tool_calls",
+        "json_object",
+        "json_schema",
+        "logprobs",
+        "stop",
+        "seed",
+        "penalties",
+    ],
+    "embeddings": ["token_input"],
+}
 ENGINE_PRICE = {"input_microusd_per_mtok": 100_000, "output_microusd_per_mtok": 400_000}
 ENGINE_SLOTS = 8

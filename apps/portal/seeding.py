@@ -122,9 +122,13 @@ def key_for(organization: Organization, user: User, secret: str) -> str:
     return keys.issue(organization=organization, name=sample.KEY_NAME, user=user)[1]
 
 
-def offer(name: str, fields: dict[str, Any], price: dict[str, int]) -> Model:
-    """A model on offer; a price version is added only where the price differs from the one in force."""
-    model, _ = Model.objects.update_or_create(name=name, defaults={**fields, "listed": True})
+def offer(name: str, fields: dict[str, Any], price: dict[str, int], *, once: dict[str, Any] | None = None) -> Model:
+    """A model on offer; a price version is added only where the price differs from the one in force.
+
+    `once` is for a model that is new; what staff changed of it since stays.
+    """
+    given = {**fields, "listed": True}
+    model, _ = Model.objects.update_or_create(name=name, defaults=given, create_defaults={**given, **(once or {})})
     units = ("input_microusd_per_mtok", "output_microusd_per_mtok", "request_microusd", "page_microusd")
     wanted = {
         "cached_input_microusd_per_mtok": price.get("cached_input_microusd_per_mtok"),
@@ -170,7 +174,7 @@ def engine_pools(node: Node, engine: Engine) -> list[tuple[Pool, dict[str, str]]
             "engine_name": engine_name,
             **sample.ENGINE_LIMITS,
         }
-        offer(name, fields, sample.ENGINE_PRICE)
+        offer(name, fields, sample.ENGINE_PRICE, once={"capabilities": sample.ENGINE_CAPABILITIES[kind]})
         code = f"engine-{slugify(name.replace('/', '-').replace('.', '-'))}"[:50]
         row = pool(node, code, model=name, slots=sample.ENGINE_SLOTS)
         made.append((row, {"engine": "url", "url": engine.url, "key": engine.key}))

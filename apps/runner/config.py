@@ -51,6 +51,10 @@ class Pool(Section):
             raise ValueError('an engine "llama" needs `gguf`, the path of its model file')
         if self.engine == "url" and not self.url.startswith(("http://", "https://")):
             raise ValueError('an engine "url" needs `url`, such as http://127.0.0.1:8000/v1')
+        if self.kind == "completion":
+            raise ValueError('kind "chat" does completions too')
+        if self.kind == "rerank" and self.engine != "url":
+            raise ValueError('kind "rerank" needs engine "url"; a pool of kind "embeddings" ranks by its vectors')
         if (self.engine == "rapidocr") != (self.kind == "ocr"):
             raise ValueError('kind "ocr" and engine "rapidocr" go together')
         return self

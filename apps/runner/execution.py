@@ -20,7 +20,7 @@ from apps.runner.engines.engine import Choices, Engine, EngineFailed, Work
 from apps.runner.meter import Meter
 from apps.runner.output import Output, Written
 from apps.runner.portal import BODY_BYTES, FILE_BYTES, Portal, PortalAway
-from apps.runner.protocol import End, Energy, Failure, Lease, Order, Report, Usage
+from apps.runner.protocol import WRITES, End, Energy, Failure, Lease, Order, Report, Usage
 
 log = logging.getLogger(__name__)
 
@@ -281,13 +281,14 @@ class Execution:
         state: Literal["succeeded", "failed", "cancelled"]
         state = "cancelled" if cancelled else "failed" if failure else "succeeded"
         result = self.result
-        if self.order.kind == "chat" and (messages := self.answer.messages()) is not None:
+        writes = self.order.kind in WRITES
+        if writes and (messages := self.answer.messages()) is not None:
             result = {"choices": messages}
         self.end = End(
             state=state,
             failure=failure,
             energy=used,
-            result=result if state == "succeeded" and self.order.kind != "chat" else None,
+            result=result if state == "succeeded" and not writes else None,
         )
         settling: asyncio.Task[None] | None = None
         if self.reason != "lost":

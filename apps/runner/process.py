@@ -70,7 +70,7 @@ def engine_of(configuration: config.Configuration, pool: config.Pool) -> Engine:
         return RapidOCREngine(name=pool.code, slots=pool.slots)
     from apps.runner.engines.openai_http import OpenAIEngine
 
-    return OpenAIEngine(url=pool.url, key=pool.key, dimensions=pool.dimensions)
+    return OpenAIEngine(url=pool.url, key=pool.key, dimensions=pool.dimensions, reranks=pool.kind == "rerank")
 
 
 def connections(url: str, most: int, *, seconds: float) -> Redis:

@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field
 TASK = "runner.run"
 INLINE_BYTES = 64 * 1024  # a larger request body travels as a signed URL
 
-Kind = Literal["chat", "embeddings", "ocr"]
+Kind = Literal["chat", "completion", "embeddings", "rerank", "ocr"]
+WRITES = ("chat", "completion")  # kinds whose answer is a text that comes in chunks
 Quality = Literal["counter", "integrated", "modelled", "nameplate"]
 
 
@@ -80,7 +81,8 @@ class Failure(Message):
 class Entry(Message):
     """One entry of a job's stream, as JSON in the field `e`.
 
-    `chunks` are the `choices` arrays of the engine's chunks, in order; `seq` is the number of chunks before this entry,
+    `chunks` are the `choices` arrays of the engine's chunks, in order, those of a completion in the shape of chat's
+    (`delta.content`, and `logprobs` in the legacy shape); `seq` is the number of chunks before this entry,
     so a reader cuts an overlap and sees a gap. The first entry an attempt writes has `seq` 0 and no chunks: it is the
     claim. After the stream was lost the runner writes everything again from `seq` 0. `usage` is cumulative.
     The last entry has `end`, and carries usage and energy.
@@ -103,7 +105,8 @@ class End(Message):
     result: dict[str, Any] | None = Field(
         default=None,
         description="embeddings: {data: [{index, embedding: base64 of little-endian float32}]}; "
-        "ocr: {pages: [{page, text, lines: [{text, confidence, box}]}]}; chat: none, the chunks are the answer",
+        "rerank: {results: [{index, relevance_score}]}, the best first; "
+        "ocr: {pages: [{page, text, lines: [{text, confidence, box}]}]}; chat and completion: none, the chunks are it",
     )
 
 
@@ -125,9 +128,10 @@ class Report(Message):
     energy: Energy | None = None
     first_token_at: float | None = None
     finish_reason: str = ""
-    text: str = Field(default="", description="The text of choice 0 (chat), or of all pages (ocr)")
+    text: str = Field(default="", description="The text of choice 0 (chat, completion), or of all pages (ocr)")
     result: dict[str, Any] | None = Field(
-        default=None, description="As in `End`; for chat the other choices and tool calls: {choices: [message, …]}"
+        default=None,
+        description="As in `End`; for chat and completion the other choices and tool calls: {choices: [message, …]}",
     )
     streamed: bool = Field(default=False, description="Some chunk was written to the stream")
 

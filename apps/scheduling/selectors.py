@@ -1,7 +1,9 @@
 """The snapshots placement works on."""
 
-from apps.core.sql import Plan
-from apps.scheduling.placement import PoolView
+from typing import Any
+
+from apps.core.sql import Plan, Row
+from apps.scheduling.placement import PoolView, refusal
 from apps.sites import statements
 from apps.sites.power import marginal_usd_per_mwh
 
@@ -9,24 +11,44 @@ from apps.sites.power import marginal_usd_per_mwh
 def views(model_id: int | None = None) -> Plan[list[PoolView]]:
     """The pools of a model (or all) as they are now."""
     rows = yield from statements.pools(model_id)
-    return [
-        PoolView(
-            id=row["id"],
-            code=row["code"],
-            slots=row["slots"],
-            ready=row["ready"],
-            draining=row["draining"],
-            admitted=row["admitted"],
-            silent_seconds=row["silent_seconds"],
-            site=row["site"],
-            region=row["region"],
-            country=row["country"],
-            usd_per_mwh=marginal_usd_per_mwh(
-                power_usd_per_mwh=row["power_usd_per_mwh"], energy_factor=row["energy_factor"]
-            ),
-            energy_factor=row["energy_factor"],
-            grid_gco2e_per_kwh=row["grid_gco2e_per_kwh"],
-            reason=row["reason"],
+    return [view(row) for row in rows]
+
+
+def places(model_id: int | None = None) -> Plan[dict[int, list[dict[str, Any]]]]:
+    """By model: the sites that serve it, as customers see them, by name. A site is ready where one of its pools is."""
+    rows = yield from statements.pools(model_id)
+    found: dict[int, dict[str, dict[str, Any]]] = {}
+    for row in sorted(rows, key=lambda row: row["site"]):
+        place = found.setdefault(row["model_id"], {}).setdefault(
+            row["site_code"],
+            {
+                "code": row["site_code"],
+                "name": row["site"],
+                "region": row["region"],
+                "country": row["country"],
+                "ready": False,
+            },
         )
-        for row in rows
-    ]
+        place["ready"] |= not refusal(view(row))
+    return {model: list(sites.values()) for model, sites in found.items()}
+
+
+def view(row: Row) -> PoolView:
+    return PoolView(
+        id=row["id"],
+        code=row["code"],
+        slots=row["slots"],
+        ready=row["ready"],
+        draining=row["draining"],
+        admitted=row["admitted"],
+        silent_seconds=row["silent_seconds"],
+        site=row["site"],
+        region=row["region"],
+        country=row["country"],
+        usd_per_mwh=marginal_usd_per_mwh(
+            power_usd_per_mwh=row["power_usd_per_mwh"], energy_factor=row["energy_factor"]
+        ),
+        energy_factor=row["energy_factor"],
+        grid_gco2e_per_kwh=row["grid_gco2e_per_kwh"],
+        reason=row["reason"],
+    )

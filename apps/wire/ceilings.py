@@ -21,19 +21,19 @@ def prompt_tokens_ceiling(body: Mapping[str, Any], context_tokens: int) -> int:
     `context_tokens` 0 means the context is not known.
     """
     if "input" in body:
-        return sum(_capped(_input_bytes(item) + MESSAGE_TOKENS, context_tokens) for item in inputs(body["input"]))
+        return sum(capped(input_bytes(item) + MESSAGE_TOKENS, context_tokens) for item in inputs(body["input"]))
     messages = body.get("messages") or []
     tokens = _text_bytes(body) + MESSAGE_TOKENS * len(messages) + TEMPLATE_TOKENS
     if body.get("tools"):
         tokens += TOOLS_TOKENS
-    return _capped(tokens, context_tokens)
+    return capped(tokens, context_tokens)
 
 
 def prompt_tokens_floor(body: Mapping[str, Any]) -> int:
     """At least about this many prompt tokens (for embeddings: of the longest input). Above the context, refuse at once."""
     if "input" in body:
         return max(
-            len(item) if isinstance(item, list) else _input_bytes(item) // LONGEST_TOKEN_BYTES
+            len(item) if isinstance(item, list) else input_bytes(item) // LONGEST_TOKEN_BYTES
             for item in inputs(body["input"])
         )
     return sum(len(text.encode()) for text in texts(body.get("messages") or [])) // LONGEST_TOKEN_BYTES
@@ -81,9 +81,9 @@ def _text_bytes(body: Mapping[str, Any]) -> int:
     return printed
 
 
-def _input_bytes(item: Any) -> int:
+def input_bytes(item: Any) -> int:
     return len(item) if isinstance(item, list) else len(item.encode())
 
 
-def _capped(tokens: int, context_tokens: int) -> int:
+def capped(tokens: int, context_tokens: int) -> int:
     return min(tokens, context_tokens) if context_tokens else tokens

@@ -13,7 +13,7 @@ from apps.core.errors import InvalidRequest
 from apps.wire.bodies import Shape, fit
 from apps.wire.ceilings import completion_tokens_limit, prompt_tokens_floor, texts
 
-MAX_CHOICES = 8
+MAX_CHOICES = 128
 MAX_TOOLS = 128
 MAX_STOPS = 4
 
@@ -221,6 +221,10 @@ ResponseFormat = Annotated[
 Stop = Annotated[
     Annotated[str, Tag("<text>")] | Annotated[list[str], Field(max_length=MAX_STOPS), Tag("<parts>")],
     Discriminator(_text_or_parts),
+]
+LogitBias = Annotated[
+    dict[Annotated[str, Field(pattern=r"^[0-9]{1,10}$")], Annotated[float, Field(ge=-100, le=100)]],
+    Field(max_length=1024),
 ]
 MetadataKey = Annotated[str, Field(max_length=64)]
 MetadataValue = Annotated[str, Field(max_length=512)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import struct
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
@@ -19,7 +19,7 @@ MAX_TOKENS = 300_000  # of one request, all inputs together
 Token = Annotated[int, Field(ge=0, lt=2**31)]
 
 
-def _input(value: Any) -> str:
+def input_kind(value: Any) -> str:
     if not isinstance(value, list):
         return "<text>"
     first = value[0] if value else ""
@@ -37,7 +37,7 @@ Input = Annotated[
         Field(min_length=1, max_length=MAX_INPUTS),
         Tag("<token_lists>"),
     ],
-    Discriminator(_input),
+    Discriminator(input_kind),
 ]
 
 
@@ -62,8 +62,10 @@ def embeddings_request(body: Mapping[str, Any]) -> EmbeddingsRequest:
     return request
 
 
-def check_limits(body: Mapping[str, Any], *, context_tokens: int, dimensions: int) -> None:
-    """Refuse what cannot fit. 0 means no limit is known."""
+def check_limits(
+    body: Mapping[str, Any], *, context_tokens: int, dimensions: int, shorter_dimensions: Collection[int] = ()
+) -> None:
+    """Refuse what cannot fit. 0 means no limit is known. Vectors are cut only to sizes their model was made for."""
     floor = prompt_tokens_floor(body)
     if context_tokens and floor > context_tokens:
         raise InvalidRequest(
@@ -78,16 +80,21 @@ def check_limits(body: Mapping[str, Any], *, context_tokens: int, dimensions: in
             code="invalid_value",
         )
     asked = body.get("dimensions")
-    if asked is not None and asked != dimensions:
+    if asked is not None and asked not in {dimensions, *shorter_dimensions}:
+        sizes = ", ".join(str(size) for size in sorted({dimensions, *shorter_dimensions}))
         raise InvalidRequest(
-            f"This model's vectors have {dimensions} dimensions; leave 'dimensions' out or ask for that.",
+            f"This model's vectors have {sizes} dimensions; leave 'dimensions' out or ask for that."
+            if not shorter_dimensions
+            else f"This model's vectors may have {sizes} dimensions; ask for one of these or leave 'dimensions' out.",
             param="dimensions",
             code="invalid_value",
         )
 
 
-def engine_body(body: Mapping[str, Any]) -> dict[str, Any]:
-    return {"input": body["input"]}
+def engine_body(body: Mapping[str, Any], *, dimensions: int) -> dict[str, Any]:
+    """`dimensions` only where the vectors are to be cut."""
+    asked = body.get("dimensions")
+    return {"input": body["input"]} | ({"dimensions": asked} if asked is not None and asked != dimensions else {})
 
 
 def answer(

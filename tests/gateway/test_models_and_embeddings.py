@@ -74,6 +74,14 @@ def test_inputs_may_be_text_or_tokens_and_answers_floats(client, embed, given):
     assert answer.data[0].embedding == [0.0, 0.5, 0.25]
 
 
+def test_a_shorter_vector_is_asked_of_the_site(client, embed):
+    embed.model.shorter_dimensions = [2]
+    embed.model.save()
+    for dimensions in (2, 3):
+        client.embeddings.create(model=embed.model.name, input="cat", dimensions=dimensions)
+    assert [order.body for order in embed.site.orders] == [{"input": "cat", "dimensions": 2}, {"input": "cat"}]
+
+
 def test_each_kind_has_its_own_door(client, shop, embed):
     with pytest.raises(openai.BadRequestError) as refused:
         client.embeddings.create(model=shop.model.name, input="cat")

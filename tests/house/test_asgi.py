@@ -73,7 +73,7 @@ def test_a_body_that_does_not_say_its_length_stops_at_the_limit_and_gets_the_ans
 
 @pytest.mark.django_db(transaction=True)
 def test_every_answer_has_its_number_and_a_mistake_quotes_it(monkeypatch, caplog):
-    from apps.catalog.api import ModelsView
+    from apps.scheduling.offered import ModelsView
 
     def mistake(*_):
         raise RuntimeError("oops")

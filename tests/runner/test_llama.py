@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import json
 import os
 import signal
 import struct
@@ -85,6 +86,44 @@ async def test_a_prompt_it_had_before_is_counted_as_cached(chat: LlamaEngine) ->
     assert first.cached_prompt_tokens < again.cached_prompt_tokens <= again.prompt_tokens
     along = [piece.usage for piece in after if piece.usage and piece.choices and piece.usage.prompt_tokens]
     assert {usage.cached_prompt_tokens for usage in along} == {again.cached_prompt_tokens}
+
+
+async def test_the_choices_of_an_answer_are_counted_together(chat: LlamaEngine) -> None:
+    """llama.cpp counts each by itself; the prompt counts once."""
+    one = (await collect(chat, asked("What happens?", tokens=7, ignore_eos=True)))[-1].usage
+    two = (await collect(chat, asked("What happens?", tokens=7, n=2, ignore_eos=True)))[-1].usage
+    assert one
+    assert two
+    assert (one.completion_tokens, two.completion_tokens) == (7, 14)
+    assert two.prompt_tokens == one.prompt_tokens
+
+
+async def test_what_the_catalog_says_of_the_demo_is_true(chat: LlamaEngine) -> None:
+    """Seed, stop, penalties, bias, probabilities and grammars do what they say; tools do not, so they are not ticked."""
+
+    async def said(**fields: Any) -> str:
+        return text(await collect(chat, asked("What happens at the site?", tokens=30, **fields)))
+
+    assert await said(seed=1) == await said(seed=1)
+    assert await said(seed=1, temperature=0) == await said(seed=2, temperature=0)
+    assert not (await said(seed=1, temperature=0)).startswith("A ")
+    the, a = 816, 817  # the two likeliest first words, in this order
+    assert (await said(temperature=0, logit_bias={str(the): -100})).startswith("A ")
+    assert " site" not in await said(temperature=0, stop=[" site"])
+    plain = await said(temperature=0, ignore_eos=True)
+    assert await said(temperature=0, ignore_eos=True, presence_penalty=2, frequency_penalty=2) != plain
+    pieces = await collect(chat, asked("What?", tokens=1, logprobs=True, top_logprobs=2, temperature=0))
+    (first, *_) = [
+        choice["logprobs"]["content"][0] for p in pieces for choice in p.choices or [] if choice.get("logprobs")
+    ]
+    assert [item["id"] for item in first["top_logprobs"]] == [the, a]
+    schema = {"type": "object", "properties": {"busy": {"type": "boolean"}}, "required": ["busy"], "additionalProperties": False}  # fmt: skip
+    answer = await said(response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}, seed=1)
+    assert set(json.loads(answer)) == {"busy"}
+    assert (await said(response_format={"type": "json_object"}, seed=1)).startswith("{")
+    tool = {"type": "function", "function": {"name": "stop", "parameters": {"type": "object", "properties": {}}}}
+    pieces = await collect(chat, asked("What?", tokens=5, tools=[tool], tool_choice="required"))
+    assert not any(choice["delta"].get("tool_calls") for p in pieces for choice in p.choices or [])
 
 
 async def test_hanging_up_frees_the_slot(chat: LlamaEngine) -> None:

@@ -155,14 +155,21 @@ async def test_embeddings_are_packed_floats(engine: tests.engine.Running) -> Non
     assert [item["index"] for item in piece.result["data"]] == [0, 1]
 
 
-async def test_dimensions_the_engine_cannot_make_are_refused(engine: tests.engine.Running) -> None:
-    def work(dimensions: int) -> Work:
-        return Work(kind="embeddings", model="mock-chat", body={"input": "a", "dimensions": dimensions})
+async def test_vectors_are_cut_here_where_the_engine_does_not(engine: tests.engine.Running) -> None:
+    """The first numbers, of length 1 again; more than there are is refused."""
 
-    failure = await failure_of(OpenAIEngine(url=engine.url), work(2))
+    def work(dimensions: int) -> Work:
+        return Work(kind="embeddings", model="mock-chat", body={"input": "a b c", "dimensions": dimensions})
+
+    (piece,) = await collect(OpenAIEngine(url=engine.url), work(2))
+    assert piece.result
+    cut = struct.unpack("<2f", base64.b64decode(piece.result["data"][0]["embedding"]))
+    assert cut == pytest.approx((5 / 26**0.5, 1 / 26**0.5))
+    failure = await failure_of(OpenAIEngine(url=engine.url), work(5))
     assert (failure.status, failure.code, failure.param) == (400, "invalid_dimensions", "dimensions")
-    assert await collect(OpenAIEngine(url=engine.url), work(4))
     assert all("dimensions" not in body for body in engine.counts().bodies)
+    await collect(OpenAIEngine(url=engine.url, dimensions=True), work(4))
+    assert engine.counts().bodies[-1]["dimensions"] == 4
 
 
 def test_half_a_surrogate_pair_becomes_a_question_mark() -> None:

@@ -1,30 +1,34 @@
 """Any OpenAI-compatible server by URL: vLLM, SGLang, llama.cpp's server, Ollama.
 
 Chat is always streamed, whatever the customer asked, so that progress, cancelling and usage work the same way.
-Wire shapes: OpenAI API reference, "Create chat completion" and "Create embeddings".
+Wire shapes: OpenAI API reference, "Create chat completion", "Create completion" and "Create embeddings".
 """
 
 from __future__ import annotations
 
 import array
+import asyncio
 import base64
 import json
 import logging
+import math
 import re
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import aclosing
 from typing import Any
 
 import httpx
 
 from apps.runner.answer import says
+from apps.runner.engines import legacy
 from apps.runner.engines.engine import Choices, EngineFailed, Health, Piece, Work, refused, unavailable
 from apps.runner.protocol import Usage
 
 log = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 5.0
+PROMPTS = 8  # of one completion, at a time
 ANSWER_BYTES = 64 * 1024 * 1024  # of one embeddings answer
 ERROR_BYTES = 64 * 1024
 LINE_BYTES = 4 * 1024 * 1024  # of one event of a stream
@@ -48,10 +52,18 @@ class OpenAIEngine:
     """`url` ends where `/chat/completions` begins (`http://host:8000/v1`). `socket`: a unix socket to reach it by."""
 
     def __init__(
-        self, *, url: str, key: str = "", socket: str | None = None, dimensions: bool = False, timings: bool = False
+        self,
+        *,
+        url: str,
+        key: str = "",
+        socket: str | None = None,
+        dimensions: bool = False,
+        reranks: bool = False,
+        timings: bool = False,
     ) -> None:
         self.url = url.rstrip("/")
         self.dimensions = dimensions
+        self.reranks = reranks  # has `/rerank`; else documents are ranked by their vectors
         self.continuous_usage = True  # until the engine refuses it
         self.timings = timings  # llama.cpp's own way of counting in each chunk; asked for once it was seen
         headers = {"Authorization": f"Bearer {key}"} if key else {}
@@ -83,23 +95,58 @@ class OpenAIEngine:
     def run(self, work: Work) -> AsyncGenerator[Piece, None]:
         if work.kind == "chat":
             return self.chat(work)
+        if work.kind == "completion":
+            return self.completion(work)
         if work.kind == "embeddings":
             return self.embeddings(work)
+        if work.kind == "rerank":
+            return self.ranked(work) if self.reranks else self.compared(work)
         raise ValueError(f"an OpenAI-compatible engine does no {work.kind}")
 
     async def chat(self, work: Work) -> AsyncGenerator[Piece, None]:
-        body = work.body | {"model": work.model, "stream": True}
+        body = work.body | {"model": work.model}
         if work.max_completion_tokens:
             asked = [body[name] for name in ("max_completion_tokens", "max_tokens") if isinstance(body.get(name), int)]
             ceiling = min([work.max_completion_tokens, *asked])
             # Newer engines read the one, older ones the other.
             body |= {"max_completion_tokens": ceiling, "max_tokens": ceiling}
+        async with aclosing(
+            self.asked("/chat/completions", body)
+        ) as pieces:  # closing us closes the connection at once
+            async for piece in pieces:
+                yield piece
+
+    async def completion(self, work: Work) -> AsyncGenerator[Piece, None]:
+        """One request for each prompt, PROMPTS at a time: not every engine takes several, and so each is counted."""
+        given = work.body["prompt"]
+        prompts = given if isinstance(given, list) and not isinstance(given[0], int) else [given]
+        choices = work.body.get("n") or 1
+        body = work.body | {"model": work.model}
+        if work.max_completion_tokens:
+            body["max_tokens"] = min(work.max_completion_tokens, body.get("max_tokens", work.max_completion_tokens))
+        top = body.get("logprobs")
+        if top == 0:
+            body["logprobs"] = 1  # llama.cpp gives none for 0
+        counted: dict[int, Usage] = {}
+        streams = [self.asked("/completions", body | {"prompt": prompt}) for prompt in prompts]
+        texts = legacy.Texts(top=top)
+        async with aclosing(merged(streams, most=PROMPTS)) as pieces:
+            async for number, piece in pieces:
+                counted[number] = piece.usage or Usage()
+                yield Piece(
+                    choices=[texts.as_chat(choice, first=number * choices) for choice in piece.choices or ()] or None,
+                    usage=added(counted.values()),
+                )
+
+    async def asked(self, path: str, body: dict[str, Any]) -> AsyncGenerator[Piece, None]:
+        """The answer to `body` as a stream, with usage in every chunk where the engine can."""
+        body = body | {"stream": True}
         if self.timings:
             body["timings_per_token"] = True
         for continuous in dict.fromkeys((self.continuous_usage, False)):
             body["stream_options"] = {"include_usage": True} | ({"continuous_usage_stats": True} if continuous else {})
             try:
-                async with aclosing(self.stream(body)) as pieces:  # closing us closes the connection at once
+                async with aclosing(self.stream(path, body)) as pieces:
                     async for piece in pieces:
                         yield piece
             except EngineFailed as error:
@@ -110,12 +157,17 @@ class OpenAIEngine:
             else:
                 return
 
-    async def stream(self, body: dict[str, Any]) -> AsyncGenerator[Piece, None]:
-        counted, said = Usage(), 0
+    async def stream(self, path: str, body: dict[str, Any]) -> AsyncGenerator[Piece, None]:
+        counted, said, last = Usage(), 0, 0
+        each: dict[int, Usage] = {}  # by choice: llama.cpp counts every one by itself, and its usage is the last one's
         try:
-            async with self.client.stream("POST", f"{self.url}/chat/completions", json=body) as answer:
+            async with self.client.stream("POST", f"{self.url}{path}", json=body) as answer:
                 if answer.status_code != 200:
-                    raise failed(answer.status_code, await limited(answer, ERROR_BYTES))
+                    raise failed(
+                        answer.status_code,
+                        await limited(answer, ERROR_BYTES),
+                        param="prompt" if "prompt" in body else None,
+                    )
                 async for data in events(answer):
                     if data == b"[DONE]":
                         return
@@ -124,13 +176,15 @@ class OpenAIEngine:
                         raise failed(int_of(chunk["error"], "code") or 500, data)
                     choices: Choices = chunk.get("choices") or []
                     said += any(says(choice) for choice in choices)
-                    if usage := chunk.get("usage"):
-                        counted = usage_of(usage, cached=counted.cached_prompt_tokens)
-                    elif timings := chunk.get("timings"):
+                    if timings := chunk.get("timings"):
                         self.timings = True
-                        counted = usage_of_timings(timings)
+                        each[index_of(choices, last)] = usage_of_timings(timings)
+                        counted = together(each)
+                    elif usage := chunk.get("usage"):
+                        counted = usage_of(usage, cached=counted.cached_prompt_tokens)
                     elif said > counted.completion_tokens:
                         counted = counted.model_copy(update={"completion_tokens": said})
+                    last = index_of(choices, last)
                     yield Piece(choices=choices or None, usage=counted)
         except (httpx.HTTPError, OSError) as error:
             log.warning("engine connection failed", extra={"error": repr(error)})
@@ -142,23 +196,76 @@ class OpenAIEngine:
         dimensions = body.get("dimensions")
         if not self.dimensions:
             body.pop("dimensions", None)
+        given = await self.posted("/embeddings", body, param="input")
         try:
-            async with self.client.stream("POST", f"{self.url}/embeddings", json=body) as answer:
+            data = [{"index": item["index"], "embedding": packed(item["embedding"])} for item in given["data"]]
+        except (KeyError, TypeError) as error:
+            raise unavailable("The engine's answer is not a list of embeddings.") from error
+        if dimensions:
+            data = [{"index": item["index"], "embedding": cut(item["embedding"], dimensions)} for item in data]
+        yield Piece(usage=usage_of(given.get("usage") or {}), result={"data": data})
+
+    async def ranked(self, work: Work) -> AsyncGenerator[Piece, None]:
+        """By the engine's own `/rerank`, as vLLM, SGLang, Infinity and llama.cpp have it (the shape is Jina's)."""
+        documents = work.body["documents"]
+        given = await self.posted("/rerank", work.body | {"model": work.model}, param="documents")
+        usage = given.get("usage")
+        read = int_of(usage, "prompt_tokens") or int_of(usage, "total_tokens")
+        if read is None:
+            raise unavailable("The engine did not count what it read.")
+        try:
+            scores = {int(item["index"]): float(item["relevance_score"]) for item in given["results"]}
+        except (KeyError, TypeError, ValueError) as error:
+            raise unavailable("The engine's answer is not a ranking.") from error
+        if scores.keys() != set(range(len(documents))):
+            raise unavailable("The engine did not rank every document.")
+        yield Piece(usage=Usage(prompt_tokens=read), result={"results": best_first(scores)})
+
+    async def compared(self, work: Work) -> AsyncGenerator[Piece, None]:
+        """By the likeness (cosine) of each document's vector to the query's: query and documents are read once."""
+        body = {"input": [work.body["query"], *work.body["documents"]]}
+        embedding = Work(kind="embeddings", model=work.model, body=body)
+        async for piece in self.embeddings(embedding):
+            vectors = {item["index"]: unpacked(item["embedding"]) for item in (piece.result or {})["data"]}
+            query = vectors.pop(0)
+            scores = {index - 1: cosine(query, vector) for index, vector in vectors.items()}
+            yield Piece(usage=piece.usage, result={"results": best_first(scores)})
+
+    async def posted(self, path: str, body: dict[str, Any], *, param: str) -> dict[str, Any]:
+        """One answer that is not streamed. `param` is named where the engine refuses without saying what."""
+        try:
+            async with self.client.stream("POST", f"{self.url}{path}", json=body) as answer:
                 content = await limited(answer, ANSWER_BYTES)
         except (httpx.HTTPError, OSError) as error:
             log.warning("engine connection failed", extra={"error": repr(error)})
             raise unavailable() from error
         if answer.status_code != 200:
-            raise failed(answer.status_code, content, param="input")
-        given = decoded(content)
-        try:
-            data = [{"index": item["index"], "embedding": packed(item["embedding"])} for item in given["data"]]
-        except (KeyError, TypeError) as error:
-            raise unavailable("The engine's answer is not a list of embeddings.") from error
-        if dimensions and any(floats(item["embedding"]) != dimensions for item in data):
-            size = floats(data[0]["embedding"])
-            raise refused("invalid_dimensions", f"This model's embeddings have {size} dimensions.", param="dimensions")
-        yield Piece(usage=usage_of(given.get("usage") or {}), result={"data": data})
+            raise failed(answer.status_code, content, param=param)
+        return decoded(content)
+
+
+async def merged(streams: list[AsyncGenerator[Piece, None]], *, most: int) -> AsyncGenerator[tuple[int, Piece], None]:
+    """(number of the stream, piece), `most` streams at a time. Closing it ends them all; so does the first failure."""
+    waiting = iter(enumerate(streams))
+    arrived: asyncio.Queue[tuple[int, Piece] | None] = asyncio.Queue()
+
+    async def forward() -> None:
+        for number, stream in waiting:
+            async with aclosing(stream):
+                async for piece in stream:
+                    arrived.put_nowait((number, piece))
+
+    tasks = [asyncio.create_task(forward()) for _ in streams[:most]]
+    ended = asyncio.gather(*tasks)
+    ended.add_done_callback(lambda _: arrived.put_nowait(None))
+    try:
+        while (item := await arrived.get()) is not None:
+            yield item
+        await ended
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, ended, return_exceptions=True)
 
 
 async def events(answer: httpx.Response) -> AsyncIterator[bytes]:
@@ -216,6 +323,43 @@ def usage_of_timings(timings: dict[str, Any]) -> Usage:
     )
 
 
+def together(each: dict[int, Usage]) -> Usage:
+    """The choices of one prompt: the prompt once, as the first of them had it, and all that was written."""
+    first = each[min(each)]
+    return first.model_copy(update={"completion_tokens": sum(usage.completion_tokens for usage in each.values())})
+
+
+def added(usages: Iterable[Usage]) -> Usage:
+    """What several requests used."""
+    total = Usage()
+    for usage in usages:
+        total = Usage(
+            prompt_tokens=total.prompt_tokens + usage.prompt_tokens,
+            cached_prompt_tokens=total.cached_prompt_tokens + usage.cached_prompt_tokens,
+            completion_tokens=total.completion_tokens + usage.completion_tokens,
+        )
+    return total
+
+
+def best_first(scores: dict[int, float]) -> list[dict[str, Any]]:
+    ordered = sorted(scores.items(), key=lambda item: (-item[1], item[0]))
+    return [{"index": index, "relevance_score": score} for index, score in ordered]
+
+
+def cosine(one: array.array[float], other: array.array[float]) -> float:
+    def product(a: array.array[float], b: array.array[float]) -> float:
+        return math.fsum(x * y for x, y in zip(a, b, strict=True))
+
+    lengths = math.sqrt(product(one, one) * product(other, other))
+    return product(one, other) / lengths if lengths else 0.0
+
+
+def index_of(choices: Choices, last: int) -> int:
+    """Which choice a chunk is about; one without choices is about the one before it."""
+    index = choices[0].get("index", 0) if choices else last
+    return index if isinstance(index, int) else last
+
+
 def int_of(mapping: Any, name: str) -> int | None:
     value = mapping.get(name) if isinstance(mapping, dict) else None
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
@@ -231,8 +375,28 @@ def packed(embedding: list[float] | str) -> str:
     return base64.b64encode(vector.tobytes()).decode()
 
 
-def floats(embedding: str) -> int:
-    return len(base64.b64decode(embedding)) // 4
+def unpacked(embedding: str) -> array.array[float]:
+    vector = array.array("f", base64.b64decode(embedding))
+    if sys.byteorder == "big":
+        vector.byteswap()
+    return vector
+
+
+def cut(embedding: str, dimensions: int) -> str:
+    """The first `dimensions` numbers, of length 1 again: what a model trained for it means by a shorter vector.
+
+    Raises EngineFailed where there are fewer.
+    """
+    vector = unpacked(embedding)
+    if len(vector) < dimensions:
+        raise refused(
+            "invalid_dimensions", f"This model's embeddings have {len(vector)} dimensions.", param="dimensions"
+        )
+    if len(vector) == dimensions:
+        return embedding
+    shorter = vector[:dimensions]
+    length = math.sqrt(math.fsum(value * value for value in shorter))
+    return packed([value / length for value in shorter] if length else list(shorter))
 
 
 def failed(status: int, content: bytes, *, param: str | None = None) -> EngineFailed:

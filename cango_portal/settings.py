@@ -380,6 +380,7 @@ SPECTACULAR_SETTINGS = {
         "JobState": "apps.jobs.models.Job.State",
         "WebhookDeliveryState": "apps.webhooks.models.Delivery.State",
         "ModelKind": "apps.catalog.models.Model.Kind",
+        "JobKind": "apps.jobs.models.Job.Kind",
         "JobTier": "apps.catalog.models.Tier",
         "WantedTier": "apps.dispatch.api.TIERS",
     },

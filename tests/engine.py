@@ -28,6 +28,7 @@ SENTENCE = "the site sells its spare power as inference and every token has a me
 WORDS = SENTENCE.split()
 MODEL = "mock-chat"
 DEFAULT_TOKENS = 64
+WORK = {"chat/completions", "completions", "embeddings", "rerank"}
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -95,7 +96,7 @@ class Engine:
         elif route == ("POST", "/control"):
             self.behaviour = replace(self.behaviour, **sent)
             await answer(send, 200, asdict(self.behaviour))
-        elif route in {("POST", "/v1/chat/completions"), ("POST", "/v1/embeddings")}:
+        elif route[0] == "POST" and route[1].removeprefix("/v1/") in WORK:
             await self.work(scope, receive, send, sent)
         else:
             await answer(
@@ -132,9 +133,8 @@ class Engine:
             return
         self.counts.started += 1
         self.counts.active += 1
-        serving = asyncio.ensure_future(
-            self.embed(send, body) if scope["path"].endswith("embeddings") else self.complete(send, body)
-        )
+        does = {"chat/completions": self.complete, "completions": self.continue_, "embeddings": self.embed, "rerank": self.rank}  # fmt: skip
+        serving = asyncio.ensure_future(does[scope["path"].removeprefix("/v1/")](send, body))
         gone = asyncio.ensure_future(disconnected(receive))
         try:
             await asyncio.wait({serving, gone}, return_when=asyncio.FIRST_COMPLETED)
@@ -190,6 +190,42 @@ class Engine:
             message = {"role": "assistant", "content": text(asked)}
             choice = {"index": 0, "message": message, "finish_reason": "length"}
             await answer(send, 200, head | {"object": "chat.completion", "choices": [choice], "usage": usage(asked)})
+
+    async def continue_(self, send: Send, body: dict[str, Any]) -> None:
+        """Each choice of the one prompt says as many words as it may, with the legacy logprobs where asked."""
+        prompt = len(str(body["prompt"]).split()) if isinstance(body["prompt"], str) else len(body["prompt"])
+        choices, asked = body.get("n") or 1, body.get("max_tokens", 16)
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
+
+        async def chunk(choices: list[dict[str, Any]], tokens: int) -> None:
+            usage = {"prompt_tokens": prompt, "completion_tokens": tokens, "total_tokens": prompt + tokens}
+            data = {"id": "cmpl-mock", "object": "text_completion", "choices": choices, "usage": usage}
+            await send(
+                {"type": "http.response.body", "body": f"data: {json.dumps(data)}\n\n".encode(), "more_body": True}
+            )
+
+        for index in range(asked):
+            await asyncio.sleep(1 / rate if (rate := self.behaviour.tokens_per_second) else 0)
+            for choice in range(choices):
+                logprobs = {
+                    "tokens": [word(index)],
+                    "token_logprobs": [-0.5],
+                    "top_logprobs": [{word(index): -0.5, " other": -1.5}],
+                    "text_offset": [len(text(index))],
+                }
+                said = {"index": choice, "text": word(index), "finish_reason": None}
+                await chunk(
+                    [said | ({"logprobs": logprobs} if body.get("logprobs") else {})], index * choices + choice + 1
+                )
+        for choice in range(choices):
+            await chunk([{"index": choice, "text": "", "finish_reason": "length"}], asked * choices)
+        await send({"type": "http.response.body", "body": b"data: [DONE]\n\n"})
+
+    async def rank(self, send: Send, body: dict[str, Any]) -> None:
+        """The longer a document, the better."""
+        results = [{"index": n, "relevance_score": len(each) / 100} for n, each in enumerate(body["documents"])]
+        words = sum(len(f"{body['query']} {each}".split()) for each in body["documents"])
+        await answer(send, 200, {"model": MODEL, "results": results, "usage": {"total_tokens": words}})
 
     async def embed(self, send: Send, body: dict[str, Any]) -> None:
         given = body["input"]

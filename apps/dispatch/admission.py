@@ -102,7 +102,7 @@ def admit(
             "model": work.offer.model_id,
             "price": work.offer.price.id,
             "file": work.file_id,
-            "kind": work.offer.kind,
+            "kind": work.kind,
             "interactive": work.interactive,
             "streaming": work.streaming,
             "tier": work.tier,
@@ -121,6 +121,8 @@ def admit(
             "energy_factor": placed["energy_factor"],
             "grid": placed["grid_gco2e_per_kwh"],
             "request": work.body,
+            "metadata": work.metadata,
+            "stored": work.stored,
             "data": {"site": chosen.pool.site} if chosen else {},
             **(receipts.params(ticket) if ticket else {}),
         },
@@ -154,7 +156,7 @@ def waiting_reason(ranked: list[Candidate]) -> str:
 def draft(job_id: UUID, work: Work) -> orders.Draft:
     return orders.Draft(
         job_id=job_id,
-        kind=work.offer.kind,
+        kind=work.kind,
         engine_name=work.offer.engine_name,
         request=work.body,
         max_completion_tokens=work.max_completion_tokens,

@@ -14,9 +14,11 @@ from apps.dispatch.allowance import TooManyOpenJobs
 from apps.dispatch.work import Work
 from apps.files.models import File
 from apps.jobs import refusals
+from apps.jobs.models import Job
 from apps.keys.services import Caller
 from apps.ledger.statements import BudgetExceeded, InsufficientCredit, PaymentOwed
-from apps.wire import capabilities, ceilings, chat, embeddings
+from apps.wire import capabilities, ceilings, chat, embeddings, rerank, text
+from apps.wire.capabilities import Capability
 
 
 def unknown(name: str) -> NotFound:
@@ -64,9 +66,54 @@ def chat_work(offer: Offer, body: Mapping[str, Any], *, interactive: bool, strea
         body=chat.engine_body(body, max_output_tokens=most),
         interactive=interactive,
         streaming=streaming,
-        prompt_tokens_ceiling=ceilings.prompt_tokens_ceiling(body, offer.context_tokens),
+        prompt_tokens_ceiling=ceilings.prompt_tokens_ceiling(
+            body, offer.context_tokens, image_tokens=offer.image_tokens
+        ),
         max_completion_tokens=ceilings.completion_tokens_ceiling(body, most),
         tier=tier_of(body),
+        metadata=body.get("metadata") or {},
+        stored=bool(body.get("store")),
+    )
+
+
+def service_tier(work: Work) -> str:
+    """What answers say the work was, in OpenAI's words."""
+    return "flex" if work.tier == Tier.FLEXIBLE else "default"
+
+
+def completion_work(offer: Offer, body: Mapping[str, Any], *, interactive: bool, streaming: bool) -> Work:
+    """`body` has passed `text.completion_request`."""
+    of_kind(offer, Model.Kind.CHAT)
+    most = offer.max_output_tokens or offer.context_tokens
+    capabilities.check(body, offer.ability, text.needed(body))
+    text.check_limits(body, context_tokens=offer.context_tokens, max_output_tokens=most)
+    return Work(
+        offer=offer,
+        body=text.engine_body(body, max_output_tokens=most, echoes=Capability.ECHO in offer.ability),
+        interactive=interactive,
+        streaming=streaming,
+        prompt_tokens_ceiling=text.prompt_tokens_ceiling(body, offer.context_tokens),
+        max_completion_tokens=text.completion_tokens_ceiling(body, most),
+        tier=tier_of(body),
+        kind=Job.Kind.COMPLETION.value,
+        metadata=body.get("metadata") or {},
+    )
+
+
+def rerank_work(offer: Offer, body: Mapping[str, Any], *, interactive: bool) -> Work:
+    """`body` has passed `rerank.rerank_request`. A model of vectors ranks by their likeness, where it says it does."""
+    by_vectors = offer.kind == Model.Kind.EMBEDDINGS and Capability.RERANK in offer.ability
+    if not by_vectors:
+        of_kind(offer, Model.Kind.RERANK)
+    rerank.check_limits(body, context_tokens=offer.context_tokens)
+    return Work(
+        offer=offer,
+        body=rerank.engine_body(body),
+        interactive=interactive,
+        streaming=False,
+        prompt_tokens_ceiling=rerank.prompt_tokens_ceiling(body, offer.context_tokens, in_pairs=not by_vectors),
+        max_completion_tokens=0,
+        kind=Job.Kind.RERANK.value,
     )
 
 
@@ -120,26 +167,32 @@ def ocr_work(
 def background_work(
     offer: Offer, given: Mapping[str, Any], *, deadline_seconds: float | None = None, tier: str | None = None
 ) -> Work:
-    """A chat or embeddings request that stays queued until its deadline, nobody waiting. `given` has no `model`.
+    """A chat, completions, embeddings or rerank request that stays queued until its deadline, nobody waiting. `given` has no `model`.
 
     `tier` None: as the request's own `service_tier` says.
     """
     if given.get("stream"):
         raise InvalidRequest("Jobs are not streamed. Use /v1/chat/completions.", param="stream", code="invalid_value")
     body = {**given, "model": offer.name}
+    work = None
     if offer.kind == Model.Kind.CHAT:
-        chat.chat_request(body)
+        asks_for_text = "prompt" in body and "messages" not in body
+        (text.completion_request if asks_for_text else chat.chat_request)(body)
         if tier and body.get("service_tier") in ("default", "standard", "flex") and tier_of(body) != tier:
             raise InvalidRequest(
                 f"'tier' is {tier} and 'service_tier' in 'input' says otherwise. Send one of them.",
                 param="tier",
                 code="invalid_value",
             )
-        work = chat_work(offer, body, interactive=False, streaming=False)
-        return replace(work, deadline_seconds=deadline_seconds, tier=tier or work.tier)
-    if offer.kind == Model.Kind.EMBEDDINGS:
+        make = completion_work if asks_for_text else chat_work
+        work = make(offer, body, interactive=False, streaming=False)
+    elif offer.kind == Model.Kind.RERANK or (offer.kind == Model.Kind.EMBEDDINGS and "documents" in body):
+        rerank.rerank_request(body)
+        work = rerank_work(offer, body, interactive=False)
+    elif offer.kind == Model.Kind.EMBEDDINGS:
         embeddings.embeddings_request(body)
         work = embeddings_work(offer, body, interactive=False)
+    if work is not None:
         return replace(work, deadline_seconds=deadline_seconds, tier=tier or work.tier)
     raise InvalidRequest(
         f"The model '{offer.name}' takes a file: send multipart/form-data with 'model' and 'file'.",

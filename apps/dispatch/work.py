@@ -17,7 +17,8 @@ class Work:
 
     `body` is the OpenAI request without `model` and `stream`. `interactive`: a client waits now; the job leaves the
     queue within the model's `max_queue_seconds` (flexible: FLEXIBLE_QUEUE_SECONDS) or expires. `streaming`: the client gets tokens as they come, so a
-    lost attempt that wrote some is not run again. `job_id` is chosen before, so that a form sent twice makes one job.
+    lost attempt that wrote some is not run again. `kind` is what the runner does; a chat model may also do completions,
+    and one of vectors rank documents. `job_id` is chosen before, so that a form sent twice makes one job.
     """
 
     offer: Offer
@@ -31,7 +32,14 @@ class Work:
     file_type: str = ""
     deadline_seconds: float | None = None
     tier: str = Tier.STANDARD.value
+    kind: str = ""  # empty: what the model is for
+    metadata: dict[str, str] = field(default_factory=dict)  # the customer's own words about it
+    stored: bool = False  # its answer can be asked for again
     job_id: UUID = field(default_factory=uuid7)
+
+    def __post_init__(self) -> None:
+        if not self.kind:
+            object.__setattr__(self, "kind", self.offer.kind)
 
     def ceiling_microusd(self, *, discount_basis_points: int = 0) -> int:
         """The most this can cost: what is held."""

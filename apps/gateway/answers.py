@@ -19,8 +19,9 @@ from apps.dispatch.services import Submitted
 from apps.gateway import refusals
 from apps.jobs.following import Ended, Piece, Waiting, follow
 from apps.runner.protocol import End, Usage
-from apps.wire import completions, embeddings
+from apps.wire import completions, embeddings, rerank
 from apps.wire.completions import Completion
+from apps.wire.text import TextCompletion
 
 log = logging.getLogger(__name__)
 
@@ -77,8 +78,8 @@ def site_of(job: Row | None) -> str | None:
     return job["site"] if job else None
 
 
-async def whole(submitted: Submitted, completion: Completion) -> dict[str, Any]:
-    """The one answer of a chat that is not streamed."""
+async def whole(submitted: Submitted, completion: Completion | TextCompletion) -> dict[str, Any]:
+    """The one answer of a chat or completion that is not streamed."""
     counted, job, attempt = Usage(), None, 0
     async with contextlib.aclosing(steps(submitted)) as following:
         async for step in following:
@@ -95,6 +96,29 @@ async def whole(submitted: Submitted, completion: Completion) -> dict[str, Any]:
 
 async def vectors(submitted: Submitted, *, model: str, encoding_format: str | None) -> dict[str, Any]:
     """The answer of an embeddings request."""
+    result, usage, site = await outcome(submitted)
+    answer = embeddings.answer(model=model, data=result["data"], usage=usage, encoding_format=encoding_format)
+    return answer | ({"site": site} if site else {})
+
+
+async def ranking(
+    submitted: Submitted, *, model: str, documents: list[str] | None, top_n: int | None
+) -> dict[str, Any]:
+    """The answer of a rerank request."""
+    result, usage, site = await outcome(submitted)
+    answer = rerank.answer(
+        job_id=submitted.job_id,
+        model=model,
+        results=result["results"],
+        documents=documents,
+        top_n=top_n,
+        usage=usage,
+    )
+    return answer | ({"site": site} if site else {})
+
+
+async def outcome(submitted: Submitted) -> tuple[dict[str, Any], dict[str, Any], str | None]:
+    """Result, usage (of input only) and site of work that writes no text."""
     counted, job, result = Usage(), None, None
     async with contextlib.aclosing(steps(submitted)) as following:
         async for step in following:
@@ -106,14 +130,12 @@ async def vectors(submitted: Submitted, *, model: str, encoding_format: str | No
                 job = step.job
                 result = job["result"] or result
     if result is None:
-        raise ServerError("The site gave no vectors.")
+        raise ServerError("The site gave no result.")
     usage = usage_of(counted, job)
     usage.pop("completion_tokens_details")
     usage["total_tokens"] = usage["prompt_tokens"]
     del usage["completion_tokens"]
-    answer = embeddings.answer(model=model, data=result["data"], usage=usage, encoding_format=encoding_format)
-    site = site_of(job)
-    return answer | ({"site": site} if site else {})
+    return result, usage, site_of(job)
 
 
 class EventStream:
@@ -172,8 +194,8 @@ class EventStream:
         await self.request.send({"type": "http.response.body", "body": b""})
 
 
-async def stream(request: Request, submitted: Submitted, completion: Completion) -> None:
-    """A chat as events. A failure before the first byte is raised; a later one is an event, then the end."""
+async def stream(request: Request, submitted: Submitted, completion: Completion | TextCompletion) -> None:
+    """A chat or completion as events. A failure before the first byte is raised; a later one is an event, then the end."""
     events = EventStream(request)
     keeping = asyncio.create_task(events.keep_open(), name="gateway.keep_open")
     try:
@@ -194,7 +216,7 @@ async def stream(request: Request, submitted: Submitted, completion: Completion)
     await events.end()
 
 
-async def chunks(events: EventStream, submitted: Submitted, completion: Completion) -> None:
+async def chunks(events: EventStream, submitted: Submitted, completion: Completion | TextCompletion) -> None:
     counted, job, sent = Usage(), None, 0  # `sent`: the attempt the client has something of
     async with contextlib.aclosing(steps(submitted)) as following:
         async for step in following:

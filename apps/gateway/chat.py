@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from django.conf import settings
 
-from apps.catalog.models import Tier
 from apps.core.asgi import Request
 from apps.dispatch import intake
 from apps.dispatch.services import Submitted
@@ -30,7 +29,7 @@ async def chat_completions(request: Request) -> None:
             job_id=accepted.job_id,
             model=offer.name,
             include_usage=include_usage,
-            service_tier="flex" if work.tier == Tier.FLEXIBLE else "default",
+            service_tier=intake.service_tier(work),
         )
         if streaming:
             await answers.stream(request, accepted, completion)

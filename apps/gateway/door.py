@@ -6,22 +6,26 @@ from django.conf import settings
 
 from apps.core.asgi import Routes, door
 from apps.gateway.chat import chat_completions
+from apps.gateway.completions import create_completion
 from apps.gateway.embeddings import create_embeddings
 from apps.gateway.files import create_file, delete_file, file_content, list_files, retrieve_file
 from apps.gateway.headers import with_headers
 from apps.gateway.listing import list_models, retrieve_model
+from apps.gateway.rerank import create_ranking
 from apps.keys.door import reachable
 
 ROUTES: Routes = {
     ("GET", "/v1/models"): list_models,
     ("GET", "/v1/models/{model:path}"): retrieve_model,  # names of models have a slash in them
     ("POST", "/v1/chat/completions"): chat_completions,
+    ("POST", "/v1/completions"): create_completion,
     ("POST", "/v1/embeddings"): create_embeddings,
     ("POST", "/v1/files"): create_file,
     ("GET", "/v1/files"): list_files,
     ("GET", "/v1/files/{file}"): retrieve_file,
     ("DELETE", "/v1/files/{file}"): delete_file,
     ("GET", "/v1/files/{file}/content"): file_content,
+    ("POST", "/v1/rerank"): create_ranking,
 }
 
 application = with_headers(

@@ -12,6 +12,7 @@ from apps.catalog.models import WHOLE, Model, PriceVersion, Tier
 from apps.core.ids import public, uuid7
 from apps.files.models import File
 from apps.keys.models import APIKey
+from apps.runner.protocol import WRITES
 from apps.sites.models import Pool
 
 FINAL = ("succeeded", "failed", "cancelled", "expired")
@@ -109,6 +110,10 @@ class Job(models.Model):
     error_code = models.CharField(max_length=64, blank=True)
     error_message = models.CharField(max_length=500, blank=True)
     error_status = models.PositiveSmallIntegerField(null=True)
+    metadata = models.JSONField(default=dict, db_default={}, help_text="The customer's own words about it, by name")
+    stored = models.BooleanField(
+        default=False, db_default=False, help_text="Kept on request (`store`): GET /v1/chat/completions lists it"
+    )
 
     objects = JobQuerySet.as_manager()
     events: models.Manager[Event]
@@ -151,6 +156,7 @@ class Job(models.Model):
                 condition=Q(state__in=["queued", "dispatched", "running"]),
                 name="jobs_job_open_of",
             ),
+            models.Index(fields=["organization", "-id"], condition=Q(stored=True), name="jobs_job_stored"),
         ]
 
     def __str__(self) -> str:
@@ -163,6 +169,11 @@ class Job(models.Model):
     @property
     def is_final(self) -> bool:
         return self.state in FINAL
+
+    @property
+    def writes(self) -> bool:
+        """Whether its answer is a text that comes token by token."""
+        return self.kind in WRITES
 
 
 class Content(models.Model):

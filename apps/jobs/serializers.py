@@ -7,7 +7,6 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from apps.catalog.models import Model
 from apps.jobs.models import FINAL, Content, Event, Job
 
 OPEN = "open"
@@ -155,7 +154,7 @@ class JobPageSerializer(serializers.Serializer[Any]):
 
 class JobFilterSerializer(serializers.Serializer[Any]):
     state = serializers.ChoiceField(choices=[OPEN, *Job.State.values], required=False, help_text="open: not ended")
-    kind = serializers.ChoiceField(choices=Model.Kind.choices, required=False)
+    kind = serializers.ChoiceField(choices=Job.Kind.choices, required=False)
     model = serializers.CharField(max_length=100, required=False)
     key = serializers.CharField(max_length=40, required=False, help_text="An API key's id: jobs it sent")
     search = serializers.CharField(max_length=60, required=False, help_text="The beginning of a job's id")

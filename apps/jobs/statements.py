@@ -65,7 +65,7 @@ WITH clock AS (
         id, organization_id, api_key_id, user_id, model_id, price_id, file_id, kind, interactive, streaming,
         tier, discount_basis_points, state, reason, version, attempt, fence, claimant, pool_id, placement, created_at, deadline_at, dispatched_at,
         lease_expires_at, hold_microusd, prompt_tokens, completion_tokens, max_completion_tokens, pages, total_pages,
-        energy_factor, grid_gco2e_per_kwh, energy_quality, finish_reason, error_code, error_message
+        energy_factor, grid_gco2e_per_kwh, energy_quality, finish_reason, error_code, error_message, metadata, stored
     )
     SELECT
         %(id)s::uuid, %(organization)s, %(api_key)s::uuid, %(user)s::bigint, %(model)s, %(price)s, %(file)s::uuid, %(kind)s, %(interactive)s, %(streaming)s,
@@ -74,7 +74,7 @@ WITH clock AS (
         CASE WHEN %(state)s::text = 'dispatched' THEN clock.now END,
         CASE WHEN %(state)s::text = 'dispatched' THEN clock.now + make_interval(secs => %(lease_seconds)s::float8) END,
         %(hold)s, 0, 0, %(max_completion_tokens)s, 0, %(pages)s,
-        %(energy_factor)s::float8, %(grid)s::float8, '', '', '', ''
+        %(energy_factor)s::float8, %(grid)s::float8, '', '', '', '', %(metadata)s, %(stored)s
     FROM clock
     RETURNING id, attempt, state, reason, created_at, deadline_at
 ), content AS (
@@ -139,6 +139,7 @@ def create(params: dict[str, Any], *, beside: str = "") -> Plan[Row]:
             **params,
             "placement": Jsonb(params["placement"]),
             "request": Jsonb(params["request"]),
+            "metadata": Jsonb(params["metadata"]),
             "data": Jsonb(params["data"]),
         },
     )

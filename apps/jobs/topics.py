@@ -137,7 +137,7 @@ class JobTopic(OfJob):
             shown = await database.run_async(one(ATTEMPT_AT, id=self.job_id, version=at // pages.VERSION_SHIFT))
             moved = shown is None or shown["attempt"] != page.job.attempt
             empty = page.job.is_final and not len(page.text)  # nothing streams that would end its box
-            output = page.job.kind == "embeddings" or moved or empty or bool(page.answers) or page.asked > 1
+            output = page.job.kind in ("embeddings", "rerank") or moved or empty or bool(page.answers) or page.asked > 1
             html = await database_sync_to_async(pages.parts)(page, output=output)
             self.finished = page.job.is_final
             return [self.html(page.at, html)]

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 
 from apps.core.errors import InvalidRequest
+from apps.wire import images
 from apps.wire.bodies import Shape, fit
 from apps.wire.ceilings import completion_tokens_limit, prompt_tokens_floor, texts
 
@@ -21,14 +22,15 @@ UNSUPPORTED = {
     "audio": "",
     "function_call": "Use 'tool_choice'.",
     "functions": "Use 'tools'.",
-    "logit_bias": "",
     "moderation": "",
     "prediction": "",
-    "reasoning_effort": "",
-    "verbosity": "",
     "web_search_options": "",
 }
-IMAGE = "This model reads text only. Send images to a text recognition model through /api/v1/jobs."
+OTHER_PARTS = {
+    "image_url": "only a user's message may have images",
+    "input_audio": "no model here reads audio; send text",
+    "file": "no model here reads files in messages; send text, or the file to a text recognition model through /api/v1/jobs",
+}
 
 
 def word(value: Any, name: str) -> str:
@@ -51,14 +53,33 @@ class RefusalPart(Shape):
     refusal: str
 
 
+class ImageURL(Shape):
+    """A data URL; `detail` is a hint to the engine."""
+
+    url: str
+    detail: Literal["auto", "low", "high"] | None = None
+
+    @field_validator("url")
+    @classmethod
+    def is_an_image(cls, url: str) -> str:
+        if wrong := images.wrong_with(url):
+            raise PydanticCustomError("image", "{wrong}", {"wrong": wrong})  # its text may have braces of its own
+        return url
+
+
+class ImagePart(Shape):
+    type: Literal["image_url"]
+    image_url: ImageURL
+
+
 class OtherPart(Shape):
     """A part of a kind that exists elsewhere: refused with a sentence that names it."""
 
     @model_validator(mode="before")
     @classmethod
     def refuse(cls, value: Any) -> Any:
-        if word(value, "type") in {"image_url", "input_audio", "file"}:
-            raise PydanticCustomError("unsupported", IMAGE)
+        if instead := OTHER_PARTS.get(word(value, "type")):
+            raise PydanticCustomError("unsupported", instead)  # one of ours, not a template
         raise PydanticCustomError("part_type", "a part should be an object with 'type' \"text\" and 'text'")
 
 
@@ -73,8 +94,20 @@ Part = Annotated[
     | Annotated[SkipJsonSchema[OtherPart], Tag("<other>")],
     Discriminator(_part),
 ]
+UserPart = Annotated[
+    Annotated[TextPart, Tag("<text>")]
+    | Annotated[ImagePart, Tag("<image_url>")]
+    | Annotated[SkipJsonSchema[OtherPart], Tag("<other>")],
+    Discriminator(lambda value: f"<{kind}>" if (kind := word(value, "type")) in {"text", "image_url"} else "<other>"),
+]
 Content = Annotated[
     Annotated[str, Tag("<text>")] | Annotated[list[Part], Field(min_length=1), Tag("<parts>")],
+    Discriminator(_text_or_parts),
+]
+
+
+UserContent = Annotated[
+    Annotated[str, Tag("<text>")] | Annotated[list[UserPart], Field(min_length=1), Tag("<parts>")],
     Discriminator(_text_or_parts),
 ]
 
@@ -98,7 +131,7 @@ class SystemMessage(Shape):
 
 class UserMessage(Shape):
     role: Literal["user"]
-    content: Content
+    content: UserContent
     name: str | None = None
 
 
@@ -177,6 +210,16 @@ class NamedTool(Shape):
     function: NamedFunction
 
 
+class AllowedTools(Shape):
+    mode: Literal["auto", "required"]
+    tools: list[NamedTool] = Field(min_length=1, max_length=MAX_TOOLS)
+
+
+class AllowedToolChoice(Shape):
+    type: Literal["allowed_tools"]
+    allowed_tools: AllowedTools
+
+
 class JSONSchema(Shape):
     name: str = Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")
     description: str | None = None
@@ -205,8 +248,16 @@ class StreamOptions(Shape):
 
 
 ToolChoice = Annotated[
-    Annotated[Literal["none", "auto", "required"], Tag("<word>")] | Annotated[NamedTool, Tag("<named>")],
-    Discriminator(lambda value: "<named>" if isinstance(value, dict) else "<word>"),
+    Annotated[Literal["none", "auto", "required"], Tag("<word>")]
+    | Annotated[NamedTool, Tag("<named>")]
+    | Annotated[AllowedToolChoice, Tag("<allowed>")],
+    Discriminator(
+        lambda value: (
+            ("<allowed>" if word(value, "type") == "allowed_tools" else "<named>")
+            if isinstance(value, dict)
+            else "<word>"
+        )
+    ),
 ]
 ResponseFormat = Annotated[
     Annotated[TextFormat, Tag("<text>")]
@@ -252,11 +303,14 @@ class ChatRequest(Shape):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     modalities: list[Literal["text"]] | None = None
+    logit_bias: LogitBias | None = None
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
+    verbosity: Literal["low", "medium", "high"] | None = None
     user: str | None = Field(default=None, max_length=512)
     safety_identifier: str | None = Field(default=None, max_length=512)
     prompt_cache_key: str | None = Field(default=None, max_length=512)
     metadata: Metadata | None = None
-    store: Literal[False] | None = None
+    store: bool | None = None
     service_tier: Literal["auto", "default", "standard", "flex"] | None = None
 
 
@@ -276,13 +330,25 @@ FORWARDED = (
     "tool_choice",
     "parallel_tool_calls",
     "response_format",
+    "logit_bias",
+    "reasoning_effort",
+    "verbosity",
 )
 
 
 def chat_request(body: Mapping[str, Any]) -> ChatRequest:
     """Raises InvalidRequest for the first thing that is wrong, with the parameter's name."""
     request = fit(ChatRequest, body, unsupported=UNSUPPORTED)
-    if not any(text.strip() for message in body["messages"] for text in texts({**message, "role": ""})):
+    pictures = sum(1 for _ in images.parts(body["messages"]))
+    if pictures > images.MAX_IMAGES:
+        raise InvalidRequest(
+            f"A request may have at most {images.MAX_IMAGES} images and this has {pictures:,}. Send several.",
+            param="messages",
+            code="invalid_value",
+        )
+    if not pictures and not any(
+        text.strip() for message in body["messages"] for text in texts({**message, "role": ""})
+    ):
         raise InvalidRequest("The messages are empty. Send at least one with text.", param="messages", code="empty")
     if request.top_logprobs is not None and not request.logprobs:
         raise InvalidRequest("'top_logprobs' needs 'logprobs' to be true.", param="top_logprobs", code="invalid_value")
@@ -294,13 +360,19 @@ def chat_request(body: Mapping[str, Any]) -> ChatRequest:
         raise InvalidRequest("'tool_choice' needs 'tools'.", param="tool_choice", code="invalid_value")
     if request.parallel_tool_calls is not None and request.tools is None:
         raise InvalidRequest("'parallel_tool_calls' needs 'tools'.", param="parallel_tool_calls", code="invalid_value")
-    if isinstance(request.tool_choice, NamedTool) and request.tool_choice.function.name not in {
-        tool.function.name for tool in request.tools or ()
-    }:
+    known = {tool.function.name for tool in request.tools or ()}
+    if not named(request.tool_choice) <= known:
         raise InvalidRequest(
             "'tool_choice' names a function that is not in 'tools'.", param="tool_choice", code="invalid_value"
         )
     return request
+
+
+def named(choice: Any) -> set[str]:
+    """The functions a tool choice names."""
+    if isinstance(choice, AllowedToolChoice):
+        return {tool.function.name for tool in choice.allowed_tools.tools}
+    return {choice.function.name} if isinstance(choice, NamedTool) else set()
 
 
 def check_limits(body: Mapping[str, Any], *, context_tokens: int, max_output_tokens: int) -> None:
@@ -330,6 +402,11 @@ def engine_body(body: Mapping[str, Any], *, max_output_tokens: int) -> dict[str,
     forwarded["messages"] = [
         {**message, "role": "system"} if message["role"] == "developer" else message for message in body["messages"]
     ]
+    choice = forwarded.get("tool_choice")
+    if isinstance(choice, dict) and choice["type"] == "allowed_tools":  # engines do not know it: they get those alone
+        allowed = {tool["function"]["name"] for tool in choice["allowed_tools"]["tools"]}
+        forwarded["tools"] = [tool for tool in forwarded["tools"] if tool["function"]["name"] in allowed]
+        forwarded["tool_choice"] = choice["allowed_tools"]["mode"]
     limit = completion_tokens_limit(body, max_output_tokens)
     if limit:
         forwarded["max_tokens"] = limit

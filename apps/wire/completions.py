@@ -73,6 +73,7 @@ class Completion:
             "created": self.created,
             "model": self.model,
             "service_tier": self.service_tier,
+            "system_fingerprint": None,  # sites do not tell how their engines are made up
         }
 
     def chunk(self, choices: Choices) -> dict[str, Any]:
@@ -81,7 +82,7 @@ class Completion:
         shown = [
             {
                 "index": choice.get("index", 0),
-                "delta": choice.get("delta") or {},
+                "delta": numbered(choice.get("delta") or {}),
                 "logprobs": choice.get("logprobs"),
                 "finish_reason": choice.get("finish_reason"),
             }
@@ -140,6 +141,14 @@ class Completion:
         )
 
 
+def numbered(delta: dict[str, Any]) -> dict[str, Any]:
+    """Clients put the pieces of calls together by `index`, which some engines leave out."""
+    calls = delta.get("tool_calls")
+    if not calls or all("index" in call for call in calls):
+        return delta
+    return {**delta, "tool_calls": [{"index": place, **call} for place, call in enumerate(calls)]}
+
+
 def message(part: Mapping[str, Any]) -> dict[str, Any]:
     joined = {name: "".join(pieces) for name, pieces in part["texts"].items()}
     calls = [part["tool_calls"][index] for index in sorted(part["tool_calls"])]
@@ -148,6 +157,7 @@ def message(part: Mapping[str, Any]) -> dict[str, Any]:
         "role": "assistant",
         "content": content if content or not calls else None,
         "refusal": joined.get("refusal"),
+        "annotations": [],
         **{name: joined[name] for name in REASONING if name in joined},
         **({"tool_calls": calls} if calls else {}),
     }

@@ -126,6 +126,18 @@ async def test_what_the_catalog_says_of_the_demo_is_true(chat: LlamaEngine) -> N
     assert not any(choice["delta"].get("tool_calls") for p in pieces for choice in p.choices or [])
 
 
+async def test_it_continues_prompts_in_text_and_tokens(chat: LlamaEngine) -> None:
+    for prompt in (["The site", "A b c"], [[277, 278], [300]]):
+        body = {"prompt": prompt, "n": 2, "max_tokens": 5, "logprobs": 2, "ignore_eos": True}
+        pieces = await collect(chat, Work(kind="completion", model="demo", body=body, max_completion_tokens=20))
+        choices = [choice for piece in pieces for choice in piece.choices or []]
+        assert {choice["index"] for choice in choices} == {0, 1, 2, 3}
+        assert all(len(each["logprobs"]["top_logprobs"][0]) in {2, 3} for each in choices if each["logprobs"])
+        assert pieces[-1].usage
+        assert pieces[-1].usage.completion_tokens == 20
+    assert pieces[-1].usage.prompt_tokens == 3
+
+
 async def test_hanging_up_frees_the_slot(chat: LlamaEngine) -> None:
     async with aclosing(chat.run(asked("Go on.", tokens=4000, ignore_eos=True))) as pieces:
         async for piece in pieces:
@@ -179,6 +191,17 @@ async def test_embeddings_know_a_cat(model_files: Path, tmp_path: Path) -> None:
         assert abs(dot(cat, invoice) - 0.23414) < 0.002
         assert piece.usage
         assert piece.usage.prompt_tokens == 3 + 4 + 5
+        ranked = {"query": "cat", "documents": ["invoice", "feline"]}
+        (piece,) = await collect(engine, Work(kind="rerank", model="minilm", body=ranked))
+        assert piece.result
+        assert piece.usage
+        assert [result["index"] for result in piece.result["results"]] == [1, 0]
+        assert abs(piece.result["results"][0]["relevance_score"] - 0.69754) < 0.002
+        assert piece.usage.prompt_tokens == 3 + 4 + 5
+        tokens = Work(kind="embeddings", model="minilm", body={"input": [[101, 4937, 102]]})
+        (piece,) = await collect(engine, tokens)
+        assert piece.result
+        assert dot(cat, struct.unpack("<384f", base64.b64decode(piece.result["data"][0]["embedding"]))) > 0.999
         with pytest.raises(EngineFailed) as raised:
             await collect(engine, Work(kind="embeddings", model="minilm", body={"input": "word " * 600}))
         assert raised.value.failure.code == "context_length_exceeded"

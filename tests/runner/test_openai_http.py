@@ -10,6 +10,7 @@ import pytest
 
 import tests.engine
 from apps.runner.engines.engine import EngineFailed, Piece, Work
+from apps.runner.engines.legacy import Texts
 from apps.runner.engines.openai_http import OpenAIEngine, decoded, failed, usage_of, usage_of_timings
 from apps.runner.protocol import Failure
 
@@ -174,3 +175,71 @@ async def test_vectors_are_cut_here_where_the_engine_does_not(engine: tests.engi
 
 def test_half_a_surrogate_pair_becomes_a_question_mark() -> None:
     assert decoded(b'{"a": ["\\ud83d x", "\\ud83e\\udd50"]}') == {"a": ["? x", "🥐"]}
+
+
+async def test_prompts_are_asked_one_by_one_and_counted_together(engine: tests.engine.Running) -> None:
+    body = {"prompt": [f"prompt {n}" for n in range(10)], "n": 2, "max_tokens": 3, "logprobs": 0}
+    work = Work(kind="completion", model="mock-chat", body=body, max_completion_tokens=60)
+    pieces = await collect(OpenAIEngine(url=engine.url), work)
+    said: dict[int, str] = {}
+    for choice in (choice for piece in pieces for choice in piece.choices or []):
+        said[choice["index"]] = said.get(choice["index"], "") + choice["delta"].get("content", "")
+        assert set(choice["logprobs"]["top_logprobs"][0] if choice["logprobs"] else {}) == set()
+    assert said == dict.fromkeys(range(20), tests.engine.text(3))
+    assert pieces[-1].usage
+    assert (pieces[-1].usage.prompt_tokens, pieces[-1].usage.completion_tokens) == (20, 60)
+    counted = [piece.usage.completion_tokens for piece in pieces if piece.usage]
+    assert counted == sorted(counted)
+    assert engine.counts().started == 10
+
+
+async def test_hanging_up_ends_every_prompt(engine: tests.engine.Running) -> None:
+    engine.control(tokens_per_second=50)
+    body = {"prompt": ["a", "b", "c"], "max_tokens": 500}
+    async with aclosing(OpenAIEngine(url=engine.url).run(Work(kind="completion", model="m", body=body))) as pieces:
+        async for _ in pieces:
+            if engine.counts().active == 3:
+                break
+    await asyncio.to_thread(engine.wait, lambda counts: counts.hung_up == 3 and counts.active == 0)
+
+
+async def test_one_prompt_that_fails_fails_all(engine: tests.engine.Running) -> None:
+    engine.control(fail_status=400, fail_body='{"error": {"message": "no such token"}}')
+    failure = await failure_of(
+        OpenAIEngine(url=engine.url), Work(kind="completion", model="m", body={"prompt": ["a", "b"], "max_tokens": 2})
+    )
+    assert (failure.status, failure.param, failure.message) == (400, "prompt", "no such token")
+
+
+@pytest.mark.parametrize("reranks", [True, False])
+async def test_documents_are_ranked_by_the_engine_or_by_vectors(engine: tests.engine.Running, reranks: bool) -> None:
+    body = {"query": "a b c", "documents": ["x", "x y z", "x y"]}
+    (piece,) = await collect(OpenAIEngine(url=engine.url, reranks=reranks), Work(kind="rerank", model="m", body=body))
+    assert piece.usage
+    assert piece.result
+    results = piece.result["results"]
+    if reranks:
+        assert results == [{"index": 1, "relevance_score": 0.05}, {"index": 2, "relevance_score": 0.03}, {"index": 0, "relevance_score": 0.01}]  # fmt: skip
+        assert piece.usage.prompt_tokens == 3 * 3 + 6
+    else:  # the mock's vector of a text is [its length, 1, 0, -1]
+        assert [result["index"] for result in results] == [1, 2, 0]
+        assert results[0]["relevance_score"] == pytest.approx(1.0)
+        assert results[2]["relevance_score"] == pytest.approx((5 + 2) / (27 * 3) ** 0.5)
+        assert piece.usage.prompt_tokens == 3 + 6
+
+
+def test_probabilities_of_llama_become_legacy_ones() -> None:
+    def choice(token: str) -> dict[str, Any]:
+        top = [{"token": " a", "logprob": -0.1}, {"token": " b", "logprob": -0.2}]
+        content = [{"token": token, "logprob": -3.0, "top_logprobs": top}]
+        return {"index": 0, "text": token, "logprobs": {"content": content}, "finish_reason": None}
+
+    texts = Texts(top=1)
+    first, second = (texts.as_chat(choice(token), first=4) for token in (" x", " yz"))
+    assert (first["index"], first["delta"]) == (4, {"content": " x"})
+    assert second["logprobs"] == {
+        "tokens": [" yz"],
+        "token_logprobs": [-3.0],
+        "top_logprobs": [{" a": -0.1, " yz": -3.0}],
+        "text_offset": [2],
+    }

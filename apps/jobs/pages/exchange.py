@@ -14,6 +14,7 @@ from django.urls import reverse
 from apps.accounts import tickets
 from apps.jobs.pages.progress import Progress
 from apps.live import topics
+from apps.wire import images
 
 TITLE_LENGTH = 60
 
@@ -29,8 +30,7 @@ class Exchange(Progress):
         """The beginning of what was asked, or the file; otherwise the model."""
         if self.job.file and self.job.kind == "ocr":
             return self.job.file.name
-        messages = self.messages
-        asked = next((text for role, text in reversed(messages) if role == "user" and text.strip()), "")
+        asked = next((text for role, text in reversed(self.messages) if role == "user" and text.strip()), "")
         words = " ".join(asked.split())
         if not words and self.job.kind == "ocr":
             return f"File read with {self.job.model.title}"
@@ -40,7 +40,11 @@ class Exchange(Progress):
 
     @cached_property
     def messages(self) -> list[tuple[str, str]]:
-        """(role, text) of a chat's messages."""
+        """(role, text) of a chat's messages; the prompts of a completion and the query of a ranking are a user's."""
+        given = self.request.get("prompt", self.request.get("query"))
+        if given is not None:
+            prompts = given if isinstance(given, list) else [given]
+            return [("user", prompt) for prompt in prompts if isinstance(prompt, str)]
         return [
             (str(message.get("role", "")), _text(message.get("content")))
             for message in self.request.get("messages", [])
@@ -49,13 +53,13 @@ class Exchange(Progress):
 
     @property
     def request_json(self) -> str:
-        return json.dumps(self.request, ensure_ascii=False, indent=2)
+        return images.shortened(json.dumps(self.request, ensure_ascii=False, indent=2))
 
     @property
     def what(self) -> str:
-        if self.job.kind == "chat":
+        if self.job.writes:
             return "streamed request" if self.job.streaming else "request"
-        return "file read" if self.job.kind == "ocr" else "embeddings request"
+        return {"ocr": "file read", "rerank": "rerank request"}.get(self.job.kind, "embeddings request")
 
     @property
     def repeatable(self) -> bool:
@@ -79,8 +83,8 @@ class Exchange(Progress):
 
     @cached_property
     def answers(self) -> list[tuple[str, str]]:
-        """(heading, text) of all that a chat answered, tool calls as JSON, where text of choice 0 is not all of it."""
-        choices = self.result.get("choices") if self.job.kind == "chat" and self.job.is_final else None
+        """(heading, text) of all that a chat or completion answered, tool calls as JSON, where text of choice 0 is not all of it."""
+        choices = self.result.get("choices") if self.job.writes and self.job.is_final else None
         messages = [message for message in choices or [] if isinstance(message, dict)]
         found = []
         for number, message in enumerate(messages, start=1):
@@ -95,9 +99,10 @@ class Exchange(Progress):
 
     @property
     def asked(self) -> int:
-        """How many answers a chat was asked for."""
-        asked = self.request.get("n") if self.job.kind == "chat" else 1
-        return asked if isinstance(asked, int) else 1
+        """How many answers a chat or completion was asked for, over all its prompts."""
+        asked, prompt = (self.request.get("n") or 1 if self.job.writes else 1), self.request.get("prompt")
+        prompts = len(prompt) if isinstance(prompt, list) and not isinstance(prompt[0], int) else 1
+        return asked * prompts if isinstance(asked, int) else prompts
 
     @property
     def unseen(self) -> str:
@@ -116,13 +121,15 @@ class Exchange(Progress):
                 '  -H "Authorization: Bearer $CANGO_API_KEY" \\\n'
                 f"  -F model={shlex.quote(self.job.model.name)} \\\n  -F file=@{shlex.quote(name)}"
             )
-        path = "chat/completions" if self.job.kind == "chat" else "embeddings"
+        paths = {"chat": "chat/completions", "completion": "completions"}
+        path = paths.get(self.job.kind, self.job.kind)
         body = {"model": self.job.model.name, **self.request, **({"stream": True} if self.job.streaming else {})}
+        sent = images.shortened(json.dumps(body, ensure_ascii=False, indent=2))
         return (
             f"curl {settings.BASE_URL}/v1/{path} \\\n"
             '  -H "Authorization: Bearer $CANGO_API_KEY" \\\n'
             '  -H "Content-Type: application/json" \\\n'
-            f"  -d {shlex.quote(json.dumps(body, ensure_ascii=False, indent=2))}"
+            f"  -d {shlex.quote(sent)}"
         )
 
     @property
@@ -137,6 +144,10 @@ class Exchange(Progress):
     @property
     def embeddings(self) -> int:
         return len(self.result.get("data", []))
+
+    @property
+    def ranked(self) -> int:
+        return len(self.result.get("results", []))
 
     @property
     def words(self) -> int:

@@ -217,7 +217,7 @@ def record(row: Row) -> list[Any]:
         job.cached_prompt_tokens,
         job.completion_tokens,
         job.pages,
-        "" if page.first_token_seconds is None or job.kind != "chat" else f"{page.first_token_seconds:.3f}",
+        "" if page.first_token_seconds is None or not job.writes else f"{page.first_token_seconds:.3f}",
         "" if job.charge_microusd is None else usd(job.charge_microusd),
         "" if job.energy_wh is None else job.energy_wh,
         job.energy_quality,

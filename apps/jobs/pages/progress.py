@@ -57,12 +57,16 @@ class Progress:
     @property
     def done(self) -> int:
         """What the large figure counts: pages read, tokens written, or, of embeddings, tokens read."""
-        return {"ocr": self.pages, "chat": self.completion_tokens}.get(self.job.kind, self.prompt_tokens)
+        if self.job.kind == "ocr":
+            return self.pages
+        return self.completion_tokens if self.job.writes else self.prompt_tokens
 
     @property
     def at_most(self) -> int:
         """What `done` can reach; 0 where nobody knows."""
-        return {"ocr": self.total_pages, "chat": self.job.max_completion_tokens}.get(self.job.kind, 0)
+        if self.job.kind == "ocr":
+            return self.total_pages
+        return self.job.max_completion_tokens if self.job.writes else 0
 
     @property
     def unit(self) -> str:
@@ -72,7 +76,7 @@ class Progress:
                 if self.at_most
                 else "pages"
             )
-        if self.job.kind == "embeddings":
+        if not self.job.writes:
             return "tokens read"
         return "tokens written" if self.job.is_final else f"of at most {numbers.count(self.at_most)} tokens"
 
@@ -109,7 +113,7 @@ class Progress:
 
     @property
     def per_second(self) -> float | None:
-        begun = self.first_token_at if self.job.kind == "chat" else self.job.started_at
+        begun = self.first_token_at if self.job.writes else self.job.started_at
         if not begun or not self.done:
             return None
         seconds = ((self.job.finished_at or self.now) - begun).total_seconds()
@@ -160,9 +164,9 @@ class Progress:
 
     @property
     def bar_label(self) -> str:
-        return {"ocr": "Pages read", "chat": "Tokens written, of the maximum asked for"}.get(
-            self.job.kind, "Tokens read"
-        )
+        if self.job.kind == "ocr":
+            return "Pages read"
+        return "Tokens written, of the maximum asked for" if self.job.writes else "Tokens read"
 
     @cached_property
     def position(self) -> int | None:

@@ -49,7 +49,7 @@ class Receipt(Progress):
             found.append(self._tokens("input", bill, self.prompt_tokens))
         if "cached_input" in bill:
             found.append(self._tokens("cached_input", bill, 0))
-        if self.job.kind == "chat":
+        if self.job.writes:
             found.append(self._tokens("output", bill, self.completion_tokens))
         if pages := bill.get("pages"):
             sub = f"{numbers.count(pages.units)} at {numbers.price(pages.price_microusd)} each"
@@ -104,7 +104,9 @@ class Receipt(Progress):
 
     @property
     def energy_unit(self) -> str:
-        return {"ocr": "Per page", "chat": "Per 1k output tokens"}.get(self.job.kind, "Per 1k input tokens")
+        if self.job.kind == "ocr":
+            return "Per page"
+        return "Per 1k output tokens" if self.job.writes else "Per 1k input tokens"
 
     @property
     def estimated(self) -> bool:

@@ -1,0 +1,28 @@
+"""POST /v1/rerank."""
+
+from __future__ import annotations
+
+from django.conf import settings
+
+from apps.core.asgi import Request
+from apps.dispatch import intake
+from apps.dispatch.services import Submitted
+from apps.gateway import answers
+from apps.gateway.attending import attended, offered, submitted
+from apps.keys.door import authenticated
+from apps.wire import rerank
+from apps.wire.bodies import parse
+
+
+async def create_ranking(request: Request) -> None:
+    caller = await authenticated(request)
+    body = parse(await request.body(limit=settings.MAX_BODY_BYTES))
+    asked = rerank.rerank_request(body)
+    offer = await offered(asked.model)
+    work = intake.rerank_work(offer, body, interactive=True)
+    documents = None if asked.return_documents is False else work.body["documents"]
+
+    async def answer(accepted: Submitted) -> None:
+        await request.json(await answers.ranking(accepted, model=offer.name, documents=documents, top_n=asked.top_n))
+
+    await attended(request, submitted(request, caller, work), answer)

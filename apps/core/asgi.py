@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from typing import Any
 from urllib.parse import parse_qs
 
-from apps.core.errors import NotAuthenticated, NotFound, PortalError
+from apps.core.errors import InvalidRequest, NotAuthenticated, NotFound, PortalError
 from apps.core.logging import request_id
 
 Scope = MutableMapping[str, Any]
@@ -35,6 +35,12 @@ class BodyTooLarge(PortalError):
 
 class BodyTooSlow(PortalError):
     code, status = "request_timeout", 408
+
+
+class UnsupportedMediaType(PortalError):
+    """The body is in a form that is not read here. It is refused before a byte of it is looked at."""
+
+    code, status = "unsupported_media_type", 415
 
 
 class MethodNotAllowed(PortalError):
@@ -81,9 +87,13 @@ class Request:
         return token.strip() if scheme.lower() == "bearer" and token.strip() else None
 
     async def body(self, *, limit: int) -> bytes:
-        """The whole body. Raises BodyTooLarge above `limit` bytes, BodyTooSlow, Disconnected."""
-        if int(self.headers.get("content-length") or 0) > limit:
-            raise BodyTooLarge(f"The request body may have at most {limit:,} bytes.")
+        """The whole body. Raises BodyTooLarge above `limit` bytes, UnsupportedMediaType, BodyTooSlow, Disconnected."""
+        self.check_length(limit)
+        encoding = self.headers.get("content-encoding", "identity").strip().lower()
+        if encoding not in ("", "identity"):  # unpacking could make anything of a few bytes
+            raise UnsupportedMediaType(
+                "Compressed request bodies are not read here. Send it without the header Content-Encoding."
+            )
         parts: list[bytes] = []
         size = 0
         sha256 = hashlib.sha256(f"{self.method} {self.path}\n".encode())
@@ -104,6 +114,14 @@ class Request:
                         return b"".join(parts)
         except TimeoutError:
             raise BodyTooSlow(f"The request body did not arrive within {BODY_SECONDS} seconds.") from None
+
+    def check_length(self, limit: int) -> None:
+        """Raises BodyTooLarge for a body that says so, InvalidRequest for a length that is no number."""
+        declared = self.headers.get("content-length", "0").strip() or "0"
+        if not declared.isascii() or not declared.isdigit():
+            raise InvalidRequest("The header Content-Length should be a number of bytes.", code="invalid_value")
+        if len(declared) > 18 or int(declared) > limit:
+            raise BodyTooLarge(f"The request body may have at most {limit:,} bytes.")
 
     async def discard(self) -> None:
         """Read what is left of a refused body and keep none of it, for BODY_SECONDS and DISCARD_BYTES at most.

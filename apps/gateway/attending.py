@@ -8,11 +8,12 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
+from django.conf import settings
 from psycopg import OperationalError
 
 from apps.catalog import offers
 from apps.catalog.offers import Offer
-from apps.core.asgi import Disconnected, Request
+from apps.core.asgi import Disconnected, Request, UnsupportedMediaType
 from apps.core.errors import PortalError
 from apps.core.ids import public
 from apps.core.logging import job_id
@@ -21,11 +22,23 @@ from apps.dispatch import services as dispatch
 from apps.dispatch.services import Submitted, Work
 from apps.jobs.models import FINAL
 from apps.keys.services import Caller
+from apps.wire.bodies import parse
 from cango_portal import database
 
 log = logging.getLogger(__name__)
 
 REPLAYED = {"idempotent_replayed": "true"}
+
+
+async def sent(request: Request) -> dict[str, Any]:
+    """The JSON object a request brings. Raises InvalidRequest, and UnsupportedMediaType for what says it is no JSON."""
+    given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if given and given != "application/json" and not given.endswith("+json"):
+        raise UnsupportedMediaType(
+            f"This takes application/json and the header Content-Type says {given[:60]}. "
+            "Send one JSON object with Content-Type: application/json."
+        )
+    return parse(await request.body(limit=settings.MAX_BODY_BYTES))
 
 
 async def offered(name: str) -> Offer:

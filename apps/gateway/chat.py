@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from django.conf import settings
-
 from apps.core.asgi import Request
 from apps.dispatch import intake
 from apps.dispatch.services import Submitted
 from apps.gateway import answers
-from apps.gateway.attending import attended, offered, submitted
+from apps.gateway.attending import attended, offered, sent, submitted
 from apps.keys.door import authenticated
-from apps.wire.bodies import parse
 from apps.wire.chat import chat_request
 from apps.wire.completions import Completion
 
 
 async def chat_completions(request: Request) -> None:
     caller = await authenticated(request)
-    body = parse(await request.body(limit=settings.MAX_BODY_BYTES))
+    body = await sent(request)
     chat = chat_request(body)
     offer = await offered(chat.model)
     streaming = bool(chat.stream)

@@ -12,12 +12,18 @@ from apps.gateway.files import create_file, delete_file, file_content, list_file
 from apps.gateway.headers import with_headers
 from apps.gateway.listing import list_models, retrieve_model
 from apps.gateway.rerank import create_ranking
+from apps.gateway.stored import delete_chat, list_chats, list_messages, retrieve_chat, update_chat
 from apps.keys.door import reachable
 
 ROUTES: Routes = {
     ("GET", "/v1/models"): list_models,
     ("GET", "/v1/models/{model:path}"): retrieve_model,  # names of models have a slash in them
     ("POST", "/v1/chat/completions"): chat_completions,
+    ("GET", "/v1/chat/completions"): list_chats,
+    ("GET", "/v1/chat/completions/{completion}"): retrieve_chat,
+    ("POST", "/v1/chat/completions/{completion}"): update_chat,
+    ("DELETE", "/v1/chat/completions/{completion}"): delete_chat,
+    ("GET", "/v1/chat/completions/{completion}/messages"): list_messages,
     ("POST", "/v1/completions"): create_completion,
     ("POST", "/v1/embeddings"): create_embeddings,
     ("POST", "/v1/files"): create_file,

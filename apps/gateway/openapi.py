@@ -8,8 +8,12 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from apps.gateway.files import LISTED, MOST_LISTED, OTHERS, PURPOSES, SECONDS
-from apps.wire.chat import ChatRequest
+from apps.gateway.stored import MOST_LISTED as MOST_CHATS
+from apps.wire import answers
+from apps.wire.chat import ChatRequest, StoredChanges
 from apps.wire.embeddings import EmbeddingsRequest
+from apps.wire.rerank import RerankRequest
+from apps.wire.text import CompletionRequest
 
 PREFIX = "#/components/schemas/"
 ERROR = {
@@ -31,25 +35,124 @@ ERROR = {
 NAME = {"name": "model", "in": "path", "required": True, "schema": {"type": "string"}, "description": "publisher/name"}
 
 
+CHAT_ID = {
+    "name": "completion",
+    "in": "path",
+    "required": True,
+    "schema": {"type": "string"},
+    "description": "chatcmpl-…",
+}
+PAGE_QUERY = [
+    {"name": "after", "in": "query", "schema": {"type": "string"}, "description": "The last id of the page before"},
+    {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": MOST_CHATS, "default": 20}},
+    {"name": "order", "in": "query", "schema": {"type": "string", "enum": ["asc", "desc"], "default": "asc"}},
+]
+CHATS_QUERY = [
+    *PAGE_QUERY,
+    {"name": "model", "in": "query", "schema": {"type": "string"}},
+    {
+        "name": "metadata",
+        "in": "query",
+        "style": "deepObject",
+        "explode": True,
+        "schema": {"type": "object", "additionalProperties": {"type": "string"}},
+    },
+]
+REQUESTS: list[type[BaseModel]] = [ChatRequest, CompletionRequest, EmbeddingsRequest, RerankRequest, StoredChanges]
+ANSWERS: list[type[BaseModel]] = [
+    answers.ChatCompletion,
+    answers.ChatCompletionChunk,
+    answers.StoredChat,
+    answers.StoredChats,
+    answers.StoredMessages,
+    answers.DeletedChat,
+    answers.TextCompletion,
+    answers.Embeddings,
+    answers.Ranking,
+]
+REFUSALS = {
+    "400": "A parameter is wrong, or the engine behind the model cannot do it: `param` names it",
+    "401": "No key in force",
+    "402": "No credit, or a budget is spent; do not try again",
+    "403": "The key may not do this",
+    "404": "No such model or thing",
+    "408": "The body came too slowly",
+    "409": "Cancelled, or the Idempotency-Key has another body",
+    "413": "The body is too large",
+    "415": "The body is not JSON, or is compressed",
+    "422": "The site could not do it",
+    "429": "A limit is reached: the header Retry-After says how long",
+    "500": "A mistake of ours",
+    "503": "No free slot in time, or a part of the portal is away",
+    "504": "It ran longer than a request may",
+}
+
+
 def add_inference(result: dict[str, Any], **_: Any) -> dict[str, Any]:
     """A postprocessing hook of drf-spectacular."""
-    shapes: list[tuple[type[BaseModel], Any]] = [(ChatRequest, "validation"), (EmbeddingsRequest, "validation")]
+    shapes: list[tuple[type[BaseModel], Any]] = [(shape, "validation") for shape in REQUESTS]
+    shapes += [(shape, "serialization") for shape in ANSWERS]
     _mapping, definitions = models_json_schema(shapes, ref_template=PREFIX + "{model}")
     schemas = result.setdefault("components", {}).setdefault("schemas", {})
-    schemas |= {**definitions["$defs"], "Error": ERROR, "File": FILE}
+    ours = {**definitions["$defs"], "Error": ERROR, "File": FILE}
+    if taken := ours.keys() & schemas.keys():
+        raise ValueError(f"two shapes of one name: {sorted(taken)}")
+    schemas |= ours
     result["paths"] = {
-        "/v1/models": {"get": operation("list_models", "Models on offer")},
-        "/v1/models/{model}": {"get": operation("retrieve_model", "One model") | {"parameters": [NAME]}},
+        "/v1/models": {"get": operation("list_models", "Models on offer", answer="Models")},
+        "/v1/models/{model}": {
+            "get": operation("retrieve_model", "One model", answer="Model") | {"parameters": [NAME]}
+        },
         "/v1/chat/completions": {
             "post": operation(
                 "chat_completions",
                 "Chat, whole or as a stream of events",
                 body="ChatRequest",
+                answer="ChatCompletion",
+                chunk="ChatCompletionChunk",
                 description="As OpenAI's. Beyond it, `usage` has `cost_microusd`, `energy_wh`, `energy_quality` and "
                 "`carbon_gco2e`, and the answer has `site`. Comments in a stream tell the place in the queue.",
+            ),
+            "get": operation("list_chat_completions", "Stored chats", answer="StoredChats")
+            | {"parameters": CHATS_QUERY},
+        },
+        "/v1/chat/completions/{completion}": {
+            "get": operation("retrieve_chat_completion", "A stored chat", answer="StoredChat")
+            | {"parameters": [CHAT_ID]},
+            "post": operation("update_chat_completion", "Its metadata", body="StoredChanges", answer="StoredChat")
+            | {"parameters": [CHAT_ID]},
+            "delete": operation(
+                "delete_chat_completion", "Forget question and answer; the job stays", answer="DeletedChat"
+            )
+            | {"parameters": [CHAT_ID]},
+        },
+        "/v1/chat/completions/{completion}/messages": {
+            "get": operation("list_chat_messages", "What was sent", answer="StoredMessages")
+            | {"parameters": [CHAT_ID, *PAGE_QUERY]},
+        },
+        "/v1/completions": {
+            "post": operation(
+                "completions",
+                "A text continued, whole or as a stream of events",
+                body="CompletionRequest",
+                answer="TextCompletion",
+                chunk="TextCompletion",
+                description="OpenAI's legacy shape, for models with the capability `completions`.",
             )
         },
-        "/v1/embeddings": {"post": operation("embeddings", "Vectors of texts", body="EmbeddingsRequest")},
+        "/v1/embeddings": {
+            "post": operation("embeddings", "Vectors of texts", body="EmbeddingsRequest", answer="Embeddings")
+        },
+        "/v1/rerank": {
+            "post": operation(
+                "rerank",
+                "Documents by their relevance to a query",
+                body="RerankRequest",
+                answer="Ranking",
+                description="As Jina's and Cohere's clients send it. For models of the kind `rerank`, and those of "
+                "vectors with the capability `rerank`.",
+            )
+        },
         **FILES,
         **result["paths"],
     }
@@ -59,13 +162,22 @@ def add_inference(result: dict[str, Any], **_: Any) -> dict[str, Any]:
     return result
 
 
-def operation(name: str, summary: str, *, body: str = "", description: str = "") -> dict[str, Any]:
+def operation(
+    name: str, summary: str, *, body: str = "", answer: str = "", chunk: str = "", description: str = ""
+) -> dict[str, Any]:
+    """`chunk` is the shape of the lines of a stream, where one may be asked for."""
+    answered = {"description": "OpenAI API reference, the same path", **(content(answer) if answer else {})}
+    if chunk:
+        answered["content"]["text/event-stream"] = {
+            "schema": {"type": "string", "description": f"Events whose `data` is a {chunk} each, then [DONE]"}
+        }
+    refusals = {status: {"description": words, **content("Error")} for status, words in REFUSALS.items()}
     return {
         "operationId": name,
         "summary": summary,
         "tags": ["inference"],
         "security": [{"apiKey": []}],
-        "responses": {"200": {"description": "OpenAI API reference, the same path"}},
+        "responses": {"200": answered, **(refusals if answer else {})},
         **({"description": description} if description else {}),
         **({"requestBody": {"required": True, **content(body)}} if body else {}),
     }

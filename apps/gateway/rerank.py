@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from django.conf import settings
-
 from apps.core.asgi import Request
 from apps.dispatch import intake
 from apps.dispatch.services import Submitted
 from apps.gateway import answers
-from apps.gateway.attending import attended, offered, submitted
+from apps.gateway.attending import attended, offered, sent, submitted
 from apps.keys.door import authenticated
 from apps.wire import rerank
-from apps.wire.bodies import parse
 
 
 async def create_ranking(request: Request) -> None:
     caller = await authenticated(request)
-    body = parse(await request.body(limit=settings.MAX_BODY_BYTES))
+    body = await sent(request)
     asked = rerank.rerank_request(body)
     offer = await offered(asked.model)
     work = intake.rerank_work(offer, body, interactive=True)

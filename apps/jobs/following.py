@@ -226,8 +226,8 @@ class Answer:
                 self.said.setdefault(choice.get("index", 0), Said()).note(choice)
 
     def stored(self, job: Row) -> list[Piece]:
-        """The rest of a chat's answer, made from what was stored of it: the stream is gone."""
-        if job["kind"] != "chat":
+        """The rest of an answer in text, made from what was stored of it: the stream is gone."""
+        if job["kind"] not in protocol.WRITES:
             return []
         result = job["result"] if isinstance(job["result"], dict) else {}
         messages = {message.get("index", n): message for n, message in enumerate(result.get("choices") or [])}

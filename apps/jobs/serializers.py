@@ -29,7 +29,7 @@ class UsageSerializer(serializers.Serializer[Any]):
     total_pages = serializers.IntegerField(help_text="Pages the file has")
 
 
-class ErrorSerializer(serializers.Serializer[Any]):
+class JobErrorSerializer(serializers.Serializer[Any]):
     code = serializers.CharField()
     message = serializers.CharField()
     status = serializers.IntegerField(allow_null=True)
@@ -101,7 +101,7 @@ class JobSerializer(serializers.ModelSerializer[Job]):
             "total_pages": job.total_pages,
         }
 
-    @extend_schema_field(ErrorSerializer(allow_null=True))
+    @extend_schema_field(JobErrorSerializer(allow_null=True))
     def get_error(self, job: Job) -> dict[str, Any] | None:
         if not job.error_code:
             return None

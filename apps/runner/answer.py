@@ -72,4 +72,6 @@ class Choice:
         message |= {name: "".join(self.texts[name]) for name in TEXTS if name != "content" and self.texts[name]}
         if self.calls:
             message["tool_calls"] = [self.calls[index] for index in sorted(self.calls)]
+        if self.finish_reason:
+            message["finish_reason"] = self.finish_reason
         return message

@@ -314,6 +314,12 @@ class ChatRequest(Shape):
     service_tier: Literal["auto", "default", "standard", "flex"] | None = None
 
 
+class StoredChanges(Shape):
+    """POST /v1/chat/completions/{completion_id}."""
+
+    metadata: Metadata | None
+
+
 # What the engine gets. The rest is between the customer and the portal.
 FORWARDED = (
     "messages",

@@ -1,6 +1,8 @@
 """Bad input gets a clear error and leaves nothing held."""
 
+import asyncio
 import contextlib
+import gzip
 import json
 from functools import partial
 from pathlib import Path
@@ -14,6 +16,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as limits
 from hypothesis import strategies as st
 
+from apps.core import asgi
 from apps.dispatch.models import Order
 from apps.files.models import File
 from apps.jobs import refusals
@@ -64,6 +67,10 @@ def error(response) -> dict[str, str | None]:
 NO_KEYS = [None, "", "Bearer", "Basic abc", f"Bearer {secrets.new()}", "Bearer sk-1", "Bearer \xff"]
 DOORS = [
     ("POST", "/v1/chat/completions"),
+    ("GET", "/v1/chat/completions"),
+    ("DELETE", "/v1/chat/completions/chatcmpl-1"),
+    ("POST", "/v1/completions"),
+    ("POST", "/v1/rerank"),
     ("POST", "/v1/embeddings"),
     ("GET", "/v1/models"),
     ("GET", "/v1/models/a/b"),
@@ -102,7 +109,7 @@ WRONG_CHAT = [
     (
         {"messages": [*ASK, {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:"}}]}]},
         "invalid_value",
-        "messages[1].content[0]",
+        "messages[1].content[0].image_url.url",
     ),
     ({"max_tokens": 1025}, "invalid_value", "max_tokens"),
     ({"max_completion_tokens": 10**9}, "invalid_value", "max_completion_tokens"),
@@ -114,9 +121,17 @@ WRONG_CHAT = [
     ({"top_logprobs": 2}, "invalid_value", "top_logprobs"),
     ({"stream": "yes"}, "invalid_type", "stream"),
     ({"stream_options": {"include_usage": True}}, "invalid_value", "stream_options"),
-    ({"logit_bias": {"1": 1}}, "unsupported_parameter", "logit_bias"),
+    ({"logit_bias": {"the": 1}}, "invalid_value", "logit_bias.the.[key]"),
+    ({"logit_bias": {"1": 101}}, "invalid_value", "logit_bias.1"),
+    ({"prediction": {}}, "unsupported_parameter", "prediction"),
+    ({"reasoning_effort": "much"}, "invalid_value", "reasoning_effort"),
     ({"functions": []}, "unsupported_parameter", "functions"),
-    ({"store": True}, "invalid_value", "store"),
+    ({"store": "yes"}, "invalid_type", "store"),
+    ({"metadata": {"a": 1}}, "invalid_type", "metadata.a"),
+    ({"metadata": {"a": "x" * 513}}, "invalid_value", "metadata.a"),
+    ({"metadata": {str(n): "x" for n in range(17)}}, "invalid_value", "metadata"),
+    ({"messages": ASK * 10_001}, "invalid_value", "messages"),
+    ({"max_completion_tokens": -5}, "invalid_value", "max_completion_tokens"),
     ({"service_tier": "priority"}, "invalid_value", "service_tier"),
     ({"service_tier": "scale"}, "invalid_value", "service_tier"),
     ({"service_tier": "batch"}, "invalid_value", "service_tier"),
@@ -197,12 +212,84 @@ def test_a_body_too_large(shop, post, settings):
     assert error(response)["code"] == "request_too_large"
 
 
+OTHER_FORMS = [
+    {"content-encoding": "gzip"},
+    {"content-encoding": "deflate"},
+    {"content-encoding": "br"},
+    {"content-encoding": "identity, gzip"},
+    {"content-type": "text/plain"},
+    {"content-type": "application/x-www-form-urlencoded"},
+    {"content-type": "multipart/form-data; boundary=x"},
+]
+
+
+def test_bodies_in_other_forms_are_not_unpacked(shop, http):
+    bomb = gzip.compress(b" " * 50_000_000)
+    key = {"authorization": f"Bearer {shop.secret}"}
+    with nothing_written():
+        for headers in OTHER_FORMS:
+            for path in ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/rerank"):
+                response = http.post(path, content=bomb, headers={"content-type": "application/json", **key, **headers})
+                assert (response.status_code, error(response)["code"]) == (415, "unsupported_media_type"), headers
+    body = json.dumps({"model": "acme/none", "messages": ASK}).encode()
+    for form in ("application/json; charset=utf-8", "Application/JSON", ""):
+        response = http.post("/v1/chat/completions", content=body, headers={"content-type": form, **key})
+        assert response.status_code == 404, form
+
+
+@pytest.mark.parametrize("length", ["x", "-1", "1_0", "²", "1e3", "9" * 400])
+async def test_a_length_that_is_no_number(length):
+    sent = []
+
+    async def receive():
+        raise AssertionError("nothing of the body is read")
+
+    async def send(message):
+        sent.append(message)
+
+    async def handler(request):
+        await request.body(limit=10)
+
+    async def emptied():
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/x",
+        "query_string": b"",
+        "headers": [(b"content-length", length.encode("latin-1"))],
+    }
+    receiving = emptied if length.startswith("9") else receive
+    await asgi.door({("POST", "/x"): handler})(scope, receiving, send)
+    assert sent[0]["status"] == (413 if length.startswith("9") else 400)
+
+
+async def test_a_body_that_dawdles(monkeypatch):
+    monkeypatch.setattr(asgi, "BODY_SECONDS", 0.05)
+    sent = []
+
+    async def receive():
+        await asyncio.sleep(0.02)
+        return {"type": "http.request", "body": b" ", "more_body": True}
+
+    async def send(message):
+        sent.append(message)
+
+    async def handler(request):
+        await request.body(limit=1000)
+
+    scope = {"type": "http", "method": "POST", "path": "/x", "query_string": b"", "headers": []}
+    await asgi.door({("POST", "/x"): handler})(scope, receive, send)
+    assert (sent[0]["status"], json.loads(sent[1]["body"])["error"]["code"]) == (408, "request_timeout")
+
+
 def test_unknown_urls_and_methods(shop, http):
     for path in ("/v1/", "/v1/nothing", "/v1/models/", "/v1/chat/completions/"):
         response = http.get(path, headers={"authorization": f"Bearer {shop.secret}"})
         assert response.status_code == 404
         assert error(response)["code"] == "unknown_url"
-    response = http.get("/v1/chat/completions")
+    response = http.get("/v1/embeddings")
     assert response.status_code == 405
     assert error(response)["code"] == "method_not_allowed"
 
@@ -303,7 +390,7 @@ MESSAGES = st.lists(
     body=st.binary(max_size=200)
     | VALUES.map(lambda value: json.dumps(value).encode())
     | st.tuples(st.dictionaries(NAMES, VALUES | MESSAGES, max_size=5)).map(lambda given: json.dumps(given[0]).encode()),
-    path=st.sampled_from(["/v1/chat/completions", "/v1/embeddings"]),
+    path=st.sampled_from(["/v1/chat/completions", "/v1/embeddings", "/v1/completions", "/v1/rerank"]),
 )
 def test_whatever_arrives_is_answered_in_the_official_shape(broke, body, path):
     response = broke.post(body, path=path)

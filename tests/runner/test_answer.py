@@ -51,6 +51,7 @@ def test_tool_calls_arrive_in_pieces() -> None:
                 {"id": "call_1", "type": "function", "function": {"name": "power", "arguments": '{"site": 1}'}},
                 {"id": "call_2", "type": "function", "function": {"name": "stop", "arguments": "{}"}},
             ],
+            "finish_reason": "tool_calls",
         }
     ]
     assert answer.finish_reason == "tool_calls"

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from apps.core.errors import InvalidRequest
 from apps.core.ids import public, uuid7
-from apps.wire import chat, embeddings
+from apps.wire import ceilings, chat, embeddings, images
 from apps.wire.bodies import check_storable, parse
 from apps.wire.completions import Completion, completion_id, usage
 
@@ -56,6 +56,9 @@ def test_everything_the_engines_can_do_is_taken():
         "stream": True,
         "stream_options": {"include_usage": True},
         "modalities": ["text"],
+        "logit_bias": {"50256": -100},
+        "reasoning_effort": "low",
+        "verbosity": "high",
         "user": "u",
         "safety_identifier": "s",
         "prompt_cache_key": "p",
@@ -71,6 +74,67 @@ def test_everything_the_engines_can_do_is_taken():
     assert sent["messages"][1:] == body["messages"][1:]
     for name in ("user", "metadata", "model", "stream"):
         assert name not in sent
+
+
+def test_allowed_tools_are_the_only_ones_an_engine_gets():
+    tools = [{"type": "function", "function": {"name": name}} for name in ("a", "b", "c")]
+    choice = {"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": [tools[0], tools[2]]}}
+    body = {"model": "m", "messages": ASK, "tools": tools, "tool_choice": choice}
+    chat.chat_request(body)
+    sent = chat.engine_body(body, max_output_tokens=0)
+    assert (sent["tools"], sent["tool_choice"]) == ([tools[0], tools[2]], "required")
+    choice["allowed_tools"]["tools"] = [{"type": "function", "function": {"name": "d"}}]
+    with pytest.raises(InvalidRequest) as refused:
+        chat.chat_request(body)
+    assert refused.value.param == "tool_choice"
+
+
+PNG = "data:image/png;base64," + base64.b64encode(b"\x89PNG\r\n\x1a\n" + b"x" * 3000).decode()
+
+
+def pictured(url, *, role="user", **fields):
+    part = {"type": "image_url", "image_url": {"url": url, **fields}}
+    return {"model": "m", "messages": [{"role": role, "content": [{"type": "text", "text": "What is it?"}, part]}]}
+
+
+def test_an_image_costs_its_tokens_and_not_its_bytes():
+    body = pictured(PNG, detail="low")
+    chat.chat_request(body)
+    chat.chat_request({"model": "m", "messages": [{"role": "user", "content": body["messages"][0]["content"][1:]}]})
+    plain = {"messages": [{"role": "user", "content": [{"type": "text", "text": "What is it?"}]}]}
+    ceiling = ceilings.prompt_tokens_ceiling(plain, 0)
+    assert ceilings.prompt_tokens_ceiling(body, 0, image_tokens=1200) == ceiling + 1200
+    assert ceilings.prompt_tokens_floor(body) == ceilings.prompt_tokens_floor(plain)
+    assert chat.engine_body(body, max_output_tokens=0)["messages"] == body["messages"]
+    assert len(images.shortened(json.dumps(body))) < 300
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (pictured("https://example.org/cat.png"), "not fetched"),
+        (pictured("HTTP://169.254.169.254/"), "not fetched"),
+        (pictured("file:///etc/passwd"), "data URL"),
+        (pictured("data:image/svg+xml;base64,PHN2Zz4="), "data URL"),
+        (pictured("data:image/png;base64,!!"), "data URL"),
+        (pictured("data:image/png;base64,abc"), "broken"),
+        (pictured(PNG.replace("png", "jpeg")), "no JPEG image"),
+        (pictured(PNG, detail="huge"), "detail"),
+        (pictured(PNG, role="system"), "only a user's message"),
+        ({"model": "m", "messages": pictured(PNG)["messages"] * 51}, "at most 50 images"),
+    ],
+)
+def test_images_that_are_none(body, says):
+    with pytest.raises(InvalidRequest) as refused:
+        chat.chat_request(body)
+    assert says in refused.value.message
+    assert refused.value.param.startswith("messages")
+
+
+def test_pieces_of_calls_have_a_place():
+    calls = [{"id": "a", "function": {"name": "f", "arguments": ""}}, {"id": "b"}]
+    chunk = Completion(job_id=uuid7(), model="m").chunk([{"index": 0, "delta": {"tool_calls": calls}}])
+    assert [call["index"] for call in chunk["choices"][0]["delta"]["tool_calls"]] == [0, 1]
 
 
 def test_null_means_left_out():

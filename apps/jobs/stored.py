@@ -1,0 +1,79 @@
+"""Chats that were kept on request (`store`): what GET /v1/chat/completions reads and changes."""
+
+from typing import Any
+from uuid import UUID
+
+from psycopg.types.json import Jsonb
+
+from apps.core.sql import Plan, Row, Statement
+
+READ = """
+SELECT j.id, j.kind, j.tier, m.name AS model, s.name AS site, j.metadata, j.prompt_tokens, j.cached_prompt_tokens, j.completion_tokens,
+    j.pages, j.charge_microusd, j.energy_wh, j.energy_quality, j.carbon_gco2e, j.finish_reason, c.text, c.result, c.request
+FROM jobs_job j JOIN catalog_model m ON m.id = j.model_id JOIN jobs_content c ON c.job_id = j.id
+LEFT JOIN sites_pool p ON p.id = j.pool_id LEFT JOIN sites_node n ON n.id = p.node_id LEFT JOIN sites_site s ON s.id = n.site_id
+WHERE j.organization_id = %(organization)s AND j.stored AND j.state = 'succeeded'
+"""
+ONE = f"{READ} AND j.id = %(id)s"
+PAGE = f"""{READ}
+    AND (%(model)s::text IS NULL OR m.name = %(model)s) AND j.metadata @> %(metadata)s::jsonb
+    AND (%(after)s::uuid IS NULL OR j.id {{than}} %(after)s::uuid)
+ORDER BY j.id {{order}} LIMIT %(limit)s
+"""
+OLDEST_FIRST = PAGE.format(than=">", order="ASC")
+NEWEST_FIRST = PAGE.format(than="<", order="DESC")
+
+DESCRIBE = """
+UPDATE jobs_job SET metadata = %(metadata)s
+WHERE id = %(id)s AND organization_id = %(organization)s AND stored AND state = 'succeeded'
+RETURNING id
+"""
+FORGET = """
+WITH gone AS (
+    UPDATE jobs_job SET stored = false
+    WHERE id = %(id)s AND organization_id = %(organization)s AND stored AND state = 'succeeded'
+    RETURNING id
+), emptied AS (
+    UPDATE jobs_content SET request = NULL, text = '', result = NULL FROM gone WHERE job_id = gone.id
+)
+SELECT id FROM gone
+"""
+
+
+def one(organization_id: UUID, job_id: UUID) -> Plan[Row | None]:
+    rows = yield Statement(ONE, {"organization": organization_id, "id": job_id})
+    return rows[0] if rows else None
+
+
+def page(
+    organization_id: UUID,
+    *,
+    after: UUID | None,
+    limit: int,
+    newest_first: bool,
+    model: str | None,
+    metadata: dict[str, str],
+) -> Plan[list[Row]]:
+    return (
+        yield Statement(
+            NEWEST_FIRST if newest_first else OLDEST_FIRST,
+            {
+                "organization": organization_id,
+                "after": after,
+                "limit": limit,
+                "model": model,
+                "metadata": Jsonb(metadata),
+            },
+        )
+    )
+
+
+def describe(organization_id: UUID, job_id: UUID, metadata: dict[str, Any]) -> Plan[bool]:
+    """Set the customer's words about it. False: there is none to describe."""
+    params = {"organization": organization_id, "id": job_id, "metadata": Jsonb(metadata)}
+    return bool((yield Statement(DESCRIBE, params)))
+
+
+def forget(organization_id: UUID, job_id: UUID) -> Plan[bool]:
+    """Delete what was asked and answered; the record of the job, its usage and its price stay. False: there is none."""
+    return bool((yield Statement(FORGET, {"organization": organization_id, "id": job_id})))

@@ -51,6 +51,7 @@ def _counted(period: str) -> str:
     """  # noqa: S608 - every piece is a constant of this file
 
 
+TRIGGERS = {"ledger_account_kept", "ledger_hold_kept"}  # migrations/0010_references_without_checks.py
 AGAINST_BUDGET = """CASE WHEN h.state = 'open' THEN h.promotional_microusd + h.credit_microusd
             ELSE h.promotional_charged_microusd + h.credit_charged_microusd END"""
 
@@ -160,6 +161,21 @@ CHECKS = (
         for period in ("total", "daily", "weekly", "monthly")
     ),
     Check(
+        "references",
+        "a hold and a transfer are of an organization with an account, and a transfer of a hold is its organization's",
+        """
+        SELECT h.organization_id, 'hold ' || h.key AS subject, 'an account' AS expected, 'none' AS found
+        FROM ledger_hold h LEFT JOIN ledger_account a ON a.organization_id = h.organization_id WHERE a.id IS NULL
+        UNION ALL
+        SELECT t.organization_id, 'transfer ' || t.key, 'an account', 'none'
+        FROM ledger_transfer t LEFT JOIN ledger_account a ON a.organization_id = t.organization_id WHERE a.id IS NULL
+        UNION ALL
+        SELECT t.organization_id, 'transfer ' || t.key, 'hold ' || t.hold_id, coalesce('of ' || h.organization_id, 'none')
+        FROM ledger_transfer t LEFT JOIN ledger_hold h ON h.id = t.hold_id
+        WHERE t.hold_id IS NOT NULL AND h.organization_id IS DISTINCT FROM t.organization_id
+        """,
+    ),
+    Check(
         "budget of the organization",
         "every account has the budget that counts all it spends",
         """
@@ -189,13 +205,14 @@ def findings(cursor: Any) -> Iterator[Finding]:
 
 
 def unguarded(cursor: Any) -> Iterator[Finding]:
-    """Constraints that should be there and hold: the last line of defence must not have been dropped."""
-    wanted = {
+    """Constraints and triggers that should be there and hold: the last line of defence must not have been dropped."""
+    wanted = TRIGGERS | {
         constraint.name for model in (Account, Budget, Grant, Hold, Transfer) for constraint in model._meta.constraints
     }
     cursor.execute(
         "SELECT conname FROM pg_constraint WHERE convalidated AND conrelid::regclass::text LIKE 'ledger_%' "
-        "UNION SELECT indexname FROM pg_indexes WHERE tablename LIKE 'ledger_%'"
+        "UNION SELECT indexname FROM pg_indexes WHERE tablename LIKE 'ledger_%' "
+        "UNION SELECT tgname FROM pg_trigger WHERE tgenabled <> 'D' AND tgrelid::regclass::text LIKE 'ledger_%'"
     )
     for name in sorted(wanted - {name for (name,) in cursor.fetchall()}):
         yield Finding("constraints", "each constraint of the ledger is in force", "", name, "in force", "missing")

@@ -1,8 +1,9 @@
 """The journal's writes as plans, run by pages and by the async doors alike.
 
-Each write is one call of a function in the database (`migrations/0003_holding.py`, `0008_movements.py`), which locks the organization's
-account row first: what it reads after that is the newest, and nobody else moves this organization's money, grants or
-budgets until the transaction ends. So a plan calls it last, that the organization's hot row is held as briefly as can be.
+Each write is one call of a function in the database (`migrations/0008_movements.py`, `0009_open_and_end_hold.py`). It locks
+the organization's account row: what it reads after that is the newest, and nobody else moves this organization's money,
+grants or budgets until the transaction ends. So it writes all it can before, and a plan calls it last, that the hot row is
+held as briefly as can be.
 """
 
 from dataclasses import dataclass
@@ -63,10 +64,9 @@ class Settlement:
 
 
 RESERVE = """
-SELECT r.*, b.kind, b.title FROM ledger_reserve(%(organization)s::uuid, %(amount)s::bigint, %(key)s::text, %(id)s::uuid, %(budgets)s::bigint[]) r
-LEFT JOIN ledger_budget b ON b.id = r.budget
+SELECT ledger_open_hold(%(organization)s::uuid, %(amount)s::bigint, %(key)s::text, %(id)s::uuid, %(budgets)s::bigint[]) AS opened
 """
-END = "SELECT * FROM ledger_end(%(key)s::text, %(cost)s::bigint, %(part)s::text)"
+END = "SELECT ledger_end_hold(%(key)s::text, %(cost)s::bigint, %(part)s::text) AS ended"
 OPEN_ACCOUNT = """
 WITH account AS (
     INSERT INTO ledger_account (organization_id, credit_microusd, promotional_microusd, held_microusd, receivable_microusd)
@@ -85,9 +85,12 @@ WITHDRAW = """
 SELECT ledger_withdraw(%(organization)s::uuid, %(target)s::text, %(amount)s::bigint, %(key)s::text, %(reason)s::text, %(actor)s::text, %(owe)s::boolean) AS done
 """
 POST = """
-INSERT INTO ledger_transfer (id, key, organization_id, debit, credit, amount_microusd, reason, actor, at)
-VALUES (gen_random_uuid(), %(key)s::text, %(organization)s::uuid, %(debit)s::text, %(credit)s::text, %(amount)s::bigint, %(reason)s::text, %(actor)s::text, clock_timestamp())
-ON CONFLICT (key) DO NOTHING RETURNING id
+WITH account AS (SELECT organization_id FROM ledger_account WHERE organization_id = %(organization)s::uuid), journal AS (
+    INSERT INTO ledger_transfer (id, key, organization_id, debit, credit, amount_microusd, reason, actor, at)
+    SELECT gen_random_uuid(), %(key)s::text, organization_id, %(debit)s::text, %(credit)s::text, %(amount)s::bigint, %(reason)s::text, %(actor)s::text, clock_timestamp()
+    FROM account ON CONFLICT (key) DO NOTHING RETURNING id
+)
+SELECT CASE WHEN EXISTS (SELECT FROM account) THEN EXISTS (SELECT FROM journal) END AS done
 """
 EXPIRING = """
 SELECT id FROM ledger_grant WHERE remaining_microusd > 0 AND expires_at <= clock_timestamp() ORDER BY expires_at LIMIT 500
@@ -116,10 +119,10 @@ def reserve(organization_id: UUID, microusd: int, key: str, budgets: tuple[int, 
         RESERVE,
         {"organization": organization_id, "amount": microusd, "key": key, "id": uuid7(), "budgets": list(budgets)},
     )
-    if rows[0]["refused"]:
-        raise refusal(rows[0], microusd)
-    hold: UUID = rows[0]["hold"]
-    return hold
+    opened: Row = rows[0]["opened"]
+    if "refused" in opened:
+        raise refusal(opened, microusd)
+    return UUID(opened["hold"])
 
 
 def refusal(row: Row, microusd: int) -> PortalError:
@@ -187,10 +190,10 @@ def _end(key: str, cost_microusd: int, part: str | None) -> Plan[Settlement]:
     if cost_microusd < 0:
         raise ValueError("a cost is not negative")
     rows = yield Statement(END, {"key": key, "cost": cost_microusd, "part": part})
-    if not rows:
+    if rows[0]["ended"] is None:
         raise LookupError(f"no hold {key}")
-    row = rows[0]
-    return Settlement(row["charged"], row["returned"], row["overrun"], row["repeated"])
+    charged, returned, overrun, repeated = rows[0]["ended"]
+    return Settlement(charged, returned, overrun, bool(repeated))
 
 
 def release(key: str) -> Plan[Settlement]:
@@ -265,20 +268,17 @@ def post(
     """A transfer between two platform accounts on an organization's behalf: fees, tax, what left or reached Stripe."""
     _platform(debit)
     _platform(credit)
-    _positive(microusd)
-    rows = yield Statement(
+    done = yield from _write(
         POST,
-        {
-            "organization": organization_id,
-            "debit": debit,
-            "credit": credit,
-            "amount": microusd,
-            "key": key,
-            "reason": reason,
-            "actor": actor,
-        },
+        organization=organization_id,
+        debit=debit,
+        credit=credit,
+        amount=microusd,
+        key=key,
+        reason=reason,
+        actor=actor,
     )
-    return bool(rows)
+    return bool(done)
 
 
 def _write(sql: str, **params: object) -> Plan[object]:

@@ -60,6 +60,8 @@ def test_books_in_order(books):
         ("UPDATE ledger_budget SET weekly_used_microusd = 0", "budgets, weekly"),
         ("UPDATE ledger_budget SET monthly_used_microusd = 0", "budgets, monthly"),
         ("DELETE FROM ledger_budget WHERE kind = 'organization'", "budget of the organization"),
+        ("UPDATE ledger_transfer SET hold_id = gen_random_uuid() WHERE key = 'end:job:1:charge'", "references"),
+        ("UPDATE ledger_transfer SET organization_id = gen_random_uuid() WHERE key LIKE 'test:%'", "references"),
     ],
 )
 def test_what_was_changed_by_hand_is_found(books, spoil, check):
@@ -80,6 +82,15 @@ def test_a_constraint_that_was_dropped_is_found(books):
             assert [finding.subject for finding in auditing.audit()] == ["ledger_account_credit_not_overdrawn"]
         finally:
             cursor.execute(back)
+
+
+def test_a_trigger_that_was_turned_off_is_found(books):
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE ledger_hold DISABLE TRIGGER ledger_hold_kept")
+        try:
+            assert [finding.subject for finding in auditing.audit()] == ["ledger_hold_kept"]
+        finally:
+            cursor.execute("ALTER TABLE ledger_hold ENABLE TRIGGER ledger_hold_kept")
 
 
 def test_it_sees_one_moment_while_money_moves(books):

@@ -195,6 +195,11 @@ class Engine:
         """Each choice of the one prompt says as many words as it may, with the legacy logprobs where asked."""
         prompt = len(str(body["prompt"]).split()) if isinstance(body["prompt"], str) else len(body["prompt"])
         choices, asked = body.get("n") or 1, body.get("max_tokens", 16)
+        if not body.get("stream"):
+            said = [{"index": n, "text": text(asked), "finish_reason": "length"} for n in range(choices)]
+            used = asked * (body.get("best_of") or choices)
+            usage = {"prompt_tokens": prompt, "completion_tokens": used, "total_tokens": prompt + used}
+            return await answer(send, 200, {"object": "text_completion", "choices": said, "usage": usage})
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
 
         async def chunk(choices: list[dict[str, Any]], tokens: int) -> None:
@@ -219,7 +224,7 @@ class Engine:
                 )
         for choice in range(choices):
             await chunk([{"index": choice, "text": "", "finish_reason": "length"}], asked * choices)
-        await send({"type": "http.response.body", "body": b"data: [DONE]\n\n"})
+        return await send({"type": "http.response.body", "body": b"data: [DONE]\n\n"})
 
     async def rank(self, send: Send, body: dict[str, Any]) -> None:
         """The longer a document, the better."""

@@ -193,6 +193,16 @@ async def test_prompts_are_asked_one_by_one_and_counted_together(engine: tests.e
     assert engine.counts().started == 10
 
 
+async def test_the_best_of_several_come_at_once(engine: tests.engine.Running) -> None:
+    body = {"prompt": ["a", "b"], "n": 2, "best_of": 3, "max_tokens": 4}
+    pieces = await collect(OpenAIEngine(url=engine.url), Work(kind="completion", model="m", body=body))
+    said = [(choice["index"], choice["delta"]["content"]) for piece in pieces for choice in piece.choices or []]
+    assert sorted(said) == [(n, tests.engine.text(4)) for n in range(4)]
+    assert pieces[-1].usage
+    assert pieces[-1].usage.completion_tokens == 2 * 3 * 4
+    assert not any(body.get("stream") for body in engine.counts().bodies)
+
+
 async def test_hanging_up_ends_every_prompt(engine: tests.engine.Running) -> None:
     engine.control(tokens_per_second=50)
     body = {"prompt": ["a", "b", "c"], "max_tokens": 500}

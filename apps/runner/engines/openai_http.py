@@ -16,6 +16,7 @@ import re
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 import httpx
@@ -128,7 +129,8 @@ class OpenAIEngine:
         if top == 0:
             body["logprobs"] = 1  # llama.cpp gives none for 0
         counted: dict[int, Usage] = {}
-        streams = [self.asked("/completions", body | {"prompt": prompt}) for prompt in prompts]
+        ask = self.chosen if (body.get("best_of") or 1) > choices else partial(self.asked, "/completions")
+        streams = [ask(body | {"prompt": prompt}) for prompt in prompts]
         texts = legacy.Texts(top=top)
         async with aclosing(merged(streams, most=PROMPTS)) as pieces:
             async for number, piece in pieces:
@@ -137,6 +139,11 @@ class OpenAIEngine:
                     choices=[texts.as_chat(choice, first=number * choices) for choice in piece.choices or ()] or None,
                     usage=added(counted.values()),
                 )
+
+    async def chosen(self, body: dict[str, Any]) -> AsyncGenerator[Piece, None]:
+        """The best of several are known at the end, so no engine streams them."""
+        given = await self.posted("/completions", body, param="prompt")
+        yield Piece(choices=given.get("choices") or [], usage=usage_of(given.get("usage") or {}))
 
     async def asked(self, path: str, body: dict[str, Any]) -> AsyncGenerator[Piece, None]:
         """The answer to `body` as a stream, with usage in every chunk where the engine can."""

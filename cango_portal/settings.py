@@ -226,6 +226,7 @@ CELERY_BEAT_SCHEDULE = {
     "billing.warn": {"task": "billing.warn", "schedule": 15.0},
     "dispatch.forget_receipts": {"task": "dispatch.forget_receipts", "schedule": 3600.0},
     "files.expire": {"task": "files.expire", "schedule": 3600.0},
+    "keys.warn_of_expiry": {"task": "keys.warn_of_expiry", "schedule": 600.0},
     "ledger.sweep": {"task": "ledger.sweep", "schedule": 60.0},
     "jobs.forget_refusals": {"task": "jobs.forget_refusals", "schedule": 3600.0},
     "operations.reconcile": {"task": "operations.reconcile", "schedule": crontab(hour=2, minute=30)},  # UTC

@@ -49,12 +49,18 @@ def organization(
 
 
 def api_key(
-    organization: Organization, *, name: str = "test", scopes: Iterable[str] = BEFORE_SCOPES, **fields: Any
+    organization: Organization,
+    *,
+    name: str = "test",
+    scopes: Iterable[str] = BEFORE_SCOPES,
+    user: User | None = None,
+    **fields: Any,
 ) -> tuple[APIKey, str]:
     """A key that may do all but manage keys and members, unless `scopes` says otherwise."""
     from apps.keys import services as keys
+    from apps.keys.permits import Permit
 
-    return keys.issue(organization=organization, name=name, user=None, scopes=scopes, **fields)
+    return keys.issue(organization=organization, name=name, user=user, permit=Permit(scopes=tuple(scopes), **fields))
 
 
 def model(

@@ -34,6 +34,8 @@ class KeyInForce(Protocol):
     def require(self, needed: Needed) -> None:
         """Raises InsufficientScope."""
 
+    def may_use(self, model: str) -> bool: ...
+
 
 class InOrganization(IsAuthenticated):
     """A key with the view's `scope`, or a signed-in member. Somebody without an organization has nothing to manage."""
@@ -57,6 +59,11 @@ class ReadsPayments(InOrganization):
         if isinstance(request.user, User) and not may_pay(getattr(request, "membership", None)):
             raise NotAllowed(PAYERS_ONLY)
         return True
+
+
+def may_use(request: Request, model: str) -> bool:
+    """May this caller send work to the model? A member may use all of them."""
+    return request.auth is None or cast(KeyInForce, request.auth).may_use(model)
 
 
 def organization_of(request: Request) -> Organization:

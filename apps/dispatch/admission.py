@@ -13,6 +13,7 @@ from psycopg_pool import PoolTimeout
 
 from apps.catalog import offers
 from apps.catalog.models import Tier
+from apps.core import places
 from apps.core.errors import Unavailable
 from apps.core.ids import public
 from apps.core.sql import Plan, Statement
@@ -47,18 +48,26 @@ def topics(job_id: UUID, organization_id: object) -> tuple[str, str]:
     return f"job.{public('job', job_id)}", f"organization.{organization_id}"
 
 
-def candidates_for(work: Work, organization_id: UUID) -> Plan[tuple[list[Candidate], bool]]:
+def candidates_for(work: Work, caller: Caller) -> Plan[tuple[list[Candidate], bool]]:
     """The ranked pools, and whether others already wait for this model (then nobody jumps the line).
 
-    Who has a free slot of its own by its plan waits behind nobody. Raises TooManyOpenJobs: counted without a lock, so
+    Who has a free slot of its own by its plan waits behind nobody. Raises ModelNotAllowed, NowhereAllowed, and TooManyOpenJobs: counted without a lock, so
     requests that come at the same moment may pass the limit by as many as they are.
     """
-    standing = yield from allowance.standing(organization_id)
+    caller.require_model(work.offer.name)
+    caller.require_place(residency_of(caller, work))
+    standing = yield from allowance.standing(caller.organization_id)
     standing.admit_one()
-    ranked = placement.rank((yield from selectors.views(work.offer.model_id)))
+    ranked = placement.rank((yield from selectors.views(work.offer.model_id)), residency_of(caller, work))
     if standing.has_slot_of_its_own:
         return ranked, False
-    return ranked, (yield from jobs.waiting(work.offer.model_id, work.tier))
+    return ranked, (
+        yield from jobs.waiting(work.offer.model_id, work.tier, [each.pool.place for each in eligible(ranked)])
+    )
+
+
+def residency_of(caller: Caller, work: Work) -> places.Rule:
+    return places.narrowed(caller.residency, work.residency)
 
 
 def wait_seconds(work: Work) -> float:
@@ -92,6 +101,7 @@ def admit(
     )
     reason = orders.reason(chosen, ranked) if chosen else waiting_reason(ranked)
     discount = yield from offers.discount(caller.organization_id, work.offer.model_id)
+    residency = residency_of(caller, work)
     ceiling = work.ceiling_microusd(discount_basis_points=discount)
     made = yield from jobs.create(
         {
@@ -113,6 +123,7 @@ def admit(
             "fence": placed["fence"],
             "pool": placed["pool_id"],
             "placement": placed["placement"],
+            "residency": None if residency is None else list(residency),
             "wait_seconds": wait_seconds(work),
             "lease_seconds": settings.DISPATCH_LEASE_SECONDS,
             "hold": ceiling,
@@ -148,6 +159,8 @@ def admit(
 
 def waiting_reason(ranked: list[Candidate]) -> str:
     """A reason of the design guide's closed list, with what stands in the way where nothing is ready."""
+    if ranked and all(each.refusal == placement.OUTSIDE for each in ranked):
+        return "Waiting for a site: none in the allowed places offers this model"
     if ranked and all(each.refusal for each in ranked):
         return f"Waiting for a site: {ranked[0].refusal}"[:200]
     return WAITING if ranked else "Waiting for a site that offers this model"
@@ -206,7 +219,7 @@ def submit(*, caller: Caller, work: Work, ticket: Ticket | None = None) -> Submi
 def admitted(*, caller: Caller, work: Work, ticket: Ticket | None) -> Submitted:
     job_id = work.job_id
     try:
-        ranked, backlog = database.run(candidates_for(work, caller.organization_id))
+        ranked, backlog = database.run(candidates_for(work, caller))
         chosen = None if backlog else _win(ranked, job_id)
         try:
             plan = admit(job_id=job_id, caller=caller, work=work, chosen=chosen, ranked=ranked, ticket=ticket)
@@ -243,7 +256,7 @@ async def submit_async(*, caller: Caller, work: Work, ticket: Ticket | None = No
 async def admitted_async(*, caller: Caller, work: Work, ticket: Ticket | None) -> Submitted:
     job_id = work.job_id
     try:
-        ranked, backlog = await database.run_async(candidates_for(work, caller.organization_id))
+        ranked, backlog = await database.run_async(candidates_for(work, caller))
         chosen = None if backlog else await _win_async(ranked, job_id)
         try:
             plan = admit(job_id=job_id, caller=caller, work=work, chosen=chosen, ranked=ranked, ticket=ticket)

@@ -7,6 +7,7 @@ from uuid import UUID
 from django.conf import settings
 
 from apps.billing import entitlements
+from apps.core import places
 from apps.core.sql import Plan, Row, Statement
 from apps.dispatch import orders
 from apps.dispatch.admission import topics
@@ -14,12 +15,14 @@ from apps.jobs import statements as jobs
 from apps.runner import protocol
 from apps.scheduling.placement import Candidate
 
-BATCH = 200  # of one model in one tick: what waits for a model that is away keeps no other model back
+BATCH = (
+    200  # of one model and rule in one tick: what waits for a model or a place that is away keeps no other work back
+)
 
 # `first`: while fewer of an organization's jobs have a slot than its plan reserves, so many of its jobs for each model.
 NEXT = f"""
 WITH waiting AS (
-    SELECT id, attempt, model_id, organization_id, interactive, deadline_at, {jobs.RANK.format("j")} AS rank,
+    SELECT id, attempt, model_id, residency, organization_id, interactive, deadline_at, {jobs.RANK.format("j")} AS rank,
         row_number() OVER (PARTITION BY model_id, organization_id, tier ORDER BY deadline_at, id) AS turn
     FROM jobs_job j WHERE state = 'queued' AND deadline_at > clock_timestamp()
 ), reserved AS (
@@ -34,8 +37,8 @@ WITH waiting AS (
     ) <= r.free, false) AS first
     FROM waiting w LEFT JOIN reserved r ON r.organization_id = w.organization_id
 )
-SELECT id, attempt, model_id, organization_id, interactive, rank, turn, first FROM (
-    SELECT *, row_number() OVER (PARTITION BY model_id ORDER BY NOT first, rank, turn, deadline_at, id) AS place FROM line
+SELECT id, attempt, model_id, residency, organization_id, interactive, rank, turn, first FROM (
+    SELECT *, row_number() OVER (PARTITION BY model_id, residency ORDER BY NOT first, rank, turn, deadline_at, id) AS place FROM line
 ) placed
 WHERE place <= %(limit)s
 ORDER BY NOT first, rank, turn, deadline_at, id
@@ -57,10 +60,15 @@ def next_in_line() -> Plan[list[Row]]:
 def assign(
     job_id: UUID, *, attempt: int, chosen: Candidate, ranked: list[Candidate]
 ) -> Plan[tuple[protocol.Order, tuple[str, ...]] | None]:
-    """Lease a queued job to a pool whose slot was won, with its order. None where another dispatcher was first."""
+    """Lease a queued job to a pool whose slot was won, with its order. None where another dispatcher was first.
+
+    The job's own rule is asked once more, under its lock: `ranked` was made for the job, and a mistake there moves no data.
+    """
     job = yield from jobs.lock(job_id)
     if job is None or job["state"] != "queued" or job["attempt"] + 1 != attempt or job["past_deadline"]:
         return None
+    if not places.inside(chosen.pool.place, job["residency"]):
+        raise ValueError(f"{chosen.pool.code} is outside the places of {job_id}")
     details: dict[str, Any] = (yield Statement(DETAILS, {"id": job_id}))[0]
     fence = orders.new_fence()
     yield from jobs.transition(

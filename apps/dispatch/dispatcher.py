@@ -18,6 +18,7 @@ from django.db.utils import Error as DatabaseError
 from django.db.utils import OperationalError as DatabaseAway
 from psycopg.errors import UniqueViolation
 
+from apps.core import places
 from apps.core.ids import public
 from apps.core.sql import Plan, Row, Statement
 from apps.dispatch import backlog, ending, outbox
@@ -105,17 +106,19 @@ class Dispatcher:
         waiting = sorted(database.run(backlog.next_in_line()), key=self.turn)
         if not waiting:
             return
-        ranked = {
-            model: placement.rank(database.run(selectors.views(model)))
-            for model in {row["model_id"] for row in waiting}
-        }
-        full: set[int] = set()
+        pools = {model: database.run(selectors.views(model)) for model in {row["model_id"] for row in waiting}}
+        ranked: dict[tuple[int, places.Rule], list[placement.Candidate]] = {}
+        full: set[tuple[int, places.Rule]] = set()
         self.sending = True
         for row in waiting:
-            if row["model_id"] not in full:
+            rule = None if row["residency"] is None else tuple(row["residency"])
+            which = row["model_id"], rule
+            if which not in full:
+                if which not in ranked:
+                    ranked[which] = placement.rank(pools[row["model_id"]], rule)
                 with alone("placing", row["id"]):
-                    if not self.assign(row, ranked[row["model_id"]]):
-                        full.add(row["model_id"])
+                    if not self.assign(row, ranked[which]):
+                        full.add(which)
 
     def turn(self, row: Row) -> tuple[bool, int, int, bool, float]:
         """Who has a reserved slot free goes first; then standard work before flexible, and that before batches.
@@ -127,7 +130,7 @@ class Dispatcher:
         return not row["first"], row["rank"], row["turn"], not row["interactive"], served
 
     def assign(self, row: Row, ranked: list[placement.Candidate]) -> bool:
-        """False where no pool of the model has a slot left.
+        """False where no pool of the model that the job may run at has a slot left.
 
         The first order that cannot be sent leaves the others to the outbox: each may take 2 s to fail.
         """

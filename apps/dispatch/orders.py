@@ -13,7 +13,7 @@ from apps.core.signing import sign
 from apps.core.sql import Plan, Statement
 from apps.files import services as files
 from apps.runner import protocol
-from apps.scheduling.placement import Candidate
+from apps.scheduling.placement import OUTSIDE, Candidate
 
 BODY_PATH = "/agent/v1/bodies/{job}"
 
@@ -86,9 +86,10 @@ def draft_changes(candidate: Candidate, candidates: list[Candidate], fence: UUID
 def reason(candidate: Candidate, candidates: list[Candidate]) -> str:
     """Why this site, for the customer."""
     eligible = [each for each in candidates if not each.refusal]
+    where = " in the allowed places" if any(each.refusal == OUTSIDE for each in candidates) else ""
     if len(eligible) == 1:
-        return f"{candidate.pool.site} is the one site ready for this model"
-    return f"{candidate.pool.site} has the lowest cost of power of {len(eligible)} ready pools with a free slot"
+        return f"{candidate.pool.site} is the one site ready for this model{where}"
+    return f"{candidate.pool.site} has the lowest cost of power of {len(eligible)} ready pools{where} with a free slot"
 
 
 new_fence = uuid4

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from apps.catalog import offers
 from apps.catalog.models import Model, Tier
 from apps.core.errors import PortalError
@@ -18,15 +20,16 @@ class NotRepeatable(PortalError):
 
 
 def work(job: Job) -> Work:
-    """By the model's prices and limits of now. Raises NotRepeatable, NotFound where the model left, InvalidRequest."""
+    """By the model's prices and limits of now, at the places of then. Raises NotRepeatable, NotFound where the model left, InvalidRequest."""
     offer = intake.found(database.run(offers.offer(job.model.name)), job.model.name)
     tier = Tier.FLEXIBLE.value if job.tier == Tier.FLEXIBLE else Tier.STANDARD.value
+    rule = None if job.residency is None else tuple(job.residency)
     if job.kind == Model.Kind.OCR:
         if job.file is None:
             raise NotRepeatable("The file of this job is no longer kept. Send it again to /api/v1/jobs.")
-        return intake.ocr_work(offer, job.file, tier=tier)
+        return replace(intake.ocr_work(offer, job.file, tier=tier), residency=rule)
     content = getattr(job, "content", None)
     request = content.request if content and isinstance(content.request, dict) else {}
     if not request:
         raise NotRepeatable("What this job was asked is no longer kept. Send the request again.")
-    return intake.background_work(offer, request, tier=tier)
+    return replace(intake.background_work(offer, request, tier=tier), residency=rule)

@@ -9,6 +9,7 @@ from apps.catalog.models import Tier
 from apps.catalog.offers import Offer
 from apps.catalog.prices import Terms
 from apps.core.ids import uuid7
+from apps.core.places import Rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,7 @@ class Work:
     queue within the model's `max_queue_seconds` (flexible: FLEXIBLE_QUEUE_SECONDS) or expires. `streaming`: the client gets tokens as they come, so a
     lost attempt that wrote some is not run again. `kind` is what the runner does; a chat model may also do completions,
     and one of vectors rank documents. `job_id` is chosen before, so that a form sent twice makes one job.
+    `residency` are the places of earlier work that this repeats or is a part of; the caller's own narrow them further.
     """
 
     offer: Offer
@@ -35,6 +37,7 @@ class Work:
     kind: str = ""  # empty: what the model is for
     metadata: dict[str, str] = field(default_factory=dict)  # the customer's own words about it
     stored: bool = False  # its answer can be asked for again
+    residency: Rule = None
     job_id: UUID = field(default_factory=uuid7)
 
     def __post_init__(self) -> None:

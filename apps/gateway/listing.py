@@ -10,14 +10,16 @@ from cango_portal import database
 
 
 async def list_models(request: Request) -> None:
-    await authenticated(request, scope=None)
-    await request.json({"object": "list", "data": await database.run_async(listed())})
+    caller = await authenticated(request, scope=None)
+    found = [model for model in await database.run_async(listed()) if caller.may_use(model["id"])]
+    await request.json({"object": "list", "data": found})
 
 
 async def retrieve_model(request: Request) -> None:
-    await authenticated(request, scope=None)
+    caller = await authenticated(request, scope=None)
     name = request.scope["path_params"]["model"]
     found = await database.run_async(listed(name)) if name else []
     if not found:
         raise intake.unknown(name)
+    caller.require_model(name)
     await request.json(found[0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import Q
 
@@ -31,6 +32,7 @@ class Job(models.Model):
 
     `version` counts every change a reader may see; each step of `state` is an event with that number.
     `price`, `tier` and `discount_basis_points` are those of its admission: what it is charged by, however long it waits.
+    `residency` is the rule of its admission too: no later attempt leaves the places it names.
     `attempt` and `fence` name the lease in force; `claimant` is the runner process PostgreSQL accepted for it.
     `gpu_energy_wh` is this job's share of the device counter; `energy_wh` adds the host and PUE factors frozen at
     placement in `energy_factor`; `carbon_gco2e` is `energy_wh` at `grid_gco2e_per_kwh` of that moment. Null until measured.
@@ -81,6 +83,12 @@ class Job(models.Model):
     claimant = models.CharField(max_length=40, blank=True)
     pool = models.ForeignKey(Pool, models.PROTECT, null=True, related_name="jobs")
     placement = models.JSONField(default=dict, help_text="Candidates, their cost and why they were not chosen")
+    residency = ArrayField(
+        models.CharField(max_length=100),
+        null=True,
+        editable=False,
+        help_text="Places it may run at; null is everywhere",
+    )
 
     created_at = models.DateTimeField()
     deadline_at = models.DateTimeField(help_text="Still queued then: expired")

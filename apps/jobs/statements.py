@@ -63,13 +63,13 @@ WITH clock AS (
 ), job AS (
     INSERT INTO jobs_job (
         id, organization_id, api_key_id, user_id, model_id, price_id, file_id, kind, interactive, streaming,
-        tier, discount_basis_points, state, reason, version, attempt, fence, claimant, pool_id, placement, created_at, deadline_at, dispatched_at,
+        tier, discount_basis_points, state, reason, version, attempt, fence, claimant, pool_id, placement, residency, created_at, deadline_at, dispatched_at,
         lease_expires_at, hold_microusd, prompt_tokens, completion_tokens, max_completion_tokens, pages, total_pages,
         energy_factor, grid_gco2e_per_kwh, energy_quality, finish_reason, error_code, error_message, metadata, stored
     )
     SELECT
         %(id)s::uuid, %(organization)s, %(api_key)s::uuid, %(user)s::bigint, %(model)s, %(price)s, %(file)s::uuid, %(kind)s, %(interactive)s, %(streaming)s,
-        %(tier)s, %(discount)s, %(state)s::text, %(reason)s, 1, %(attempt)s, %(fence)s::uuid, '', %(pool)s::bigint, %(placement)s, clock.now,
+        %(tier)s, %(discount)s, %(state)s::text, %(reason)s, 1, %(attempt)s, %(fence)s::uuid, '', %(pool)s::bigint, %(placement)s, %(residency)s::text[], clock.now,
         clock.now + make_interval(secs => %(wait_seconds)s::float8),
         CASE WHEN %(state)s::text = 'dispatched' THEN clock.now END,
         CASE WHEN %(state)s::text = 'dispatched' THEN clock.now + make_interval(secs => %(lease_seconds)s::float8) END,
@@ -88,7 +88,7 @@ WITH clock AS (
 LOCK = """
 SELECT j.id, j.organization_id, j.model_id, j.price_id, j.tier, j.discount_basis_points, j.kind, j.interactive, j.streaming, j.state, j.version, j.attempt,
     j.fence::text AS fence, j.claimant, j.pool_id, p.code AS pool, j.cancel_requested_at, j.energy_factor, j.grid_gco2e_per_kwh,
-    j.deadline_at, j.deadline_at <= clock_timestamp() AS past_deadline, j.max_completion_tokens, j.total_pages, j.file_id,
+    j.residency, j.deadline_at, j.deadline_at <= clock_timestamp() AS past_deadline, j.max_completion_tokens, j.total_pages, j.file_id,
     coalesce(j.lease_expires_at < clock_timestamp(), false) AS lease_lost, s.name AS site, n.id AS node_id
 FROM jobs_job j
 LEFT JOIN sites_pool p ON p.id = j.pool_id LEFT JOIN sites_node n ON n.id = p.node_id LEFT JOIN sites_site s ON s.id = n.site_id
@@ -116,10 +116,15 @@ LEFT JOIN sites_pool p ON p.id = j.pool_id LEFT JOIN sites_node n ON n.id = p.no
 WHERE j.id = %(id)s
 """  # noqa: S608 - a constant goes in
 
+# A job that waits for other places than these is in nobody's way.
 WAITING = f"""
 SELECT EXISTS (
     SELECT FROM jobs_job j, (SELECT %(tier)s::text AS tier) mine
     WHERE j.state = 'queued' AND j.model_id = %(model)s AND {RANK.format("j")} <= {RANK.format("mine")}
+      AND (j.residency IS NULL OR EXISTS (
+          SELECT FROM unnest(%(places)s::text[]) place, unnest(j.residency) allowed
+          WHERE place = allowed OR starts_with(place, allowed || '/')
+      ))
 ) AS waiting
 """  # noqa: S608 - a constant goes in
 
@@ -220,7 +225,7 @@ def write_content(job_id: UUID, *, text: str, result: Any) -> Plan[None]:
     )
 
 
-def waiting(model_id: int, tier: str) -> Plan[bool]:
-    """Does any job of this tier, or of one that goes before it, wait for this model?"""
-    rows = yield Statement(WAITING, {"model": model_id, "tier": tier})
+def waiting(model_id: int, tier: str, places: list[str]) -> Plan[bool]:
+    """Does any job of this tier, or of one that goes before it, wait for this model at one of these places?"""
+    rows = yield Statement(WAITING, {"model": model_id, "tier": tier, "places": places})
     return bool(rows[0]["waiting"])

@@ -9,6 +9,7 @@ import logging
 import secrets
 from typing import Any, cast
 
+from django.conf import settings
 from django.core.exceptions import PermissionDenied
 from django.db import OperationalError
 from django.http import Http404
@@ -23,6 +24,7 @@ from apps.core.asgi import MethodNotAllowed, ServerError
 from apps.core.errors import InvalidRequest, NotAllowed, NotAuthenticated, NotFound, PortalError, Unavailable
 from apps.core.logging import request_id
 from apps.keys import services
+from apps.keys.addresses import client_address
 from apps.keys.services import Caller
 
 log = logging.getLogger(__name__)
@@ -45,7 +47,12 @@ class APIKeyAuthentication(BaseAuthentication):
         scheme, _, token = request.META.get("HTTP_AUTHORIZATION", "").partition(" ")
         if scheme.lower() != "bearer":
             return None
-        caller = services.authenticate(token.strip())
+        address = client_address(
+            request.META.get("REMOTE_ADDR"),
+            request.META.get("HTTP_X_FORWARDED_FOR"),
+            proxies=settings.ALLAUTH_TRUSTED_PROXY_COUNT,
+        )
+        caller = services.authenticate(token.strip(), address=address, agent=request.META.get("HTTP_USER_AGENT", ""))
         request._request.organization = Organization.objects.get(pk=caller.organization_id)  # type: ignore[attr-defined]
         return KeyHolder(), caller
 

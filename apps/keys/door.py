@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from functools import wraps
 
+from django.conf import settings
 from psycopg import OperationalError
 from psycopg_pool import PoolTimeout
 
@@ -13,6 +14,7 @@ from apps.core.asgi import Handler, Request
 from apps.core.errors import Unavailable
 from apps.core.ids import public
 from apps.keys import services as keys
+from apps.keys.addresses import client_address
 from apps.keys.services import Caller
 
 log = logging.getLogger(__name__)
@@ -40,7 +42,12 @@ async def authenticated(request: Request, scope: Needed = Scope.INFERENCE.value)
 
     Raises NotAuthenticated, InsufficientScope.
     """
-    caller = await keys.authenticate_async(request.bearer)
+    address = client_address(
+        (request.scope.get("client") or (None,))[0],
+        request.headers.get("x-forwarded-for"),
+        proxies=settings.ALLAUTH_TRUSTED_PROXY_COUNT,
+    )
+    caller = await keys.authenticate_async(request.bearer, address=address, agent=request.headers.get("user-agent", ""))
     request.note(openai_organization=public("org", caller.organization_id))
     caller.require(scope)
     return caller

@@ -1,9 +1,11 @@
-"""Issue and revoke keys; say who is calling."""
+"""Issue, change, replace and revoke keys; say who is calling."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from django.conf import settings
@@ -14,14 +16,21 @@ from django.utils import timezone
 from apps.accounts import audit
 from apps.accounts.models import Organization, User
 from apps.accounts.scopes import USUAL, Needed, Scope, holds
-from apps.core.errors import NotAllowed, NotAuthenticated
+from apps.core import places
+from apps.core.errors import NotAllowed, NotAuthenticated, PortalError
 from apps.core.ids import public, uuid7
+from apps.core.places import Rule
 from apps.core.sql import Row
-from apps.keys import secrets, statements
+from apps.keys import expiry, permits, secrets, statements
 from apps.keys.models import APIKey
-from apps.ledger import budgets
+from apps.keys.permits import Permit
+from apps.ledger import budgets, limits
+from apps.ledger.models import Budget
 from apps.webhooks import services as webhooks
 from cango_portal import database
+
+AGENT_LENGTH = 60
+FOREVER = datetime.max.replace(tzinfo=UTC)
 
 
 class InsufficientScope(NotAllowed):
@@ -30,12 +39,41 @@ class InsufficientScope(NotAllowed):
     code = "insufficient_scope"
 
 
+class ModelNotAllowed(NotAllowed):
+    """The key names the models it is for, and this is none of them. Nothing was accepted."""
+
+    code = "model_not_allowed"
+
+
+class NowhereAllowed(NotAllowed):
+    """The key's places and its organization's have none in common. Nothing was accepted."""
+
+    code = "no_allowed_place"
+
+
+class KeyExpired(NotAuthenticated):
+    code = "api_key_expired"
+
+
+class AddressNotAllowed(NotAuthenticated):
+    """The official API answers 401 to an address it does not know, so we do."""
+
+    code = "ip_not_allowed"
+
+
+class KeyState(PortalError):
+    """The key has been revoked, has expired, or was replaced already. Nothing was changed."""
+
+    code, status = "key_state", 409
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
     """Whose work this is. With a key, `user_id` is None; from a page, `api_key_id` is.
 
-    `scopes` are what the key may do; a member's page has them all, and asks for a role instead. `budgets` are those it spends from beside the organization's: the key's, and the one of the member who sends it or
-    made the key.
+    `scopes` are what the key may do; a member's page has them all, and asks for a role instead. `budgets` are those it
+    spends from beside the organization's: the key's, and the one of the member who sends it or made the key.
+    `allowed_models` are names; `residency` is where the work may run, the organization's rule in it. None is no limit.
     """
 
     organization_id: UUID
@@ -43,19 +81,45 @@ class Caller:
     user_id: int | None
     budgets: tuple[int, ...] = ()
     scopes: frozenset[str] = frozenset(Scope.values)
+    allowed_models: frozenset[str] | None = None
+    residency: Rule = None
 
     def may(self, needed: Needed) -> bool:
         return holds(self.scopes, needed)
+
+    def may_use(self, model: str) -> bool:
+        return self.allowed_models is None or model in self.allowed_models
 
     def require(self, needed: Needed) -> None:
         """Raises InsufficientScope, which names what is missing and where it is given."""
         if not self.may(needed):
             scope = needed if isinstance(needed, str) else " or ".join(needed or ())
-            key = f"{settings.BASE_URL}{reverse('keys:detail', args=[self.api_key_id])}"
             raise InsufficientScope(
                 f"This API key lacks the scope {scope}; it has {', '.join(sorted(self.scopes)) or 'none'}. "
-                f"Nothing was accepted or charged. Give it the scope at {key}, or use another key."
+                f"Nothing was accepted or charged. Give it the scope at {page_of(self.api_key_id)}, or use another key."
             )
+
+    def require_model(self, model: str) -> None:
+        """Raises ModelNotAllowed, which names what the key is for."""
+        if self.allowed_models is not None and model not in self.allowed_models:
+            raise ModelNotAllowed(
+                f"This API key may not use the model '{model[:100]}'; it is for {', '.join(sorted(self.allowed_models))}. "
+                f"Nothing was accepted or charged. Change its models at {page_of(self.api_key_id)}, or use another key.",
+                param="model",
+            )
+
+    def require_place(self, rule: Rule) -> None:
+        """Raises NowhereAllowed where `rule`, this caller's with what its work brings, leaves no place."""
+        if rule == ():
+            raise NowhereAllowed(
+                "The places allowed for this work, by its key and its organization, have none in common, so it could run "
+                f"nowhere. Nothing was accepted or charged. Change the key's places at {page_of(self.api_key_id)}."
+            )
+
+
+def page_of(key_id: UUID | None) -> str:
+    path = reverse("keys:detail", args=[key_id]) if key_id else reverse("keys:index")
+    return f"{settings.BASE_URL}{path}"
 
 
 @transaction.atomic
@@ -65,71 +129,190 @@ def issue(
     name: str,
     user: User | None,
     key_id: UUID | None = None,
-    scopes: Iterable[str] = USUAL,
+    permit: Permit | None = None,
+    scopes: Iterable[str] | None = None,
+    by: APIKey | None = None,
 ) -> tuple[APIKey, str]:
     """A new key and its secret. The secret is nowhere else: show it once.
 
-    With `key_id`, the id on a form, a second call raises IntegrityError.
+    `permit` was checked; `scopes` alone is short for one. With `key_id`, the id on a form, a second call raises
+    IntegrityError. A key that is issued `by` another belongs to whoever made that one, and where that one has a limit they
+    spend from one budget: no key can lift its own.
     """
-    secret = secrets.new()
-    key = APIKey.objects.create(
+    permit = permit or Permit(scopes=tuple(scopes or USUAL))
+    maker = by.created_by if by else user
+    shared = by.budget if by and by.budget and limited(by.budget) else None
+    key, secret = write(
         id=key_id or uuid7(),
         organization=organization,
-        created_by=user,
-        budget=budgets.budget_of_key(organization, name),
+        created_by=maker,
+        budget=shared or budgets.budget_of_key(organization, name),
         name=name,
-        scopes=ordered(scopes),
-        prefix=secrets.prefix(secret),
-        sha256=secrets.digest(secret),
+        permit=permit,
     )
-    if user is not None:
-        budgets.budget_of_member(organization, user)
-    audit.record(
-        organization=organization, actor=user, action="api_key.issued", target=str(key.pk), data={"prefix": key.prefix}
-    )
+    if maker is not None:
+        budgets.budget_of_member(organization, maker)
+    recorded(key, "api_key.issued", user=user, by=by, data={**shown(permit)})
     told(key, "key.created")
     return key, secret
 
 
+def write(*, permit: Permit, **fields: Any) -> tuple[APIKey, str]:
+    secret = secrets.new()
+    key = APIKey.objects.create(
+        prefix=secrets.prefix(secret),
+        sha256=secrets.digest(secret),
+        expiry_told_days=expiry.told_by(permit.expires_at, timezone.now()),
+        **permit.columns(),
+        **fields,
+    )
+    return key, secret
+
+
+def limited(budget: Budget) -> bool:
+    return any(limit is not None for limit in limits.limits_of(budget).values())
+
+
 @transaction.atomic
-def revoke(*, key: APIKey, user: User | None, reason: str = "") -> None:
+def change(*, key: APIKey, name: str, permit: Permit, user: User | None, by: APIKey | None = None) -> bool:
+    """Another name or permit, checked, in force for the next request. False, and no event, where nothing differs.
+
+    Raises KeyState for a key that is not in force.
+    """
+    locked = in_force(key)
+    before = permits.of(locked)
+    old, new = {"name": locked.name, **before.columns()}, {"name": name, **permit.columns()}
+    changed = {field: {"from": old[field], "to": new[field]} for field in new if old[field] != new[field]}
+    if not changed:
+        return False
+    for field, value in new.items():
+        setattr(locked, field, value)
+    if before.expires_at != permit.expires_at:
+        locked.expiry_told_days = expiry.told_by(permit.expires_at, timezone.now())
+    locked.save(update_fields=[*new, "expiry_told_days"])
+    recorded(locked, "api_key.changed", user=user, by=by, data={"changed": written(changed)})
+    return True
+
+
+@transaction.atomic
+def replace_key(
+    *,
+    key: APIKey,
+    overlap: timedelta,
+    user: User | None,
+    key_id: UUID | None = None,
+    by: APIKey | None = None,
+) -> tuple[APIKey, str]:
+    """A new key with the same permit and the same budget, and its secret; the old one works for `overlap` more at most.
+
+    Without overlap the old one is revoked. Raises KeyState, and IntegrityError for a form sent twice.
+    """
+    old = in_force(key)
+    if APIKey.objects.filter(organization=old.organization, replaces=old).exists():
+        raise KeyState(f"“{old.name}” was replaced before and ends at its time. Replace the newer key instead.")
+    new, secret = write(
+        id=key_id or uuid7(),
+        organization=old.organization,
+        created_by=old.created_by,
+        budget=old.budget,
+        name=old.name,
+        permit=permits.of(old),
+        replaces=old,
+    )
+    until = min(timezone.now() + overlap, old.expires_at or FOREVER)
+    recorded(new, "api_key.replaced", user=user, by=by, data={"replaces": old.prefix, "until": until.isoformat()})
+    if overlap:
+        old.expires_at, old.expiry_told_days = until, expiry.told_by(until, timezone.now())
+        old.save(update_fields=["expires_at", "expiry_told_days"])
+    told(new, "key.replaced", replaces=public("key", old.pk), replaced_key_ends_at=until.isoformat())
+    if not overlap:
+        revoke(key=old, user=user, by=by, reason="replaced")
+    return new, secret
+
+
+def in_force(key: APIKey) -> APIKey:
+    """The key's row, locked. Raises KeyState."""
+    locked = (
+        APIKey.objects.select_for_update(of=("self",))
+        .select_related("organization", "created_by", "budget")
+        .get(pk=key.pk)
+    )
+    if locked.state != "active":
+        raise KeyState(f"“{locked.name}” is {locked.state} and cannot be changed. Create another key.")
+    return locked
+
+
+@transaction.atomic
+def revoke(*, key: APIKey, user: User | None, reason: str = "", by: APIKey | None = None) -> None:
     """End a key, in force with the commit: no door keeps a copy. A second call changes nothing."""
     now = timezone.now()
     if APIKey.objects.filter(pk=key.pk, revoked_at__isnull=True).update(revoked_at=now):
         key.revoked_at = now
-        audit.record(
-            organization=key.organization,
-            actor=user,
-            action="api_key.revoked",
-            target=str(key.pk),
-            reason=reason,
-            data={"prefix": key.prefix},
-        )
+        recorded(key, "api_key.revoked", user=user, by=by, reason=reason)
         told(key, "key.revoked")
 
 
-def ordered(scopes: Iterable[str]) -> list[str]:
-    """Each once, in the order people are shown."""
-    given = set(scopes)
-    return [scope for scope in Scope.values if scope in given]
+def recorded(
+    key: APIKey,
+    action: str,
+    *,
+    user: User | None,
+    by: APIKey | None = None,
+    reason: str = "",
+    data: dict[str, Any] | None = None,
+) -> None:
+    audit.record(
+        organization=key.organization,
+        actor=user,
+        action=action,
+        target=str(key.pk),
+        reason=reason,
+        data={"prefix": key.prefix, **({"by_key": by.prefix} if by else {}), **(data or {})},
+    )
 
 
-def told(key: APIKey, type: str) -> None:
+def shown(permit: Permit) -> dict[str, Any]:
+    """What differs from a key without limits, for an audit event."""
+    usual = Permit().columns()
+    return {name: written(value) for name, value in permit.columns().items() if value != usual[name]}
+
+
+def written(values: Any) -> Any:
+    """As JSON takes it."""
+    if isinstance(values, dict):
+        return {name: written(value) for name, value in values.items()}
+    return values.isoformat() if isinstance(values, datetime) else values
+
+
+def told(key: APIKey, type: str, **more: Any) -> None:
     webhooks.notify(
         organization=key.organization_id,
         type=type,
-        data={"id": public("key", key.pk), "name": key.name, "prefix": key.prefix},
+        data={"id": public("key", key.pk), "name": key.name, "prefix": key.prefix, **more},
         key=f"{type}:{key.pk}",
     )
 
 
-def authenticate(token: str | None) -> Caller:
-    """Whose key this is. Raises NotAuthenticated, with one message for unknown, revoked and mistyped keys."""
-    return caller(database.run(statements.authenticate(checked(token))))
+def authenticate(token: str | None, *, address: str | None = None, agent: str = "") -> Caller:
+    """Whose key this is. Raises NotAuthenticated, with one message for unknown, revoked and mistyped keys.
+
+    `address` is the client's, and `agent` how it calls itself.
+    """
+    return caller(
+        database.run(statements.authenticate(checked(token), address=address, agent=first_words(agent))), address
+    )
 
 
-async def authenticate_async(token: str | None) -> Caller:
-    return caller(await database.run_async(statements.authenticate(checked(token))))
+async def authenticate_async(token: str | None, *, address: str | None = None, agent: str = "") -> Caller:
+    return caller(
+        await database.run_async(statements.authenticate(checked(token), address=address, agent=first_words(agent))),
+        address,
+    )
+
+
+def first_words(agent: str) -> str:
+    """`OpenAI/Python 2.9.0`, without the rest of what a browser says."""
+    return "".join(each for each in agent.partition("(")[0] if each.isprintable()).strip()[:AGENT_LENGTH]
 
 
 def checked(token: str | None) -> str:
@@ -141,22 +324,39 @@ def checked(token: str | None) -> str:
     return secrets.digest(token)
 
 
-def caller(row: Row | None) -> Caller:
+def caller(row: Row | None, address: str | None = None) -> Caller:
     if row is None:
         raise refusal()
+    if row["expired"]:
+        raise KeyExpired(
+            f"This API key expired on {row['expires_at']:%-d %B %Y at %H:%M} UTC. Make a new one on the API keys page."
+        )
+    if row["elsewhere"]:
+        raise AddressNotAllowed(
+            f"This API key may not be used from {address or 'an address that cannot be told'}: it is in none of the key's "
+            f"IP ranges. Change them at {page_of(row['id'])}."
+        )
     return Caller(
         organization_id=row["organization_id"],
         api_key_id=row["id"],
         user_id=None,
         budgets=tuple(row["budgets"]),
         scopes=frozenset(row["scopes"]),
+        allowed_models=None if row["allowed_models"] is None else frozenset(row["allowed_models"]),
+        residency=places.narrowed(row["around"], row["residency"]),
     )
 
 
 def member(organization: Organization, user: User) -> Caller:
     """A member who sends work from a page."""
     budget = budgets.budget_of_member(organization, user)
-    return Caller(organization_id=organization.pk, api_key_id=None, user_id=user.pk, budgets=(budget.pk,))
+    return Caller(
+        organization_id=organization.pk,
+        api_key_id=None,
+        user_id=user.pk,
+        budgets=(budget.pk,),
+        residency=permits.optional(organization.residency),
+    )
 
 
 def refusal() -> NotAuthenticated:

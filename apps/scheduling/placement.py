@@ -1,7 +1,11 @@
 """Which pool should run this? Pure: snapshots in, a ranking with reasons out. No ORM, no clock, no I/O."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from apps.core import places
+
+OUTSIDE = "outside the allowed places"
 SUSPECT_SECONDS = 6.0  # a node silent for longer gets no new work (reference: three missed heartbeats)
 
 
@@ -23,6 +27,11 @@ class PoolView:
     energy_factor: float
     grid_gco2e_per_kwh: float
     reason: str = ""
+    site_code: str = ""
+
+    @property
+    def place(self) -> str:
+        return places.place(self.country, self.region, self.site_code)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +66,14 @@ def refusal(pool: PoolView) -> str:
     return ""
 
 
-def rank(pools: list[PoolView]) -> list[Candidate]:
-    """Eligible pools first, cheapest marginal MWh first; ties by code, so that equal input gives equal output."""
-    candidates = [Candidate(pool, refusal(pool)) for pool in pools]
-    return sorted(candidates, key=lambda each: (bool(each.refusal), each.pool.usd_per_mwh, each.pool.code))
+def rank(pools: list[PoolView], residency: Iterable[str] | None = None) -> list[Candidate]:
+    """Eligible pools first, cheapest marginal MWh first; ties by code, so that equal input gives equal output.
+
+    A pool outside the places of `residency` is refused whatever else is true of it, and comes last.
+    """
+    rule = None if residency is None else tuple(residency)
+    candidates = [Candidate(pool, refusal(pool) if places.inside(pool.place, rule) else OUTSIDE) for pool in pools]
+    return sorted(
+        candidates,
+        key=lambda each: (bool(each.refusal), each.refusal == OUTSIDE, each.pool.usd_per_mwh, each.pool.code),
+    )

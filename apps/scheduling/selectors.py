@@ -51,4 +51,5 @@ def view(row: Row) -> PoolView:
         energy_factor=row["energy_factor"],
         grid_gco2e_per_kwh=row["grid_gco2e_per_kwh"],
         reason=row["reason"],
+        site_code=row["site_code"],
     )

@@ -24,6 +24,8 @@ EVENT_TYPES = (
     EventType("budget.exhausted", "A budget is used up; new work under it is refused"),
     EventType("balance.low", "The balance fell below the amount you set"),
     EventType("key.created", "An API key was created"),
+    EventType("key.replaced", "An API key was replaced; the old one works until the time named"),
+    EventType("key.expiring", "An API key ends in 7 days, or in 1 day"),
     EventType("key.revoked", "An API key was revoked"),
     EventType("invoice.paid", "An invoice was paid"),
     EventType("top_up.paid", "Credit was paid for and added"),

@@ -37,7 +37,10 @@ def member(organization, role):
 
 def test_a_key_has_its_limits_from_the_first_request_on(owner):
     client = browser(owner)
-    client.post("/keys/new/", {"name": "sync", "total": "10", "daily": "$1.50", "weekly": "", "monthly": "5"})
+    client.post(
+        "/keys/new/",
+        {"name": "sync", "scopes": ["inference"], "total": "10", "daily": "$1.50", "weekly": "", "monthly": "5"},
+    )
     key = APIKey.objects.select_related("budget").get()
     budget = key.budget
     assert (budget.total_limit_microusd, budget.daily_limit_microusd) == (10_000_000, 1_500_000)
@@ -57,7 +60,7 @@ def test_a_key_has_its_limits_from_the_first_request_on(owner):
     [("-1", "negative"), ("0.001", "fraction of a cent"), ("x", "not an amount"), ("9" * 99, "too large")],
 )
 def test_a_wrong_limit_makes_no_key(owner, typed, says):
-    answer = browser(owner).post("/keys/new/", {"name": "sync", "daily": typed})
+    answer = browser(owner).post("/keys/new/", {"name": "sync", "scopes": ["inference"], "daily": typed})
     assert answer.status_code == 422
     assert re.search(rf'<a href="#id_daily">[^<]*{says}', answer.content.decode())
     assert not APIKey.objects.exists()

@@ -43,7 +43,7 @@ def secret_in(page: str) -> str:
 
 def test_a_secret_is_shown_once(owner, browser):
     make.model(kind="chat", name="cango/demo-chat")
-    answer = browser.post("/keys/new/", {"name": "catalog sync"})
+    answer = browser.post("/keys/new/", {"name": "catalog sync", "scopes": ["inference"]})
     secret = secret_in(answer.content.decode())
     assert services.authenticate(secret).organization_id == owner.organization.pk
     assert "no-store" in answer.headers["cache-control"]
@@ -58,7 +58,7 @@ def test_a_secret_is_shown_once(owner, browser):
 
 
 def test_a_key_needs_a_name(browser):
-    answer = browser.post("/keys/new/", {"name": ""})
+    answer = browser.post("/keys/new/", {"name": "", "scopes": ["inference"]})
     assert answer.status_code == 422
     assert b"<title>Error: Create key" in answer.content
     assert b'<a href="#id_name">Enter a name for the key.</a>' in answer.content
@@ -97,7 +97,7 @@ def test_visitors_sign_in_first(client, db, url):
 def test_a_developer_revokes_own_keys_only(owner):
     colleagues, secret = services.issue(organization=owner.organization, name="the owner's", user=owner)
     user, client = developer_of(owner.organization)
-    client.post("/keys/new/", {"name": "mine"})
+    client.post("/keys/new/", {"name": "mine", "scopes": ["inference"]})
     mine = APIKey.objects.get(created_by=user)
     page = client.get("/keys/").content.decode()
     assert f"/keys/{mine.pk}/revoke/" in page
@@ -123,7 +123,7 @@ def test_an_owner_revokes_any_key(owner, browser):
 def test_forms_need_their_token(owner):
     client = Client(enforce_csrf_checks=True)
     client.force_login(owner)
-    answer = client.post("/keys/new/", {"name": "forged"})
+    answer = client.post("/keys/new/", {"name": "forged", "scopes": ["inference"]})
     assert answer.status_code == 403
     assert b"This form is too old" in answer.content
     assert not APIKey.objects.exists()
@@ -134,7 +134,11 @@ def ticket_in(page: str) -> str:
 
 
 def test_a_reload_makes_no_second_key(owner, browser):
-    sent = {"name": "catalog sync", "ticket": ticket_in(browser.get("/keys/new/").content.decode())}
+    sent = {
+        "name": "catalog sync",
+        "scopes": ["inference"],
+        "ticket": ticket_in(browser.get("/keys/new/").content.decode()),
+    }
     secret = secret_in(browser.post("/keys/new/", sent).content.decode())
     for _ in range(2):
         answer = browser.post("/keys/new/", sent)
@@ -151,14 +155,21 @@ def test_a_reload_makes_no_second_key(owner, browser):
 
 def test_a_form_of_its_own_makes_a_key_of_its_own(owner, browser):
     for _ in range(2):
-        secret_in(browser.post("/keys/new/", {"name": "n", "ticket": ticket_in(browser.get("/keys/new/").content.decode())}).content.decode())  # fmt: skip
-    secret_in(browser.post("/keys/new/", {"name": "n", "ticket": f"{uuid7()}:forged"}).content.decode())
+        secret_in(browser.post("/keys/new/", {"name": "n", "scopes": ["inference"], "ticket": ticket_in(browser.get("/keys/new/").content.decode())}).content.decode())  # fmt: skip
+    secret_in(
+        browser.post(
+            "/keys/new/", {"name": "n", "scopes": ["inference"], "ticket": f"{uuid7()}:forged"}
+        ).content.decode()
+    )
     assert APIKey.objects.count() == 3
 
 
 def test_a_corrected_form_keeps_its_ticket(browser):
     ticket = ticket_in(browser.get("/keys/new/").content.decode())
-    assert ticket_in(browser.post("/keys/new/", {"name": "", "ticket": ticket}).content.decode()) == ticket
+    assert (
+        ticket_in(browser.post("/keys/new/", {"name": "", "scopes": ["inference"], "ticket": ticket}).content.decode())
+        == ticket
+    )
 
 
 def test_a_form_sent_twice_at_once_makes_one_key(transactional_db):
@@ -169,7 +180,9 @@ def test_a_form_sent_twice_at_once_makes_one_key(transactional_db):
     def send(_: int) -> int:
         client = Client()
         client.force_login(user)
-        return client.post("/keys/new/", {"name": "n", "ticket": ticket}).content.count(b'id="secret"')
+        return client.post("/keys/new/", {"name": "n", "scopes": ["inference"], "ticket": ticket}).content.count(
+            b'id="secret"'
+        )
 
     assert sum(run_in_threads(4, send)) == 1
     assert APIKey.objects.count() == 1

@@ -1,0 +1,83 @@
+"""Members and their keys: a key never keeps a scope that its maker could not give any more."""
+
+from __future__ import annotations
+
+from django.db import transaction
+
+from apps.accounts import audit
+from apps.accounts.models import Membership, Organization, User
+from apps.accounts.scopes import USUAL
+from apps.core.errors import PortalError
+from apps.keys import permits, services
+from apps.keys.models import APIKey
+
+
+class LastOwner(PortalError):
+    """An organization without an owner could change nothing any more. Nothing was changed."""
+
+    code, status = "last_owner", 409
+
+
+@transaction.atomic
+def change_role(*, membership: Membership, role: str, user: User | None, by: APIKey | None = None) -> Membership:
+    """Another role, in force with the member's next request, and fewer scopes on their keys where it may give fewer.
+
+    Raises LastOwner.
+    """
+    locked = locked_member(membership)
+    if locked.role == role:
+        return locked
+    keep_an_owner(locked, role)
+    old, locked.role = locked.role, role
+    locked.save(update_fields=["role"])
+    recorded(locked, "member.role_changed", user=user, by=by, data={"from": old, "to": role})
+    narrow_keys(locked, permits.BY_ROLE[role], user=user, by=by)
+    return locked
+
+
+@transaction.atomic
+def remove(*, membership: Membership, user: User | None, by: APIKey | None = None) -> None:
+    """End a membership. The keys they made go on for the organization, but manage nothing any more. Raises LastOwner."""
+    locked = locked_member(membership)
+    keep_an_owner(locked, "")
+    recorded(locked, "member.removed", user=user, by=by, data={"role": locked.role})
+    narrow_keys(locked, frozenset(USUAL), user=user, by=by)
+    locked.delete()
+
+
+def locked_member(membership: Membership) -> Membership:
+    """The row, with the organization's locked before it: two owners who leave at once leave one after the other."""
+    Organization.objects.select_for_update(no_key=True).get(pk=membership.organization_id)
+    return (
+        Membership.objects.select_for_update(of=("self",)).select_related("organization", "user").get(pk=membership.pk)
+    )
+
+
+def keep_an_owner(membership: Membership, role: str) -> None:
+    owner = Membership.Role.OWNER
+    others = Membership.objects.filter(organization=membership.organization, role=owner).exclude(pk=membership.pk)
+    if membership.role == owner and role != owner and not others.exists():
+        raise LastOwner(f"{membership.user.email} is the last owner. Make another member an owner first.")
+
+
+def narrow_keys(membership: Membership, scopes: frozenset[str], *, user: User | None, by: APIKey | None) -> None:
+    keys = APIKey.objects.of(membership.organization).active().filter(created_by=membership.user).order_by("pk")
+    for key in keys.select_for_update(of=("self",)).select_related("organization"):
+        kept = [scope for scope in key.scopes if scope in scopes]
+        if kept != key.scopes:
+            old, key.scopes = key.scopes, kept
+            key.save(update_fields=["scopes"])
+            changed = {"scopes": {"from": old, "to": kept}}
+            services.recorded(key, "api_key.changed", user=user, by=by, data={"changed": changed})
+
+
+def recorded(
+    membership: Membership, action: str, *, user: User | None, by: APIKey | None, data: dict[str, str]
+) -> None:
+    audit.record(
+        organization=membership.organization,
+        actor=user,
+        action=action,
+        target=membership.user.email,
+        data={**data, **({"by_key": by.prefix} if by else {})},
+    )

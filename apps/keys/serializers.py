@@ -1,0 +1,186 @@
+"""Keys and members as the management API shows and takes them. Of a key's lists, null is no limit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+
+from apps.accounts.models import Membership
+from apps.accounts.scopes import Scope
+from apps.core.errors import InvalidRequest
+from apps.core.ids import public
+from apps.keys.models import APIKey
+from apps.ledger.budgets import PERIODS
+
+OVERLAP_SECONDS = (0, 3600, 86_400, 604_800)
+STATES = ("active", "expired", "revoked")
+
+
+class StrictSerializer(serializers.Serializer[Any]):
+    """Refuses what it does not know by name."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        unknown = next((name for name in data if name not in self.fields), None) if isinstance(data, dict) else None
+        if unknown is not None:
+            name = str(unknown)[:100]
+            raise InvalidRequest(
+                f"Unrecognized request argument supplied: {name}.", param=name, code="unknown_parameter"
+            )
+        return super().to_internal_value(data)
+
+
+class LimitsSerializer(serializers.Serializer[Any]):
+    """Micro-USD; null is no limit. Changed on the key's page, by those who pay."""
+
+    total_microusd = serializers.IntegerField(allow_null=True)
+    daily_microusd = serializers.IntegerField(allow_null=True)
+    weekly_microusd = serializers.IntegerField(allow_null=True)
+    monthly_microusd = serializers.IntegerField(allow_null=True)
+
+
+class KeySerializer(serializers.ModelSerializer[APIKey]):
+    id = serializers.CharField(source="public_id", read_only=True)
+    object = serializers.CharField(default="api_key", read_only=True)
+    prefix = serializers.CharField(read_only=True, help_text="What the secret begins with")
+    state = serializers.ChoiceField(choices=STATES, read_only=True)
+    scopes = serializers.ListField(child=serializers.ChoiceField(choices=Scope.choices), read_only=True)
+    allowed_models = serializers.ListField(child=serializers.CharField(), allow_null=True, read_only=True)
+    residency = serializers.ListField(
+        child=serializers.CharField(),
+        allow_null=True,
+        read_only=True,
+        help_text="Countries, regions or sites; the organization's own rule narrows it further",
+    )
+    ip_ranges = serializers.ListField(child=serializers.CharField(), allow_null=True, read_only=True)
+    created_by = serializers.CharField(source="created_by.email", default=None, allow_null=True, read_only=True)
+    replaces = serializers.SerializerMethodField(help_text="The key it was made to replace")
+    limits = serializers.SerializerMethodField()
+
+    class Meta:
+        model = APIKey
+        fields = (
+            "id",
+            "object",
+            "name",
+            "prefix",
+            "state",
+            "scopes",
+            "allowed_models",
+            "residency",
+            "ip_ranges",
+            "limits",
+            "expires_at",
+            "created_by",
+            "replaces",
+            "created_at",
+            "last_used_at",
+            "last_used_ip",
+            "last_used_agent",
+            "revoked_at",
+        )
+        read_only_fields = fields
+
+    @extend_schema_field(serializers.CharField(allow_null=True))
+    def get_replaces(self, key: APIKey) -> str | None:
+        return public("key", key.replaces_id) if key.replaces_id else None
+
+    @extend_schema_field(LimitsSerializer)
+    def get_limits(self, key: APIKey) -> dict[str, int | None]:
+        return {f"{each}_microusd": getattr(key.budget, f"{each}_limit_microusd", None) for each in PERIODS}
+
+
+class KeyWithSecretSerializer(KeySerializer):
+    secret = serializers.CharField(help_text="cango_…; shown in this answer and never again")
+
+    class Meta(KeySerializer.Meta):
+        fields = (*KeySerializer.Meta.fields, "secret")  # type: ignore[assignment]
+        read_only_fields = fields  # type: ignore[assignment]
+
+
+class KeyPageSerializer(serializers.Serializer[Any]):
+    object = serializers.CharField(default="list")
+    data = KeySerializer(many=True)  # type: ignore[assignment]  # Serializer has a property of this name
+    has_more = serializers.BooleanField()
+
+
+class KeyFilterSerializer(StrictSerializer):
+    after = serializers.CharField(required=False, help_text="The id of the last key you have")
+    limit = serializers.IntegerField(required=False, default=20, min_value=1, max_value=100)
+
+
+class KeyChangeSerializer(StrictSerializer):
+    name = serializers.CharField(max_length=80, required=False)
+    scopes = serializers.ListField(
+        child=serializers.ChoiceField(choices=Scope.choices), required=False, min_length=1, max_length=10
+    )
+    allowed_models = serializers.ListField(
+        child=serializers.CharField(max_length=100),
+        required=False,
+        allow_null=True,
+        min_length=1,
+        max_length=100,
+        help_text="Names of models on offer; null is all",
+    )
+    residency = serializers.ListField(
+        child=serializers.CharField(max_length=100),
+        required=False,
+        allow_null=True,
+        min_length=1,
+        max_length=100,
+        help_text="US, US/Georgia, US/Georgia/ga-1; null is wherever the organization allows",
+    )
+    ip_ranges = serializers.ListField(
+        child=serializers.CharField(max_length=60),
+        required=False,
+        allow_null=True,
+        min_length=1,
+        max_length=50,
+        help_text="CIDR, IPv4 and IPv6; null is from everywhere",
+    )
+    expires_at = serializers.DateTimeField(required=False, allow_null=True, help_text="null: until it is revoked")
+
+
+class KeyRequestSerializer(KeyChangeSerializer):
+    name = serializers.CharField(max_length=80, help_text="Where it is used")
+
+
+class ReplaceKeySerializer(StrictSerializer):
+    overlap_seconds = serializers.ChoiceField(
+        choices=OVERLAP_SECONDS,
+        required=False,
+        default=86_400,
+        help_text="How long the old key works on: not at all, an hour, a day or a week",
+    )
+
+
+class MemberSerializer(serializers.ModelSerializer[Membership]):
+    id = serializers.SerializerMethodField()
+    object = serializers.CharField(default="member", read_only=True)
+    email = serializers.CharField(source="user.email", read_only=True)
+    name = serializers.CharField(source="user.name", read_only=True)
+    joined_at = serializers.DateTimeField(source="created_at", read_only=True)
+
+    class Meta:
+        model = Membership
+        fields = ("id", "object", "email", "name", "role", "joined_at")
+        read_only_fields = fields
+
+    def get_id(self, membership: Membership) -> str:
+        return f"mem_{membership.pk}"
+
+
+class MemberPageSerializer(serializers.Serializer[Any]):
+    object = serializers.CharField(default="list")
+    data = MemberSerializer(many=True)  # type: ignore[assignment]  # Serializer has a property of this name
+    has_more = serializers.BooleanField()
+
+
+class MemberFilterSerializer(StrictSerializer):
+    after = serializers.CharField(required=False, help_text="The id of the last member you have")
+    limit = serializers.IntegerField(required=False, default=20, min_value=1, max_value=100)
+
+
+class MemberChangeSerializer(StrictSerializer):
+    role = serializers.ChoiceField(choices=Membership.Role.choices)

@@ -1,0 +1,228 @@
+"""/api/v1/keys and /api/v1/members: the pages' verbs for programs, and no way to more than one has."""
+
+import json
+from datetime import timedelta
+
+import pytest
+from django.test import Client
+from django.utils import timezone
+
+from apps.accounts.models import AuditEvent, Membership
+from apps.keys import services
+from apps.keys.models import APIKey
+from apps.ledger import limits
+from tests import make
+from tests.api.conftest import KeyClient
+from tests.api.test_management import error
+
+ALL = ("inference", "usage", "manage")
+
+
+def send(client, method, path, body=None):
+    return client.generic(method, path, "" if body is None else json.dumps(body), "application/json")
+
+
+@pytest.fixture
+def manager(shop):
+    shop.key, secret = make.api_key(shop.organization, scopes=ALL, user=shop.owner)
+    return KeyClient(secret)
+
+
+def member(organization, role: str) -> tuple[Membership, Client]:
+    user = make.user()
+    row = Membership.objects.create(organization=organization, user=user, role=role)
+    client = Client(raise_request_exception=False)
+    client.force_login(user)
+    return row, client
+
+
+def test_a_key_from_creation_to_revocation(shop, manager):
+    made = send(
+        manager,
+        "POST",
+        "/api/v1/keys",
+        {
+            "name": "sync",
+            "scopes": ["usage", "inference"],
+            "allowed_models": ["acme/chat"],
+            "residency": ["US"],
+            "ip_ranges": ["127.0.0.1"],
+            "expires_at": "2099-01-01T00:00:00Z",
+        },
+    )
+    assert made.status_code == 201, made.content
+    body = made.json()
+    secret = body.pop("secret")
+    key = APIKey.objects.get(name="sync")
+    assert (made["location"], made["cache-control"]) == (f"/api/v1/keys/{key.public_id}", "no-store")
+    assert body == {
+        "id": key.public_id,
+        "object": "api_key",
+        "name": "sync",
+        "prefix": secret[:12],
+        "state": "active",
+        "scopes": ["inference", "usage"],
+        "allowed_models": ["acme/chat"],
+        "residency": ["US"],
+        "ip_ranges": ["127.0.0.1/32"],
+        "limits": dict.fromkeys(["total_microusd", "daily_microusd", "weekly_microusd", "monthly_microusd"]),
+        "expires_at": "2099-01-01T00:00:00Z",
+        "created_by": shop.owner.email,
+        "replaces": None,
+        "created_at": body["created_at"],
+        "last_used_at": None,
+        "last_used_ip": None,
+        "last_used_agent": "",
+        "revoked_at": None,
+    }
+    path = f"/api/v1/keys/{key.public_id}"
+    assert manager.get(path).json() == body
+    holder = KeyClient(secret)
+    assert [model["id"] for model in holder.get("/api/v1/models").json()["data"]] == ["acme/chat"]
+    refused = send(holder, "POST", "/api/v1/jobs", {"model": "acme/vectors", "input": {"input": "x"}})
+    assert error(refused, 403) == ("model_not_allowed", "model")
+    changed = send(manager, "PATCH", path, {"name": "new", "allowed_models": None})
+    assert (changed.json()["name"], changed.json()["allowed_models"], changed.json()["residency"]) == (
+        "new",
+        None,
+        ["US"],
+    )
+    replaced = send(manager, "POST", f"{path}/replace", {"overlap_seconds": 3600})
+    assert replaced.status_code == 201
+    assert replaced.json()["replaces"] == key.public_id
+    assert error(send(manager, "POST", f"{path}/replace", {}), 409)[0] == "key_state"
+    for _ in range(2):
+        assert send(manager, "POST", f"{path}/revoke").json()["state"] == "revoked"
+    assert error(holder.get("/api/v1/models"), 401)[0] == "invalid_api_key"
+    assert KeyClient(replaced.json()["secret"]).get("/api/v1/models").status_code == 200
+    actions = AuditEvent.objects.filter(data__by_key=shop.key.prefix).order_by("pk").values_list("action", flat=True)
+    assert list(actions) == ["api_key.issued", "api_key.changed", "api_key.replaced", "api_key.revoked"]
+
+
+def test_keys_are_paged_and_others_are_not_found(shop, manager):
+    for n in range(3):
+        make.api_key(shop.organization, name=f"n{n}")
+    theirs, _ = make.api_key(make.organization())
+    first = manager.get("/api/v1/keys?limit=3").json()
+    second = manager.get(f"/api/v1/keys?limit=3&after={first['data'][-1]['id']}").json()
+    names = [key["name"] for page in (first, second) for key in page["data"]]
+    assert (names, first["has_more"], second["has_more"]) == (["n2", "n1", "n0", "test", "test"], True, False)
+    assert error(manager.get("/api/v1/keys?after=x"))[1] == "after"
+    assert error(manager.get("/api/v1/keys?page=2")) == ("unknown_parameter", "page")
+    for method, action in (("GET", ""), ("PATCH", ""), ("POST", "/replace"), ("POST", "/revoke")):
+        refused = send(manager, method, f"/api/v1/keys/{theirs.public_id}{action}", {} if method != "GET" else None)
+        assert error(refused, 404)[0] == "key_not_found"
+    theirs.refresh_from_db()
+    assert theirs.revoked_at is None
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "param"),
+    [
+        ({}, "invalid_request", "name"),
+        ({"name": "x", "scopes": []}, "invalid_request", "scopes"),
+        ({"name": "x", "scopes": ["root"]}, "invalid_request", "scopes.0"),
+        ({"name": "x", "allowed_models": ["acme/none"]}, "invalid_value", "allowed_models"),
+        ({"name": "x", "allowed_models": ["a\x00"]}, "invalid_request", "allowed_models.0"),
+        ({"name": "x", "residency": ["Mars"]}, "invalid_value", "residency"),
+        ({"name": "x", "ip_ranges": ["10.0.0.1/8"]}, "invalid_value", "ip_ranges"),
+        ({"name": "x", "expires_at": "2001-01-01T00:00:00Z"}, "invalid_value", "expires_at"),
+        ({"name": "x", "colour": "red"}, "unknown_parameter", "colour"),
+    ],
+)
+def test_a_bad_request_names_the_field_and_makes_no_key(shop, manager, body, code, param):
+    before = APIKey.objects.count()
+    asked = {"scopes": ["inference"], **body} if "name" in body else body
+    assert error(send(manager, "POST", "/api/v1/keys", asked)) == (code, param)
+    assert APIKey.objects.count() == before
+
+
+def test_no_key_makes_or_takes_more_than_it_has(shop):
+    _, secret = make.api_key(
+        shop.organization,
+        scopes=["inference", "manage"],
+        residency=("US",),
+        expires_at=timezone.now() + timedelta(days=9),
+    )
+    narrow = KeyClient(secret)
+    wide, wide_secret = make.api_key(shop.organization, name="wide", scopes=["inference"])
+    before = APIKey.objects.count()
+    ending = {"name": "x", "residency": ["US"], "expires_at": (timezone.now() + timedelta(days=1)).isoformat()}
+    for body, param in [
+        ({**ending, "scopes": ["usage"]}, "scopes"),
+        ({**ending, "scopes": ["inference"], "residency": ["DE"]}, "residency"),
+        ({**ending, "scopes": ["inference"], "expires_at": None}, "expires_at"),
+    ]:
+        assert error(send(narrow, "POST", "/api/v1/keys", body), 403) == ("beyond_permit", param)
+    for method, action in (("PATCH", ""), ("POST", "/replace")):
+        refused = send(narrow, method, f"/api/v1/keys/{wide.public_id}{action}", {})
+        assert error(refused, 403)[0] == "beyond_permit"
+    assert APIKey.objects.count() == before
+    assert services.authenticate(wide_secret)
+    assert send(narrow, "POST", "/api/v1/keys", {**ending, "scopes": ["inference"]}).status_code == 201
+
+
+def test_a_limit_holds_over_the_keys_a_key_makes(shop, manager):
+    limits.change(budget=shop.key.budget, actor=shop.owner, limits={"total": 5})
+    made = send(manager, "POST", "/api/v1/keys", {"name": "x", "scopes": ["inference"]}).json()
+    assert made["limits"]["total_microusd"] == 5
+    assert APIKey.objects.get(name="x").budget_id == shop.key.budget_id
+
+
+def test_members_manage_keys_as_on_the_pages(shop):
+    row, developer = member(shop.organization, "developer")
+    assert developer.get("/api/v1/keys").status_code == 200
+    refused = send(developer, "POST", "/api/v1/keys", {"name": "x", "scopes": ["manage"]})
+    assert error(refused, 403) == ("beyond_permit", "scopes")
+    mine = send(developer, "POST", "/api/v1/keys", {"name": "mine", "scopes": ["webhooks"]}).json()
+    assert APIKey.objects.get(name="mine").created_by == row.user
+    theirs, secret = make.api_key(shop.organization, user=shop.owner)
+    assert error(send(developer, "POST", f"/api/v1/keys/{theirs.public_id}/revoke"), 403)[0] == "permission_denied"
+    assert services.authenticate(secret)
+    assert send(developer, "POST", f"/api/v1/keys/{mine['id']}/revoke").json()["state"] == "revoked"
+
+
+def test_a_role_changes_and_takes_its_scopes_from_the_keys(shop, manager):
+    row, _ = member(shop.organization, "owner")
+    key, secret = make.api_key(shop.organization, user=row.user, scopes=["inference", "webhooks", "manage"])
+    path = f"/api/v1/members/mem_{row.pk}"
+    assert manager.get(path).json() == {
+        "id": f"mem_{row.pk}",
+        "object": "member",
+        "email": row.user.email,
+        "name": "",
+        "role": "owner",
+        "joined_at": manager.get(path).json()["joined_at"],
+    }
+    assert send(manager, "PATCH", path, {"role": "developer"}).json()["role"] == "developer"
+    assert services.authenticate(secret).scopes == {"inference", "webhooks"}
+    assert error(send(manager, "PATCH", path, {"role": "king"}))[1] == "role"
+    assert send(manager, "DELETE", path).status_code == 204
+    assert services.authenticate(secret).scopes == {"inference"}
+    assert error(manager.get(path), 404)[0] == "member_not_found"
+    actions = AuditEvent.objects.filter(action__startswith="member.").order_by("pk").values_list("action", flat=True)
+    assert list(actions) == ["member.role_changed", "member.removed"]
+
+
+def test_one_owner_is_left(shop, manager):
+    owner = Membership.objects.get(user=shop.owner)
+    for method, body in (("PATCH", {"role": "developer"}), ("DELETE", None)):
+        assert error(send(manager, method, f"/api/v1/members/mem_{owner.pk}", body), 409)[0] == "last_owner"
+    owner.refresh_from_db()
+    assert owner.role == "owner"
+    assert not AuditEvent.objects.filter(action__startswith="member.").exists()
+
+
+def test_who_manages_members(shop, manager):
+    row, developer = member(shop.organization, "developer")
+    other, _ = member(make.organization(), "owner")
+    assert [each["role"] for each in developer.get("/api/v1/members").json()["data"]] == ["owner", "developer"]
+    assert error(send(developer, "DELETE", f"/api/v1/members/mem_{row.pk}"), 403)[0] == "permission_denied"
+    for public_id in (f"mem_{other.pk}", "mem_x", "mem_", str(row.pk), "mem_99999999999999999999"):
+        assert error(send(manager, "DELETE", f"/api/v1/members/{public_id}"), 404)[0] == "member_not_found"
+    page = manager.get("/api/v1/members?limit=1").json()
+    assert (len(page["data"]), page["has_more"]) == (1, True)
+    rest = manager.get(f"/api/v1/members?after={page['data'][0]['id']}").json()
+    assert ([each["id"] for each in rest["data"]], rest["has_more"]) == ([f"mem_{row.pk}"], False)
+    assert Membership.objects.count() == 3
+    assert error(shop.client.get("/api/v1/members"), 403)[0] == "insufficient_scope"

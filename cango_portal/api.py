@@ -11,6 +11,7 @@ from apps.core.errors import NotFound
 from apps.dispatch.api import CancelJob, Jobs, RetryJob
 from apps.jobs.api import JobView
 from apps.jobs.usage_api import UsageView
+from apps.keys.api import KeysView, KeyView, MembersView, MemberView, ReplaceKey, RevokeKey
 from apps.ledger.api import BalanceView, TransfersView
 from apps.scheduling.api import SitesView
 from apps.scheduling.offered import ModelsView
@@ -42,6 +43,12 @@ urlpatterns: list[URLPattern] = [
     path("v1/jobs/<str:public_id>/cancel", CancelJob.as_view(), name="api-job-cancel"),
     path("v1/jobs/<str:public_id>/retry", RetryJob.as_view(), name="api-job-retry"),
     path("v1/sites", SitesView.as_view(), name="api-sites"),
+    path("v1/keys", KeysView.as_view(), name="api-keys"),
+    path("v1/keys/<str:public_id>", KeyView.as_view(), name="api-key"),
+    path("v1/keys/<str:public_id>/replace", ReplaceKey.as_view(), name="api-key-replace"),
+    path("v1/keys/<str:public_id>/revoke", RevokeKey.as_view(), name="api-key-revoke"),
+    path("v1/members", MembersView.as_view(), name="api-members"),
+    path("v1/members/<str:public_id>", MemberView.as_view(), name="api-member"),
     path("v1/webhooks", WebhooksView.as_view(), name="api-webhooks"),
     path("v1/webhooks/<str:public_id>", WebhookView.as_view(), name="api-webhook"),
     path("v1/webhooks/<str:public_id>/test", TestWebhook.as_view(), name="api-webhook-test"),

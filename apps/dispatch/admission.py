@@ -51,8 +51,9 @@ def topics(job_id: UUID, organization_id: object) -> tuple[str, str]:
 def candidates_for(work: Work, caller: Caller) -> Plan[tuple[list[Candidate], bool]]:
     """The ranked pools, and whether others already wait for this model (then nobody jumps the line).
 
-    Who has a free slot of its own by its plan waits behind nobody. Raises ModelNotAllowed, NowhereAllowed, and TooManyOpenJobs: counted without a lock, so
-    requests that come at the same moment may pass the limit by as many as they are.
+    Who has a free slot of its own by its plan waits behind nobody. Raises ModelNotAllowed, NowhereAllowed, and
+    TooManyOpenJobs: counted without a lock, so requests that come at the same moment may pass the limit by as many as
+    they are.
     """
     caller.require_model(work.offer.name)
     caller.require_place(residency_of(caller, work))

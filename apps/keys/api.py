@@ -54,7 +54,7 @@ class Managing(APIView):
 
     def calling_key(self) -> APIKey | None:
         caller = self.request.auth
-        if not isinstance(caller, Caller):
+        if not isinstance(caller, Caller) or caller.api_key_id is None:
             return None
         return APIKey.objects.select_related("created_by", "budget", "organization").get(pk=caller.api_key_id)
 
@@ -94,7 +94,7 @@ class KeysAPI(Managing):
 def permit_in(given: dict[str, Any], before: Permit) -> Permit:
     """`before` with what the request names."""
     lists = ("scopes", "allowed_models", "residency", "ip_ranges")
-    asked = {name: permits.optional(given[name]) for name in lists if name in given}
+    asked: dict[str, Any] = {name: permits.optional(given[name]) for name in lists if name in given}
     if "expires_at" in given:
         asked["expires_at"] = given["expires_at"]
     return replace(before, **asked)

@@ -9,7 +9,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from apps.accounts.api import InOrganization
+from apps.accounts.api import InOrganization, may_use
 from apps.catalog import offers
 from apps.catalog.api import ModelsSerializer, described
 from apps.core.sql import Plan
@@ -30,4 +30,5 @@ class ModelsView(APIView):
 
     @extend_schema(operation_id="models", summary="Models on offer", responses=ModelsSerializer)
     def get(self, request: Request) -> Response:
-        return Response({"object": "list", "data": database.run(listed())})
+        found = [model for model in database.run(listed()) if may_use(request, model["id"])]
+        return Response({"object": "list", "data": found})

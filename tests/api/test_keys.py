@@ -184,7 +184,7 @@ def test_members_manage_keys_as_on_the_pages(shop):
 
 def test_a_role_changes_and_takes_its_scopes_from_the_keys(shop, manager):
     row, _ = member(shop.organization, "owner")
-    key, secret = make.api_key(shop.organization, user=row.user, scopes=["inference", "webhooks", "manage"])
+    _, secret = make.api_key(shop.organization, user=row.user, scopes=["inference", "webhooks", "manage"])
     path = f"/api/v1/members/mem_{row.pk}"
     assert manager.get(path).json() == {
         "id": f"mem_{row.pk}",

@@ -39,6 +39,8 @@ def test_every_path_names_its_scope():
         ("invoices", {"usage"}),
         ("jobs", {"usage", "inference"}),
         ("webhooks", {"webhooks", "manage"}),
+        ("keys", {"manage"}),
+        ("members", {"manage"}),
     ],
 )
 def test_who_may_read(shop, path, scopes):

@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('jobs', '0004_open_jobs_of_an_organization'),
+        ('jobs', '0007_stored_jobs'),
     ]
 
     operations = [

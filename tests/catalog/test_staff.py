@@ -203,3 +203,32 @@ def end(staff: Client, made: Discount) -> str:
         follow=True,
     )
     return answer.content.decode()
+
+
+def test_capabilities_are_ticked_and_an_image_needs_its_bound(staff: Client, model: Any) -> None:
+    url = reverse("admin:catalog_model_change", args=[model.pk])
+    page = staff.get(url).content.decode()
+    assert "tools: Calls functions" in page
+    form = {
+        "title": "Seer",
+        "description": "It sees.",
+        "engine_name": "seer",
+        "context_tokens": 4096,
+        "max_output_tokens": 1024,
+        "max_pages": 0,
+        "dimensions": 0,
+        "shorter_dimensions": "",
+        "capabilities": ["tools", "image_input"],
+        "max_choices": 2,
+        "image_tokens": 0,
+        "max_queue_seconds": 20,
+        "listed": "on",
+        "staff_reason": "Tried with the engine",
+        "prices-TOTAL_FORMS": "0",
+        "prices-INITIAL_FORMS": "0",
+    }
+    assert "Give the most tokens of an image" in staff.post(url, form).content.decode()
+    assert staff.post(url, {**form, "image_tokens": 1500}).status_code == 302
+    model.refresh_from_db()
+    assert (model.capabilities, model.image_tokens, model.max_choices) == (["tools", "image_input"], 1500, 2)
+    assert "Select a valid choice" in staff.post(url, {**form, "capabilities": ["magic"]}).content.decode()

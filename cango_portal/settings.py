@@ -258,6 +258,16 @@ REFUND_DAYS = env_int("REFUND_DAYS", 14)
 SUBSCRIPTION_GRACE_DAYS = env_int("SUBSCRIPTION_GRACE_DAYS", 7)
 PAYG_MAX_OPEN_JOBS = env_int("PAYG_MAX_OPEN_JOBS", 1000)  # without a plan
 
+# Rate limits of an organization that has none of its own (`keys.RateLimit`); 0 is no limit. WEB_PROCESSES share them while
+# Valkey is away.
+RATE_LIMITS = {
+    "requests": env_int("RATE_REQUESTS_PER_MINUTE", 6_000),
+    "input_tokens": env_int("RATE_INPUT_TOKENS_PER_MINUTE", 20_000_000),
+    "output_tokens": env_int("RATE_OUTPUT_TOKENS_PER_MINUTE", 10_000_000),
+    "concurrent": env_int("RATE_CONCURRENT_REQUESTS", 500),
+}
+WEB_PROCESSES = env_int("WEB_PROCESSES", 1)
+
 # Webhooks to customers: only to public addresses, unless a laptop or a test says otherwise ----------------------------------
 WEBHOOKS_ALLOW_PRIVATE = env_bool("WEBHOOKS_ALLOW_PRIVATE")
 WEBHOOK_TIMEOUT_SECONDS = env_float("WEBHOOK_TIMEOUT_SECONDS", 10)  # one attempt, from the resolver to the last byte

@@ -77,6 +77,9 @@ class Request:
         """Headers for whatever answer comes: `x_job_id="…"` is `x-job-id`. A door sends them, refusals too."""
         self.scope.setdefault(NOTED, {}).update({name.replace("_", "-"): value for name, value in headers.items()})
 
+    def noted(self, name: str) -> bool:
+        return name in self.scope.get(NOTED, {})
+
     @property
     def query(self) -> dict[str, str]:
         return {name: values[-1] for name, values in parse_qs(self.scope["query_string"].decode("latin-1")).items()}
@@ -184,6 +187,7 @@ class Request:
             headers["x-should-retry"] = "true" if error.retryable else "false"
         if error.retry_after_seconds is not None:
             headers["retry-after"] = str(error.retry_after_seconds)
+            headers["retry-after-ms"] = str(error.retry_after_ms)
         if isinstance(error, NotAuthenticated):
             headers["www-authenticate"] = "Bearer"
         if isinstance(error, MethodNotAllowed) and error.allowed:

@@ -7,7 +7,7 @@ class PortalError(Exception):
     """A refusal with a stable `code` and the HTTP `status` every door answers with.
 
     `message` is written for the caller: what happened, what it means for money and data, what to do.
-    `param` names the field of the request, or is None. `retry_after_seconds` is set where waiting helps;
+    `param` names the field of the request, or is None. `retry_after_seconds`, or more exactly `retry_after_ms`, is set where waiting helps;
     `retryable` False tells OpenAI clients not to try again (`x-should-retry: false`).
     """
 
@@ -17,13 +17,22 @@ class PortalError(Exception):
     retryable: ClassVar[bool | None] = None
 
     def __init__(
-        self, message: str, *, param: str | None = None, code: str | None = None, retry_after_seconds: int | None = None
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        retry_after_seconds: int | None = None,
+        retry_after_ms: int | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
         self.param = param
         self.reason = code or self.code
-        self.retry_after_seconds = retry_after_seconds
+        if retry_after_ms is None and retry_after_seconds is not None:
+            retry_after_ms = retry_after_seconds * 1000
+        self.retry_after_ms = retry_after_ms
+        self.retry_after_seconds = None if retry_after_ms is None else max(1, -(-retry_after_ms // 1000))
 
     def body(self) -> dict[str, dict[str, str | None]]:
         """The official error object: OpenAI API reference, "Error"."""

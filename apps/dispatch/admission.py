@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import time
+from dataclasses import replace
+from typing import Any
 from uuid import UUID
 
 from django.conf import settings
@@ -21,6 +23,8 @@ from apps.dispatch import allowance, orders, outbox, receipts
 from apps.dispatch.receipts import StillStopping, Taken, Ticket
 from apps.dispatch.work import Submitted, Work
 from apps.jobs import statements as jobs
+from apps.keys import rates
+from apps.keys.rates import Limit
 from apps.keys.services import Caller
 from apps.ledger import statements as ledger
 from apps.live import bell
@@ -48,8 +52,8 @@ def topics(job_id: UUID, organization_id: object) -> tuple[str, str]:
     return f"job.{public('job', job_id)}", f"organization.{organization_id}"
 
 
-def candidates_for(work: Work, caller: Caller) -> Plan[tuple[list[Candidate], bool]]:
-    """The ranked pools, and whether others already wait for this model (then nobody jumps the line).
+def candidates_for(work: Work, caller: Caller) -> Plan[tuple[list[Candidate], bool, list[Limit]]]:
+    """The ranked pools, whether others already wait for this model (then nobody jumps the line), and the rate limits.
 
     Who has a free slot of its own by its plan waits behind nobody. Raises ModelNotAllowed, NowhereAllowed, and
     TooManyOpenJobs: counted without a lock, so requests that come at the same moment may pass the limit by as many as
@@ -57,14 +61,14 @@ def candidates_for(work: Work, caller: Caller) -> Plan[tuple[list[Candidate], bo
     """
     caller.require_model(work.offer.name)
     caller.require_place(residency_of(caller, work))
-    standing = yield from allowance.standing(caller.organization_id)
+    standing = yield from allowance.standing(caller, work.offer.model_id, work.tier)
     standing.admit_one()
+    limits = rates.limits(caller, standing.rates)
     ranked = placement.rank((yield from selectors.views(work.offer.model_id)), residency_of(caller, work))
     if standing.has_slot_of_its_own:
-        return ranked, False
-    return ranked, (
-        yield from jobs.waiting(work.offer.model_id, work.tier, [each.pool.place for each in eligible(ranked)])
-    )
+        return ranked, False, limits
+    waiting = yield from jobs.waiting(work.offer.model_id, work.tier, [each.pool.place for each in eligible(ranked)])
+    return ranked, waiting, limits
 
 
 def residency_of(caller: Caller, work: Work) -> places.Rule:
@@ -220,9 +224,11 @@ def submit(*, caller: Caller, work: Work, ticket: Ticket | None = None) -> Submi
 def admitted(*, caller: Caller, work: Work, ticket: Ticket | None) -> Submitted:
     job_id = work.job_id
     try:
-        ranked, backlog = database.run(candidates_for(work, caller))
-        chosen = None if backlog else _win(ranked, job_id)
+        ranked, backlog, limits = database.run(candidates_for(work, caller))
+        windows = rates.take(limits, **asked(work))
+        chosen = None
         try:
+            chosen = None if backlog else _win(ranked, job_id)
             plan = admit(job_id=job_id, caller=caller, work=work, chosen=chosen, ranked=ranked, ticket=ticket)
             try:
                 submitted, order = database.run(plan)
@@ -231,13 +237,14 @@ def admitted(*, caller: Caller, work: Work, ticket: Ticket | None) -> Submitted:
         except BaseException:
             if chosen:
                 slots.free(chosen.pool.code, holder=slots.holder(job_id, 1))
+            rates.give_back(limits, job_id)
             raise
     except DjangoOperationalError as error:
         raise away() from error
     if order:
         outbox.publish(order)
     bell.ring(*topics(job_id, caller.organization_id))
-    return submitted
+    return replace(submitted, windows=windows)
 
 
 async def submit_async(*, caller: Caller, work: Work, ticket: Ticket | None = None) -> Submitted:
@@ -257,9 +264,11 @@ async def submit_async(*, caller: Caller, work: Work, ticket: Ticket | None = No
 async def admitted_async(*, caller: Caller, work: Work, ticket: Ticket | None) -> Submitted:
     job_id = work.job_id
     try:
-        ranked, backlog = await database.run_async(candidates_for(work, caller))
-        chosen = None if backlog else await _win_async(ranked, job_id)
+        ranked, backlog, limits = await database.run_async(candidates_for(work, caller))
+        windows = await rates.take_async(limits, **asked(work))
+        chosen = None
         try:
+            chosen = None if backlog else await _win_async(ranked, job_id)
             plan = admit(job_id=job_id, caller=caller, work=work, chosen=chosen, ranked=ranked, ticket=ticket)
             try:
                 submitted, order = await database.run_async(plan)
@@ -270,13 +279,24 @@ async def admitted_async(*, caller: Caller, work: Work, ticket: Ticket | None) -
         except BaseException:
             if chosen:
                 await slots.free_async(chosen.pool.code, holder=slots.holder(job_id, 1))
+            await rates.give_back_async(limits, job_id)
             raise
     except (OperationalError, PoolTimeout) as error:
         raise away() from error
     if order:
         await outbox.publish_async(order)
     await bell.ring_async(*topics(job_id, caller.organization_id))
-    return submitted
+    return replace(submitted, windows=windows)
+
+
+def asked(work: Work) -> dict[str, Any]:
+    """What a request takes of its rate limits. Work that waits in the background is limited by its number, not at the same time."""
+    return {
+        "job_id": work.job_id,
+        "input_tokens": work.prompt_tokens_ceiling,
+        "output_tokens": work.max_completion_tokens,
+        "lease": work.interactive,
+    }
 
 
 def written(job_id: UUID) -> Plan[Submitted | None]:

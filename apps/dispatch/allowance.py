@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from uuid import UUID
 
 from apps.billing import entitlements
 from apps.core.errors import PortalError
-from apps.core.sql import Plan, Statement
+from apps.core.sql import Plan, Row, Statement
+from apps.keys import rates
+from apps.keys.services import Caller
+from cango_portal import database
 
 # Counted no further than the answer needs, through the index of open jobs.
 STANDING = f"""
@@ -18,7 +20,8 @@ SELECT e.title, e.reserved_slots, e.max_open_jobs,
     (SELECT count(*) FROM (
         SELECT FROM jobs_job WHERE organization_id = %(organization)s AND state IN ('dispatched', 'running')
         LIMIT e.reserved_slots
-    ) leased)::int AS leased
+    ) leased)::int AS leased,
+    ({rates.OF}) AS rates
 FROM ({entitlements.OF}) e
 """  # noqa: S608 - a constant goes in
 
@@ -38,6 +41,7 @@ class Standing:
     max_open_jobs: int
     open: int
     leased: int
+    rates: list[Row] | None
 
     @property
     def has_slot_of_its_own(self) -> bool:
@@ -53,6 +57,21 @@ class Standing:
             )
 
 
-def standing(organization_id: UUID) -> Plan[Standing]:
-    rows = yield Statement(STANDING, entitlements.params_of(organization_id, datetime.now(UTC)))
+def standing(caller: Caller, model_id: int | None = None, tier: str = "") -> Plan[Standing]:
+    """`rates` are the rows of the rate limits that count for a request for this model and tier."""
+    rows = yield Statement(
+        STANDING,
+        {
+            **entitlements.params_of(caller.organization_id, datetime.now(UTC)),
+            "api_key": caller.api_key_id,
+            "model": model_id,
+            "tier": tier,
+        },
+    )
     return Standing(**rows[0])
+
+
+async def windows_async(caller: Caller) -> tuple[rates.Window, ...]:
+    """What the caller's rate limits have counted, whatever the model. Counts nothing."""
+    limits = rates.limits(caller, (await database.run_async(standing(caller))).rates)
+    return await rates.look_async(limits)

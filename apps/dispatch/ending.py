@@ -57,7 +57,7 @@ def cancel_plan(job_id: UUID, *, begun: Begun, by: str = "") -> Plan[Outcome]:
             job, "cancelled", cost_microusd=0, reason=f"{by or 'Cancelled before it started'}; nothing was charged"
         )
         freed = (job["pool"], slots.holder(job_id, job["attempt"])) if job["pool"] else None
-        return Outcome(accepted=True, topics=told, freed=freed)
+        return Outcome(accepted=True, topics=told, freed=freed, used=finishing.unused(job_id))
     if job["cancel_requested_at"] is not None:
         return Outcome(accepted=True)
     yield from jobs.transition(
@@ -86,7 +86,7 @@ def expire_plan(job_id: UUID) -> Plan[Outcome]:
         error_message="No site had a free slot in time. Nothing was charged.",
         error_status=503,
     )
-    return Outcome(accepted=True, topics=topics(job_id, job["organization_id"]))
+    return Outcome(accepted=True, topics=topics(job_id, job["organization_id"]), used=finishing.unused(job_id))
 
 
 def lose_plan(job_id: UUID, *, attempt: int, entries: list[Entry]) -> Plan[Outcome]:

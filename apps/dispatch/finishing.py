@@ -7,7 +7,7 @@ the attempt, fence and claimant in force.
 import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypedDict
 from uuid import UUID
 
 from django.conf import settings
@@ -18,6 +18,7 @@ from apps.core.sql import Plan, Row, Statement
 from apps.dispatch.admission import hold_key, topics
 from apps.jobs import statements as jobs
 from apps.jobs.models import FINAL
+from apps.keys import rates
 from apps.ledger import statements as ledger
 from apps.live import bell
 from apps.runner.protocol import Energy, Failure, Report, Usage
@@ -30,18 +31,30 @@ MOST = 2**31 - 1  # what a count's column holds
 RETRY_SECONDS = 10  # an interactive job that goes back to the queue waits at least so long for another site
 
 
+class Used(TypedDict):
+    job_id: UUID
+    input_tokens: int
+    output_tokens: int
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a report: `accepted` False where the attempt is not the writer's. `freed` is a slot to give back."""
+    """What became of a report: `accepted` False where the attempt is not the writer's. `freed` is a slot to give back.
+
+    `used` is what an ended job used of its rate limits.
+    """
 
     accepted: bool
     topics: tuple[str, ...] = ()
     freed: tuple[str, str] | None = None
     overrun_microusd: int = 0
+    used: Used | None = None
 
     def announce(self) -> None:
         """After the commit: give the slot back, ring the readers, raise the alarm where a hold was too small."""
         self.alarm()
+        if self.used:
+            rates.correct(**self.used)
         if self.freed:
             slots.free(self.freed[0], holder=self.freed[1])
         if self.topics:
@@ -49,6 +62,8 @@ class Outcome:
 
     async def announce_async(self) -> None:
         self.alarm()
+        if self.used:
+            await rates.correct_async(**self.used)
         if self.freed:
             await slots.free_async(self.freed[0], holder=self.freed[1])
         if self.topics:
@@ -182,7 +197,13 @@ def finish(job: Row, news: News) -> Plan[Outcome]:
     )
     # An answer is kept where it was charged: what failed for free is not read on the job's page instead.
     yield from jobs.write_content(job["id"], text=news.text if charged else "", result=news.result if charged else None)
-    return Outcome(accepted=True, topics=told, freed=freed, overrun_microusd=settlement.overrun_microusd)
+    return Outcome(
+        accepted=True,
+        topics=told,
+        freed=freed,
+        overrun_microusd=settlement.overrun_microusd,
+        used=Used(job_id=job["id"], input_tokens=usage.prompt_tokens, output_tokens=usage.completion_tokens),
+    )
 
 
 def end(job: Row, state: str, *, cost_microusd: int, reason: str, **changes: Any) -> Plan[ledger.Settlement]:
@@ -209,6 +230,10 @@ def end(job: Row, state: str, *, cost_microusd: int, reason: str, **changes: Any
     return (yield from ledger.settle(hold_key(job["id"]), cost_microusd))
 
 
+def unused(job_id: UUID) -> Used:
+    return Used(job_id=job_id, input_tokens=0, output_tokens=0)
+
+
 def untaken(job: Row, reason: str) -> Plan[Outcome]:
     """Nobody took the order of a locked job (a broker that is away, say): it waits on, up to its deadline.
 
@@ -227,7 +252,8 @@ def untaken(job: Row, reason: str) -> Plan[Outcome]:
     else:
         yield from again(job, reason, untaken=True)
     freed = (job["pool"], f"{job['id']}:{job['attempt']}")
-    return Outcome(accepted=True, topics=topics(job["id"], job["organization_id"]), freed=freed)
+    used = unused(job["id"]) if job["past_deadline"] else None
+    return Outcome(accepted=True, topics=topics(job["id"], job["organization_id"]), freed=freed, used=used)
 
 
 def tries(job: Row) -> Plan[int]:

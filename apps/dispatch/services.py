@@ -1,6 +1,7 @@
 """What doors and pages call."""
 
 from apps.dispatch.admission import submit, submit_async
+from apps.dispatch.allowance import windows_async
 from apps.dispatch.ending import cancel, cancel_async, expire_async, leave_async
 from apps.dispatch.receipts import Ticket, ticket
 from apps.dispatch.work import Submitted, Work
@@ -16,4 +17,5 @@ __all__ = [
     "submit",
     "submit_async",
     "ticket",
+    "windows_async",
 ]

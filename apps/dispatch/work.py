@@ -10,6 +10,7 @@ from apps.catalog.offers import Offer
 from apps.catalog.prices import Terms
 from apps.core.ids import uuid7
 from apps.core.places import Rule
+from apps.keys.rates import Window
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,10 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """An accepted job. `pool` is None while it is `queued`. `replayed`: an earlier request made it."""
+    """An accepted job. `pool` is None while it is `queued`. `replayed`: an earlier request made it.
+
+    `windows` is what its rate limits had counted at its admission, with it.
+    """
 
     job_id: UUID
     state: str
@@ -64,3 +68,4 @@ class Submitted:
     pool: str | None
     deadline_at: datetime
     replayed: bool = False
+    windows: tuple[Window, ...] = ()

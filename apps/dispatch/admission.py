@@ -139,6 +139,7 @@ def admit(
             "request": work.body,
             "metadata": work.metadata,
             "stored": work.stored,
+            "asked": work.asked,
             "data": {"site": chosen.pool.site} if chosen else {},
             **(receipts.params(ticket) if ticket else {}),
         },

@@ -22,6 +22,7 @@ class Work:
     lost attempt that wrote some is not run again. `kind` is what the runner does; a chat model may also do completions,
     and one of vectors rank documents. `job_id` is chosen before, so that a form sent twice makes one job.
     `residency` are the places of earlier work that this repeats or is a part of; the caller's own narrow them further.
+    `asked` is the request as it was sent, where `body` was made from another shape; it is kept beside it.
     """
 
     offer: Offer
@@ -39,6 +40,7 @@ class Work:
     metadata: dict[str, str] = field(default_factory=dict)  # the customer's own words about it
     stored: bool = False  # its answer can be asked for again
     residency: Rule = None
+    asked: dict[str, Any] | None = None
     job_id: UUID = field(default_factory=uuid7)
 
     def __post_init__(self) -> None:

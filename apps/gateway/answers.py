@@ -32,10 +32,10 @@ SETTLE_SECONDS = 1.0  # after the runner's last word: so long for cost and energ
 Step = Waiting | Piece | Ended
 
 
-async def steps(submitted: Submitted) -> AsyncGenerator[Step]:
+async def steps(submitted: Submitted, *, refusing: bool = True) -> AsyncGenerator[Step]:
     """`follow`, and the end of a wait: past its deadline the job expires here, whoever else looks after it.
 
-    Raises the refusal a job that did not succeed stands for. A success that is not settled within SETTLE_SECONDS ends
+    Where it is `refusing`, raises the refusal a job that did not succeed stands for. A success that is not settled within SETTLE_SECONDS ends
     without `Ended`.
     """
     said: End | None = None
@@ -50,7 +50,7 @@ async def steps(submitted: Submitted) -> AsyncGenerator[Step]:
                 await dispatch.expire_async(job_id=submitted.job_id)
             elif isinstance(step, Piece) and step.entry.end is not None:
                 said = step.entry.end
-            elif isinstance(step, Ended) and step.job["state"] != "succeeded":
+            elif isinstance(step, Ended) and step.job["state"] != "succeeded" and refusing:
                 raise refusals.of(step.job, said.failure if said else None)
             yield step
             if isinstance(step, Ended):

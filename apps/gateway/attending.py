@@ -99,9 +99,15 @@ def limited(handler: Handler) -> Handler:
 
 
 async def attended(
-    request: Request, submitting: Coroutine[Any, Any, Submitted], answering: Callable[[Submitted], Awaitable[None]]
+    request: Request,
+    submitting: Coroutine[Any, Any, Submitted],
+    answering: Callable[[Submitted], Awaitable[None]],
+    *,
+    background: bool = False,
 ) -> None:
     """Submit and answer while the client listens; the last client to hang up cancels its job within a second.
+
+    Work in the `background` goes on without its client.
 
     The submission itself is never cut off: a job that was written is known here, and then cancelled.
     """
@@ -123,14 +129,15 @@ async def attended(
                 error = answer.exception()
                 if isinstance(error, PortalError) and accepted.replayed and accepted.state in FINAL:
                     error.retryable = False  # type: ignore[misc]  # it would get the same answer again
-                elif not isinstance(error, PortalError | None):  # ours: nobody gets what it would still make
+                elif not background and not isinstance(error, PortalError | None):  # ours: nobody gets what it makes
                     await left(accepted)
                 return answer.result()
         finally:
             answer.cancel()
             with contextlib.suppress(asyncio.CancelledError, Exception):
                 await answer
-        await left(accepted)
+        if not background:
+            await left(accepted)
         raise Disconnected
     finally:
         hanging_up.cancel()

@@ -11,8 +11,10 @@ from apps.gateway.completions import create_completion
 from apps.gateway.embeddings import create_embeddings
 from apps.gateway.files import create_file, delete_file, file_content, list_files, retrieve_file
 from apps.gateway.headers import with_headers
+from apps.gateway.kept_responses import cancel_response, delete_response, list_input_items, retrieve_response
 from apps.gateway.listing import list_models, retrieve_model
 from apps.gateway.rerank import create_ranking
+from apps.gateway.responses import create_response
 from apps.gateway.stored import delete_chat, list_chats, list_messages, retrieve_chat, update_chat
 from apps.keys.door import reachable
 
@@ -33,11 +35,16 @@ ROUTES: Routes = {
     ("DELETE", "/v1/files/{file}"): delete_file,
     ("GET", "/v1/files/{file}/content"): file_content,
     ("POST", "/v1/rerank"): create_ranking,
+    ("POST", "/v1/responses"): create_response,
+    ("GET", "/v1/responses/{response}"): retrieve_response,
+    ("DELETE", "/v1/responses/{response}"): delete_response,
+    ("POST", "/v1/responses/{response}/cancel"): cancel_response,
+    ("GET", "/v1/responses/{response}/input_items"): list_input_items,
 }
 
 application = with_headers(
     door(
         {place: reachable(limited(handler)) for place, handler in ROUTES.items()},
-        hint=f"The base URL is {settings.BASE_URL}/v1; clients put /models, /chat/completions or /embeddings after it.",
+        hint=f"The base URL is {settings.BASE_URL}/v1; clients put /models, /chat/completions, /responses or /embeddings after it.",
     )
 )

@@ -13,6 +13,8 @@ from apps.wire import answers
 from apps.wire.chat import ChatRequest, StoredChanges
 from apps.wire.embeddings import EmbeddingsRequest
 from apps.wire.rerank import RerankRequest
+from apps.wire.response_shapes import DeletedResponse, InputItems, Response
+from apps.wire.responses import ResponsesRequest
 from apps.wire.text import CompletionRequest
 
 PREFIX = "#/components/schemas/"
@@ -58,7 +60,14 @@ CHATS_QUERY = [
         "schema": {"type": "object", "additionalProperties": {"type": "string"}},
     },
 ]
-REQUESTS: list[type[BaseModel]] = [ChatRequest, CompletionRequest, EmbeddingsRequest, RerankRequest, StoredChanges]
+REQUESTS: list[type[BaseModel]] = [
+    ChatRequest,
+    CompletionRequest,
+    EmbeddingsRequest,
+    RerankRequest,
+    ResponsesRequest,
+    StoredChanges,
+]
 ANSWERS: list[type[BaseModel]] = [
     answers.ChatCompletion,
     answers.ChatCompletionChunk,
@@ -69,6 +78,9 @@ ANSWERS: list[type[BaseModel]] = [
     answers.TextCompletion,
     answers.Embeddings,
     answers.Ranking,
+    Response,
+    DeletedResponse,
+    InputItems,
 ]
 REFUSALS = {
     "400": "A parameter is wrong, or the engine behind the model cannot do it: `param` names it",
@@ -153,6 +165,7 @@ def add_inference(result: dict[str, Any], **_: Any) -> dict[str, Any]:
                 "vectors with the capability `rerank`.",
             )
         },
+        **RESPONSES,
         **FILES,
         **result["paths"],
     }
@@ -268,6 +281,56 @@ FILES = {
                     "content": {"*/*": {"schema": {"type": "string", "format": "binary"}}},
                 }
             },
+        }
+    },
+}
+
+
+def parameter(name: str, schema: dict[str, Any], *, place: str = "query", description: str = "") -> dict[str, Any]:
+    return {"name": name, "in": place, "required": place == "path", "schema": schema, "description": description}
+
+
+RESPONSE_ID = parameter("response", {"type": "string"}, place="path", description="resp_…")
+RESPONSES: dict[str, Any] = {
+    "/v1/responses": {
+        "post": operation(
+            "create_response",
+            "A response: whole, as a stream of typed events, or in the background",
+            body="ResponsesRequest",
+            answer="Response",
+            description="As OpenAI's. Work in the background is a job that waits; its answer is fetched by the id.",
+        )
+    },
+    "/v1/responses/{response}": {
+        "get": operation("retrieve_response", "A response that was stored, or its events again", answer="Response")
+        | {
+            "parameters": [
+                RESPONSE_ID,
+                parameter("stream", {"type": "boolean"}, description="Only what was made in the background"),
+                parameter("starting_after", {"type": "integer", "minimum": 0}, description="A sequence_number"),
+            ]
+        },
+        "delete": operation(
+            "delete_response",
+            "Delete the texts of a response",
+            answer="DeletedResponse",
+            description="What still runs is cancelled. The job keeps its times, charge and energy.",
+        )
+        | {"parameters": [RESPONSE_ID]},
+    },
+    "/v1/responses/{response}/cancel": {
+        "post": operation("cancel_response", "Cancel a response in the background", answer="Response")
+        | {"parameters": [RESPONSE_ID]}
+    },
+    "/v1/responses/{response}/input_items": {
+        "get": operation("list_input_items", "What a response was sent", answer="InputItems")
+        | {
+            "parameters": [
+                RESPONSE_ID,
+                parameter("limit", {"type": "integer", "minimum": 1, "maximum": 100, "default": 20}),
+                parameter("order", {"type": "string", "enum": ["desc", "asc"], "default": "desc"}),
+                parameter("after", {"type": "string"}, description="The last id of the page before"),
+            ]
         }
     },
 }

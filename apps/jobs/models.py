@@ -185,12 +185,16 @@ class Job(models.Model):
 
 
 class Content(models.Model):
-    """What the customer sent and got: apart from the job, so that it can be deleted while the record stays."""
+    """What the customer sent and got: apart from the job, so that it can be deleted while the record stays.
+
+    `asked` is a request of /v1/responses as it was sent: what it was converted to is in `request`.
+    """
 
     job = models.OneToOneField(Job, models.CASCADE, primary_key=True, related_name="content")
     request = models.JSONField(null=True)
     text = models.TextField(blank=True)
     result = models.JSONField(null=True)
+    asked = models.JSONField(null=True)
 
     def __str__(self) -> str:
         return f"content of {self.job_id}"

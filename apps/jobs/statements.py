@@ -78,7 +78,7 @@ WITH clock AS (
     FROM clock
     RETURNING id, attempt, state, reason, created_at, deadline_at
 ), content AS (
-    INSERT INTO jobs_content (job_id, request, text) SELECT id, %(request)s, '' FROM job
+    INSERT INTO jobs_content (job_id, request, text, asked) SELECT id, %(request)s, '', %(asked)s::jsonb FROM job
 ), event AS (
     INSERT INTO jobs_event (job_id, number, state, attempt, reason, data, at)
     SELECT id, 1, state, attempt, reason, %(data)s, created_at FROM job
@@ -128,6 +128,17 @@ SELECT EXISTS (
 ) AS waiting
 """  # noqa: S608 - a constant goes in
 
+ASKED = """
+SELECT c.asked, c.request, j.residency FROM jobs_content c JOIN jobs_job j ON j.id = c.job_id
+WHERE j.id = %(id)s AND j.organization_id = %(organization)s AND c.asked IS NOT NULL
+"""
+
+FORGET = """
+DELETE FROM jobs_content c USING jobs_job j
+WHERE c.job_id = %(id)s AND j.id = c.job_id AND (j.finished_at IS NOT NULL OR j.cancel_requested_at IS NOT NULL)
+RETURNING c.job_id
+"""
+
 CONTENT = "UPDATE jobs_content SET text = %(text)s, result = %(result)s WHERE job_id = %(id)s"
 
 
@@ -145,6 +156,7 @@ def create(params: dict[str, Any], *, beside: str = "") -> Plan[Row]:
             "placement": Jsonb(params["placement"]),
             "request": Jsonb(params["request"]),
             "metadata": Jsonb(params["metadata"]),
+            "asked": None if params["asked"] is None else Jsonb(params["asked"]),
             "data": Jsonb(params["data"]),
         },
     )
@@ -223,6 +235,21 @@ def write_content(job_id: UUID, *, text: str, result: Any) -> Plan[None]:
         CONTENT,
         {"id": job_id, "text": storable(text), "result": None if result is None else Jsonb(storable(result))},
     )
+
+
+def asked(job_id: UUID, organization_id: UUID) -> Plan[Row | None]:
+    """`asked`, `request` and `residency` of the organization's own job that came as a response and whose content is still kept."""
+    rows = yield Statement(ASKED, {"id": job_id, "organization": organization_id})
+    return rows[0] if rows else None
+
+
+def forget_content(job_id: UUID) -> Plan[bool]:
+    """Let go of what was sent and got, once the job has ended or was asked to: it never runs again.
+
+    What a runner still reports of it finds no place and is not kept.
+    """
+    rows = yield Statement(FORGET, {"id": job_id})
+    return bool(rows)
 
 
 def waiting(model_id: int, tier: str, places: list[str]) -> Plan[bool]:

@@ -25,6 +25,8 @@ def test_the_document_is_valid_and_has_both_doors(tmp_path):
         "application/json",
         "multipart/form-data",
     }
+    assert document["paths"]["/v1/responses/{response}"].keys() == {"get", "delete"}
+    assert "previous_response_id" in document["components"]["schemas"]["ResponsesRequest"]["properties"]
     assert "messages" in document["components"]["schemas"]["ChatRequest"]["properties"]
     assert document["components"]["securitySchemes"]["apiKey"]["scheme"] == "bearer"
 

@@ -1,0 +1,203 @@
+"""/v1/responses/{id}: what was kept of a response, told again, ended or let go. None of it costs anything."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from apps.catalog.models import Tier
+from apps.core import ids
+from apps.core.asgi import Request
+from apps.core.errors import InvalidRequest, NotFound, Unavailable
+from apps.core.sql import Plan, Row
+from apps.dispatch import services as dispatch
+from apps.dispatch.services import Submitted
+from apps.gateway import response_answers
+from apps.gateway.attending import attended
+from apps.jobs import statements as jobs
+from apps.jobs.following import Ended, follow
+from apps.keys.door import authenticated
+from apps.keys.services import Caller
+from apps.runner.protocol import stream
+from apps.scheduling import slots
+from apps.wire import items
+from apps.wire.response_object import PREFIX, ResponseObject
+from apps.wire.responses import IMAGE_URLS
+from cango_portal import database, valkey
+
+CANCEL_SECONDS = 2.0  # so long for a site to stop; then the answer says how far it is
+PAGE = 20
+LARGEST_PAGE = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A response of the caller's organization: its job's row, and the request it was."""
+
+    job: Row
+    asked: dict[str, Any]
+
+    @property
+    def job_id(self) -> UUID:
+        return UUID(str(self.job["id"]))
+
+    @property
+    def response(self) -> ResponseObject:
+        return ResponseObject(
+            job_id=self.job_id,
+            model=self.job["model"],
+            asked=self.asked,
+            service_tier="flex" if self.job["tier"] == Tier.FLEXIBLE else "default",
+        )
+
+
+def kept_plan(job_id: UUID, organization_id: UUID) -> Plan[Kept | None]:
+    content = yield from jobs.asked(job_id, organization_id)
+    job = (yield from jobs.snapshot(job_id)) if content else None
+    return Kept(job, content["asked"]) if job and content else None
+
+
+async def kept(request: Request, caller: Caller) -> Kept:
+    """Raises NotFound, for another organization's and what was not kept as for what never was."""
+    response_id = request.scope["path_params"]["response"]
+    job_id = ids.parse(PREFIX, response_id)
+    found = await database.run_async(kept_plan(job_id, caller.organization_id)) if job_id else None
+    if found is None:
+        raise NotFound(f"Response with id '{response_id[:100]}' not found.", code="response_not_found")
+    return found
+
+
+def check_query(request: Request, known: Collection[str]) -> None:
+    """Names of lists may end in [], as the official clients write them."""
+    for name in request.query:
+        if name.removesuffix("[]") not in known:
+            shown = name[:100]
+            raise InvalidRequest(
+                f"Unrecognized request argument supplied: {shown}.", param=shown, code="unknown_parameter"
+            )
+    include = {request.query.get("include"), request.query.get("include[]")} - {None, IMAGE_URLS}
+    if include:
+        raise InvalidRequest(
+            f"'include' of what was kept has only '{IMAGE_URLS}'; log probabilities are in the first answer alone.",
+            param="include",
+            code="unsupported_parameter",
+        )
+
+
+def number(request: Request, name: str, *, least: int, most: int) -> int | None:
+    text = request.query.get(name)
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and least <= int(text) <= most):
+        raise InvalidRequest(
+            f"Invalid value for '{name}': it should be a whole number from {least} to {most}.",
+            param=name,
+            code="invalid_value",
+        )
+    return int(text)
+
+
+def word(request: Request, name: str, words: tuple[str, ...]) -> str:
+    """One of `words`; the first where nothing is given."""
+    given = request.query.get(name, words[0])
+    if given not in words:
+        raise InvalidRequest(
+            f"Invalid value for '{name}': it should be {' or '.join(words)}.", param=name, code="invalid_value"
+        )
+    return given
+
+
+async def retrieve_response(request: Request) -> None:
+    """GET /v1/responses/{id}; with `stream=true` its events again, those after `starting_after`."""
+    caller = await authenticated(request)
+    check_query(request, ("stream", "starting_after", "include", "include_obfuscation"))
+    streaming = word(request, "stream", ("false", "true")) == "true"
+    after = number(request, "starting_after", least=0, most=999_999_999)
+    found = await kept(request, caller)
+    response = found.response
+    if not streaming:
+        if after is not None:
+            raise InvalidRequest(
+                "'starting_after' needs 'stream' to be true.", param="starting_after", code="invalid_value"
+            )
+        return await request.json(response_answers.rebuilt(response, found.job))
+    if not response.background:
+        raise InvalidRequest(
+            "Only a response that was made with 'background' can be streamed again.",
+            param="stream",
+            code="invalid_value",
+        )
+
+    async def answer(submitted: Submitted) -> None:
+        start = -1 if after is None else after
+        await response_answers.stream(request, submitted, response, logprobs=False, after=start)
+
+    return await attended(request, going_on(found), answer, background=True)
+
+
+async def going_on(found: Kept) -> Submitted:
+    """What admission said of it, said again."""
+    job = found.job
+    return Submitted(found.job_id, job["state"], job["attempt"], job["pool"], job["deadline_at"])
+
+
+async def cancel_response(request: Request) -> None:
+    """POST /v1/responses/{id}/cancel. Safe to repeat; what has ended stays as it ended."""
+    caller = await authenticated(request)
+    found = await kept(request, caller)
+    if not found.response.background:
+        raise InvalidRequest("Cannot cancel a synchronous response: hang up instead.", code="not_in_background")
+    await dispatch.cancel_async(job_id=found.job_id)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(CANCEL_SECONDS), contextlib.aclosing(follow(found.job_id)) as following:
+            async for step in following:
+                if isinstance(step, Ended):
+                    break
+    found = await kept(request, caller)
+    await request.json(response_answers.rebuilt(found.response, found.job))
+
+
+async def delete_response(request: Request) -> None:
+    """DELETE /v1/responses/{id}: its texts go; the job stays, with its times, charge and energy. What runs is cancelled."""
+    caller = await authenticated(request)
+    found = await kept(request, caller)
+    await dispatch.cancel_async(job_id=found.job_id)
+    if not await database.run_async(jobs.forget_content(found.job_id)):
+        raise Unavailable("The response could not be ended just now. Try again in a moment.", retry_after_seconds=1)
+    if found.job["pool"]:
+        key = stream(found.job["pool"], str(found.job_id), found.job["attempt"])
+        with contextlib.suppress(*slots.UNUSABLE):  # then it goes by itself, an hour after its last entry
+            await valkey.client_async().delete(key)
+    await request.json({"id": found.response.head["id"], "object": "response", "deleted": True})
+
+
+async def list_input_items(request: Request) -> None:
+    """GET /v1/responses/{id}/input_items: what this response was sent, the newest first unless `order` says asc."""
+    caller = await authenticated(request)
+    check_query(request, ("after", "limit", "order", "include"))
+    limit = number(request, "limit", least=1, most=LARGEST_PAGE) or PAGE
+    order = word(request, "order", ("desc", "asc"))
+    found = await kept(request, caller)
+    listed = items.given(found.job_id, found.asked["input"])
+    if order == "desc":
+        listed.reverse()
+    after = request.query.get("after")
+    if after is not None:
+        place = next((n for n, item in enumerate(listed) if item["id"] == after), None)
+        if place is None:
+            raise InvalidRequest("'after' is not the id of one of its items.", param="after", code="invalid_value")
+        listed = listed[place + 1 :]
+    page = listed[:limit]
+    await request.json(
+        {
+            "object": "list",
+            "data": page,
+            "first_id": page[0]["id"] if page else None,
+            "last_id": page[-1]["id"] if page else None,
+            "has_more": len(listed) > len(page),
+        }
+    )

@@ -37,4 +37,10 @@ class FileAdmin(HistoryAdmin[File]):
         "pages",
         "created_at",
         "expires_at",
+        "read_by",
     ]
+
+    @admin.display(description="Read by", empty_value="nothing")
+    def read_by(self, file: File) -> str | None:
+        """Work that keeps the file from being deleted."""
+        return ", ".join(file.readings.values_list("reader", flat=True)) or None

@@ -102,7 +102,8 @@ def test_the_bare_base_url_says_what_it_is(settings, method, path):
     [
         ("POST", "/v1/models", "GET, HEAD"),
         ("DELETE", "/v1/models/acme/chat", "GET, HEAD"),
-        ("GET", "/v1/chat/completions", "POST"),
+        ("PUT", "/v1/chat/completions", "GET, HEAD, POST"),
+        ("GET", "/v1/embeddings", "POST"),
         ("GET", "/agent/v1/reports", "POST"),
         ("POST", "/agent/v1/files/x", "GET, HEAD"),
     ],

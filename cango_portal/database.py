@@ -4,6 +4,7 @@ Both run the same plans (`apps.core.sql`), each in one transaction.
 """
 
 import asyncio
+import select
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -45,7 +46,7 @@ def run(plan: sql.Plan[T]) -> T:
 
 async def run_async(plan: sql.Plan[T]) -> T:
     """Run a plan in a transaction of its own on the async pool of this event loop."""
-    async with acquire() as held, held.transaction():
+    async with acquire() as held:
         return await sql.run_async(held, plan)
 
 
@@ -56,6 +57,14 @@ async def acquire() -> AsyncIterator[AsyncConnection[dict[str, Any]]]:
     await pool.open()  # returns at once when it is open
     async with pool.connection() as held:
         yield held
+
+
+async def check(connection: AsyncConnection[Any]) -> None:
+    """Raise where the server has ended an idle connection. It then left something to read, so others are not asked."""
+    poll = select.poll()
+    poll.register(connection.pgconn.socket, select.POLLIN)
+    if poll.poll(0):
+        await AsyncConnectionPool.check_connection(connection)
 
 
 def _pool() -> Pool:
@@ -69,7 +78,7 @@ def _pool() -> Pool:
             timeout=5,
             open=False,
             kwargs={"row_factory": dict_row, "autocommit": True},
-            check=AsyncConnectionPool.check_connection,
+            check=check,
         )
         _pools[loop] = pool
     return pool

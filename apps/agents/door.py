@@ -1,5 +1,6 @@
 """`/agent/v1/…`: what runners call. Each call carries its node's token; file and body URLs carry their own signature."""
 
+import asyncio
 import logging
 import time
 from functools import wraps
@@ -19,7 +20,8 @@ from apps.core.sql import Plan, Statement
 from apps.dispatch import finishing
 from apps.files import reading
 from apps.files import statements as files
-from apps.runner.protocol import Heartbeat, ReportAnswer, Reports, ReportsAnswer
+from apps.live import bell
+from apps.runner.protocol import Heartbeat, Report, ReportAnswer, Reports, ReportsAnswer
 from apps.sites import nodes
 from apps.sites import statements as sites
 from cango_portal import database
@@ -27,6 +29,7 @@ from cango_portal import database
 log = logging.getLogger(__name__)
 
 MAX_BODY = 64 * 1024 * 1024  # a batch of reports carries results
+AT_ONCE = 4  # reports of one call that are written side by side: their commits share one flush of the disk
 
 Shape = TypeVar("Shape", bound=BaseModel)
 
@@ -74,17 +77,49 @@ async def reports(request: Request) -> None:
     """200 means committed. Each report is a transaction of its own, so one that is refused keeps no other back."""
     node_id = await node_of(request)
     batch = await read(request, Reports)
-    answers: list[ReportAnswer] = []
-    for news in batch.reports:
-        try:
-            UUID(news.job)
-            outcome = await database.run_async(finishing.report(news, node_id=node_id))
-        except (ValueError, OverflowError, DataError, IntegrityError):  # taken at its word it can never be written
-            log.exception("a report cannot be written", extra={"job": news.job[:40], "node": node_id})
-            outcome = finishing.REFUSED
-        answers.append(ReportAnswer(job=news.job, attempt=news.attempt, accepted=outcome.accepted))
+    began = await starts(batch.reports, node_id)
+    turns = asyncio.Semaphore(AT_ONCE)
+
+    async def take(news: Report) -> ReportAnswer:
+        if news.kind == "started" and (news.job, news.attempt) in began:
+            return ReportAnswer(job=news.job, attempt=news.attempt, accepted=True)
+        async with turns:
+            outcome = await taken(news, node_id)
         await outcome.announce_async()
-    await request.json(ReportsAnswer(answers=answers).model_dump(mode="json"))
+        return ReportAnswer(job=news.job, attempt=news.attempt, accepted=outcome.accepted)
+
+    # What is said of one job is taken in its order; the jobs do not wait for each other.
+    jobs: dict[str, list[Report]] = {}
+    for news in batch.reports:
+        jobs.setdefault(news.job, []).append(news)
+
+    async def take_all(said: list[Report]) -> list[ReportAnswer]:
+        return [await take(news) for news in said]
+
+    answers = await asyncio.gather(*(take_all(said) for said in jobs.values()))
+    await request.json(ReportsAnswer(answers=[each for said in answers for each in said]).model_dump(mode="json"))
+
+
+async def starts(reports: list[Report], node_id: int) -> set[tuple[str, int]]:
+    """Write the starts among them together. Returns which began: nearly always all; each of the others is one for itself."""
+    news = [each for each in reports if each.kind == "started"]
+    if not news:
+        return set()
+    try:
+        began = await database.run_async(finishing.starts(news, node_id=node_id))
+    except (DataError, IntegrityError):  # one of them is malformed
+        return set()
+    await bell.ring_async(*{topic for outcome in began.values() for topic in outcome.topics})
+    return set(began)
+
+
+async def taken(news: Report, node_id: int) -> finishing.Outcome:
+    try:
+        UUID(news.job)
+        return await database.run_async(finishing.report(news, node_id=node_id))
+    except (ValueError, OverflowError, DataError, IntegrityError):  # taken at its word it can never be written
+        log.exception("a report cannot be written", extra={"job": news.job[:40], "node": node_id})
+        return finishing.REFUSED
 
 
 def check_signature(request: Request) -> None:
@@ -115,7 +150,7 @@ async def body(request: Request) -> None:
 
 
 def request_of(job_id: UUID) -> Plan[dict[str, object] | None]:
-    rows = yield Statement("SELECT request FROM jobs_content WHERE job_id = %(id)s", {"id": job_id})
+    rows = yield Statement("SELECT request FROM jobs_content WHERE job_id = %(id)s", {"id": job_id}, alone=True)
     found: dict[str, object] | None = rows[0]["request"] if rows else None
     return found
 

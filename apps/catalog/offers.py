@@ -50,12 +50,6 @@ WHERE m.listed AND (%(name)s::text IS NULL OR m.name = %(name)s)
 ORDER BY m.name
 """
 
-PRICE = """
-SELECT id, input_microusd_per_mtok, cached_input_microusd_per_mtok, output_microusd_per_mtok, request_microusd,
-    page_microusd, batch_basis_points, flexible_basis_points
-FROM catalog_priceversion WHERE id = %(id)s
-"""
-
 DISCOUNT = """
 SELECT coalesce(max(basis_points), 0)::int AS basis_points FROM catalog_discount
 WHERE organization_id = %(organization)s AND (model_id = %(model)s OR model_id IS NULL)
@@ -70,12 +64,13 @@ GROUP BY m.id
 """
 
 
-def _price(row: Row) -> Price:
+def price_of(row: Row) -> Price:
+    """A price version from its row; takes its columns off it."""
     return Price(**{name: row.pop(name) for name in Price.__slots__})
 
 
 def _offer(row: Row) -> Offer:
-    price = _price(row)
+    price = price_of(row)
     return Offer(**row, price=price)
 
 
@@ -83,7 +78,7 @@ def offers(name: str | None = None) -> Plan[list[Offer]]:
     """All, or the one of this name."""
     if name and "\x00" in name:  # PostgreSQL's text has no such character, so no model has
         return []
-    rows = yield Statement(OFFERS, {"name": name})
+    rows = yield Statement(OFFERS, {"name": name}, alone=True)
     return [_offer(row) for row in rows]
 
 
@@ -92,19 +87,14 @@ def offer(name: str) -> Plan[Offer | None]:
     return found[0] if found else None
 
 
-def price(price_id: int) -> Plan[Price]:
-    rows = yield Statement(PRICE, {"id": price_id})
-    return _price(rows[0])
-
-
 def discount(organization_id: UUID, model_id: int) -> Plan[int]:
     """Basis points off for an organization's work on a model admitted now: the largest in force, alone."""
-    rows = yield Statement(DISCOUNT, {"organization": organization_id, "model": model_id})
+    rows = yield Statement(DISCOUNT, {"organization": organization_id, "model": model_id}, alone=True)
     points: int = rows[0]["basis_points"]
     return points
 
 
 def discounts(organization_id: UUID) -> Plan[dict[int, int]]:
     """As `discount`, by model; those without one are left out."""
-    rows = yield Statement(DISCOUNTS, {"organization": organization_id})
+    rows = yield Statement(DISCOUNTS, {"organization": organization_id}, alone=True)
     return {row["model_id"]: row["basis_points"] for row in rows}

@@ -67,6 +67,7 @@ def standing(caller: Caller, model_id: int | None = None, tier: str = "") -> Pla
             "model": model_id,
             "tier": tier,
         },
+        alone=True,
     )
     return Standing(**rows[0])
 

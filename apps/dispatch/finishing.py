@@ -11,6 +11,7 @@ from typing import Any, TypedDict
 from uuid import UUID
 
 from django.conf import settings
+from psycopg.types.json import Jsonb
 
 from apps.catalog import offers
 from apps.catalog.prices import Terms
@@ -26,6 +27,11 @@ from apps.scheduling import slots
 
 log = logging.getLogger(__name__)
 
+# Its order is done with, and whoever waits may have its slot.
+ENDED = """
+WITH gone AS (DELETE FROM dispatch_order WHERE job_id = %(job)s)
+SELECT pg_notify('dispatch', '') WHERE EXISTS (SELECT FROM jobs_job WHERE state = 'queued')
+"""
 LEASED = ("dispatched", "running")
 MOST = 2**31 - 1  # what a count's column holds
 RETRY_SECONDS = 10  # an interactive job that goes back to the queue waits at least so long for another site
@@ -98,6 +104,53 @@ def report(news: Report, *, node_id: int | None = None) -> Plan[Outcome]:
     return (yield from finish(job, News.of(news)))
 
 
+# Many starts at once: the job's step, its event, and its order, which is done with. Rows are locked in the order of ids.
+START = """
+WITH given AS (
+    SELECT * FROM jsonb_to_recordset(%(starts)s) AS (job uuid, attempt int, fence uuid, claimant text)
+), locked AS MATERIALIZED (
+    SELECT id FROM jobs_job WHERE id IN (SELECT job FROM given) ORDER BY id FOR UPDATE
+), moved AS (
+    UPDATE jobs_job j SET state = 'running', reason = left('Running at ' || s.name, 200), version = j.version + 1,
+        claimant = given.claimant, started_at = clock_timestamp(),
+        lease_expires_at = clock_timestamp() + make_interval(secs => %(seconds)s)
+    FROM given JOIN locked ON locked.id = given.job
+    JOIN sites_pool p ON p.node_id = %(node)s JOIN sites_node n ON n.id = p.node_id JOIN sites_site s ON s.id = n.site_id
+    WHERE j.id = given.job AND j.pool_id = p.id AND j.attempt = given.attempt AND j.fence = given.fence
+      AND j.state = 'dispatched' AND j.claimant IN ('', given.claimant)
+    RETURNING j.id, j.organization_id, j.version, j.attempt, j.reason, s.name AS site
+), event AS (
+    INSERT INTO jobs_event (job_id, number, state, attempt, reason, data, at)
+    SELECT id, version, 'running', attempt, reason, jsonb_build_object('site', site), clock_timestamp() FROM moved
+), gone AS (
+    DELETE FROM dispatch_order WHERE job_id IN (SELECT id FROM moved)
+)
+SELECT id, attempt, organization_id FROM moved
+"""
+
+
+def starts(news: list[Report], *, node_id: int) -> Plan[dict[tuple[str, int], Outcome]]:
+    """Take many `started` reports of a node. Returns those that began, by job and attempt; the others want `report`."""
+    rows = yield Statement(
+        START,
+        {
+            "starts": Jsonb(
+                [
+                    {"job": each.job, "attempt": each.attempt, "fence": each.fence, "claimant": each.claimant}
+                    for each in news
+                ]
+            ),
+            "node": node_id,
+            "seconds": settings.INTERACTIVE_LEASE_SECONDS,
+        },
+        alone=True,
+    )
+    return {
+        (str(row["id"]), row["attempt"]): Outcome(accepted=True, topics=topics(row["id"], row["organization_id"]))
+        for row in rows
+    }
+
+
 def start(job: Row, news: Report) -> Plan[Outcome]:
     if job["state"] == "running":
         return Outcome(accepted=True)
@@ -129,6 +182,7 @@ class News:
     text: str = ""
     result: dict[str, Any] | None = None
     finish_reason: str = ""
+    started_at: float | None = None
     first_token_at: float | None = None
 
     @classmethod
@@ -143,6 +197,7 @@ class News:
             text=report.text,
             result=report.result,
             finish_reason=report.finish_reason,
+            started_at=report.started_at,
             first_token_at=report.first_token_at,
         )
 
@@ -165,7 +220,7 @@ def finish(job: Row, news: News) -> Plan[Outcome]:
         yield from again(job, f"Attempt {job['attempt']} ended: {news.failure.message}")
         return Outcome(accepted=True, topics=told, freed=freed)
 
-    price = yield from offers.price(job["price_id"])
+    price = offers.price_of(job["price"])
     charged = state in ("succeeded", "cancelled") or delivered
     usage = bounded(news.usage)
     by = (yield from cancelled_by(job)) if state == "cancelled" else ""
@@ -192,11 +247,12 @@ def finish(job: Row, news: News) -> Plan[Outcome]:
         pages=usage.pages,
         finish_reason=news.finish_reason[:20],
         first_token_at=datetime.fromtimestamp(news.first_token_at, UTC) if news.first_token_at else None,
+        **began(job, news),
+        # An answer is kept where it was charged: what failed for free is not read on the job's page instead.
+        content=jobs.Content(news.text if charged else "", news.result if charged else None),
         **energy_of(job, news.energy),
         **error_of(state, news.failure),
     )
-    # An answer is kept where it was charged: what failed for free is not read on the job's page instead.
-    yield from jobs.write_content(job["id"], text=news.text if charged else "", result=news.result if charged else None)
     return Outcome(
         accepted=True,
         topics=told,
@@ -208,11 +264,7 @@ def finish(job: Row, news: News) -> Plan[Outcome]:
 
 def end(job: Row, state: str, *, cost_microusd: int, reason: str, **changes: Any) -> Plan[ledger.Settlement]:
     """The last step of any job: state, charge and the end of its hold together. The account row is touched last."""
-    hold = yield Statement(
-        "SELECT promotional_microusd + credit_microusd AS amount FROM ledger_hold WHERE key = %(key)s",
-        {"key": hold_key(job["id"])},
-    )
-    charge = min(cost_microusd, hold[0]["amount"])
+    charge = min(cost_microusd, job["hold_microusd"])
     yield from jobs.transition(
         job["id"],
         state,
@@ -225,8 +277,7 @@ def end(job: Row, state: str, *, cost_microusd: int, reason: str, **changes: Any
         lease_expires_at=None,
         **changes,
     )
-    yield Statement("DELETE FROM dispatch_order WHERE job_id = %(job)s", {"job": job["id"]})
-    yield Statement("SELECT pg_notify('dispatch', '') WHERE EXISTS (SELECT FROM jobs_job WHERE state = 'queued')")
+    yield Statement(ENDED, {"job": job["id"]})
     return (yield from ledger.settle(hold_key(job["id"]), cost_microusd))
 
 
@@ -325,6 +376,13 @@ def reason_of(state: str, news: News, *, delivered: bool, by: str = "") -> str:
         )
     cause = news.failure.message if news.failure else "The attempt failed"
     return f"{cause} What had been delivered is charged." if delivered else f"{cause} Nothing was charged."
+
+
+def began(job: Row, news: News) -> dict[str, Any]:
+    """When an attempt began whose end came before the news of its start. The site's clock may be ahead; ours rules."""
+    if job["state"] == "running" or news.started_at is None:
+        return {}
+    return {"started_at": min(datetime.fromtimestamp(news.started_at, UTC), datetime.now(UTC))}
 
 
 def energy_of(job: Row, energy: Energy | None) -> dict[str, Any]:

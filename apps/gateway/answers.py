@@ -17,7 +17,7 @@ from apps.core.sql import Row
 from apps.dispatch import services as dispatch
 from apps.dispatch.services import Submitted
 from apps.gateway import refusals
-from apps.jobs.following import Ended, Piece, Waiting, follow
+from apps.jobs.following import Ended, Known, Piece, Waiting, follow
 from apps.runner.protocol import End, Usage
 from apps.wire import completions, embeddings, rerank
 from apps.wire.completions import Completion
@@ -39,7 +39,7 @@ async def steps(submitted: Submitted, *, refusing: bool = True) -> AsyncGenerato
     without `Ended`.
     """
     said: End | None = None
-    async with contextlib.aclosing(follow(submitted.job_id)) as following:
+    async with contextlib.aclosing(follow(submitted.job_id, known=known_of(submitted))) as following:
         while True:
             try:
                 async with asyncio.timeout(SETTLE_SECONDS if said is not None and said.state == "succeeded" else None):
@@ -55,6 +55,10 @@ async def steps(submitted: Submitted, *, refusing: bool = True) -> AsyncGenerato
             yield step
             if isinstance(step, Ended):
                 return
+
+
+def known_of(submitted: Submitted) -> Known | None:
+    return Known(submitted.attempt, submitted.pool) if submitted.pool else None
 
 
 def usage_of(counted: Usage, job: Row | None) -> dict[str, Any]:

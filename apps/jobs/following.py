@@ -24,7 +24,7 @@ from apps.core.sql import Row
 from apps.jobs import statements
 from apps.jobs.models import FINAL
 from apps.live import streams
-from apps.live.bell import bell
+from apps.live.bell import Rung, bell
 from apps.live.streams import Entries
 from apps.runner import protocol
 from cango_portal import database
@@ -37,6 +37,14 @@ DRAIN_SECONDS = 0.5  # the job has ended: so long for the rest of its stream
 AWAY_SECONDS = 15.0  # neither database nor stream for so long: give up following
 
 Choices = list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A job that was placed a moment ago: its attempt and pool."""
+
+    attempt: int
+    pool: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,17 +74,23 @@ class Ended:
     job: Row
 
 
-async def follow(job_id: UUID) -> AsyncGenerator[Waiting | Piece | Ended]:
+async def follow(job_id: UUID, *, known: Known | None = None) -> AsyncGenerator[Waiting | Piece | Ended]:
     """Everything about the job from its beginning, also when it is long over.
+
+    `known` spares whoever has just placed the job the first look at it.
 
     Raises NotFound where there is no such job, Unavailable where neither database nor stream answers. Close it with
     `contextlib.aclosing`.
     """
-    watch = Watch(job_id)
+    watch = Watch(job_id, known)
     task = asyncio.create_task(watch.run(), name="jobs.watch")
     answer: Answer | None = None
     listening = contextlib.AsyncExitStack()
     try:
+        if known is not None:
+            answer = Answer(known.attempt)
+            key = protocol.stream(known.pool, str(job_id), known.attempt)
+            watch.entries = await listening.enter_async_context(streams.listen(key))
         while True:
             job = await watch.news()
             if job is not None:
@@ -96,7 +110,8 @@ async def follow(job_id: UUID) -> AsyncGenerator[Waiting | Piece | Ended]:
                 for _, fields in await watch.entries.batch(seconds=QUIET_SECONDS):
                     watch.heard = watch.loop.time()
                     news = answer.take(fields)
-                    watch.settling = answer.ended
+                    if answer.ended:
+                        watch.settle()
                     if news is not None:
                         yield news
     finally:
@@ -130,11 +145,14 @@ async def rest(job: Row, answer: Answer | None, entries: Entries | None) -> Asyn
 class Watch:
     """Reads the job's row when the bell rings and when nothing was heard for a while."""
 
-    def __init__(self, job_id: UUID) -> None:
+    def __init__(self, job_id: UUID, known: Known | None) -> None:
         self.job_id = job_id
+        self.known = known
         self.loop = asyncio.get_running_loop()
         self.heard = self.loop.time()
         self.settling = False
+        self.rung: Rung | None = None
+        self.rung_at: float | None = None  # a ring that was not followed yet
         self.latest: Row | None = None
         self.failed: Exception | None = None
         self.fresh = asyncio.Event()
@@ -159,16 +177,43 @@ class Watch:
     async def run(self) -> None:
         try:
             async with bell().listen([f"job.{public('job', self.job_id)}"]) as rung:
-                while not await self.read():
-                    while True:
-                        interval = SETTLING_SECONDS if self.settling else QUIET_SECONDS
-                        if await rung.wait(interval) or self.settling:
-                            break
-                        if self.loop.time() - self.heard >= QUIET_SECONDS:
-                            break
+                self.rung = rung
+                while self.known is not None or not await self.read():
+                    self.known = None
+                    await self.wait(rung)
         except Exception as error:
             self.failed = error
             self.tell()
+
+    @property
+    def streams(self) -> bool:
+        """Whether the job is where its answer may come from: not in the queue."""
+        return self.entries is not None and (self.latest is None or self.latest["state"] != "queued")
+
+    def settle(self) -> None:
+        """The runner's last word was read: look when the bell rings, or at once where it has rung."""
+        self.settling = True
+        if self.rung_at is not None and self.rung is not None:
+            self.rung.news.set()
+
+    async def wait(self, rung: Rung) -> None:
+        """Until it is time to look: a ring, or silence.
+
+        While the answer comes in, a ring is mostly about its beginning or its end, which the stream tells as well: it is
+        followed after a short silence, or after QUIET_SECONDS.
+        """
+        self.rung_at = None
+        while True:
+            patience = SETTLING_SECONDS if self.settling or self.rung_at is not None else QUIET_SECONDS
+            if await rung.wait(patience) and self.rung_at is None:
+                self.rung_at = self.loop.time()
+            silence = self.loop.time() - self.heard
+            if self.settling or silence >= patience:
+                return
+            if self.rung_at is not None and (
+                not self.streams or self.loop.time() - self.rung_at >= QUIET_SECONDS or silence >= SETTLING_SECONDS
+            ):
+                return
 
     async def read(self) -> bool:
         """Read the row; True once it is final. A database that is away is asked again while the stream speaks."""

@@ -3,6 +3,7 @@
 `transition` is the only writer of a job's state: compare-and-set, with the event of the step in the same statement.
 """
 
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -88,8 +89,9 @@ WITH clock AS (
 LOCK = """
 SELECT j.id, j.organization_id, j.model_id, j.price_id, j.tier, j.discount_basis_points, j.kind, j.interactive, j.streaming, j.state, j.version, j.attempt,
     j.fence::text AS fence, j.claimant, j.pool_id, p.code AS pool, j.cancel_requested_at, j.energy_factor, j.grid_gco2e_per_kwh,
-    j.residency, j.deadline_at, j.deadline_at <= clock_timestamp() AS past_deadline, j.max_completion_tokens, j.total_pages, j.file_id,
-    coalesce(j.lease_expires_at < clock_timestamp(), false) AS lease_lost, s.name AS site, n.id AS node_id
+    j.residency, j.hold_microusd, j.deadline_at, j.deadline_at <= clock_timestamp() AS past_deadline, j.max_completion_tokens, j.total_pages, j.file_id,
+    coalesce(j.lease_expires_at < clock_timestamp(), false) AS lease_lost, s.name AS site, n.id AS node_id,
+    (SELECT to_jsonb(v) FROM catalog_priceversion v WHERE v.id = j.price_id) AS price
 FROM jobs_job j
 LEFT JOIN sites_pool p ON p.id = j.pool_id LEFT JOIN sites_node n ON n.id = p.node_id LEFT JOIN sites_site s ON s.id = n.site_id
 WHERE j.id = %(id)s
@@ -139,7 +141,22 @@ WHERE c.job_id = %(id)s AND j.id = c.job_id AND (j.finished_at IS NOT NULL OR j.
 RETURNING c.job_id
 """
 
-CONTENT = "UPDATE jobs_content SET text = %(text)s, result = %(result)s WHERE job_id = %(id)s"
+KEPT = """, content AS (
+        UPDATE jobs_content SET text = %(text)s, result = %(result)s WHERE job_id = (SELECT id FROM moved)
+    )"""
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What is kept of an answer."""
+
+    text: str
+    result: Any
+
+    @property
+    def params(self) -> dict[str, Any]:
+        result = None if self.result is None else Jsonb(storable(self.result))
+        return {"text": storable(self.text), "result": result}
 
 
 def create(params: dict[str, Any], *, beside: str = "") -> Plan[Row]:
@@ -171,7 +188,7 @@ def lock(job_id: UUID) -> Plan[Row | None]:
 
 def snapshot(job_id: UUID) -> Plan[Row | None]:
     """Everything a reader of one job is shown. `position` is its place in line (1 is next) while queued."""
-    rows = yield Statement(SNAPSHOT, {"id": job_id})
+    rows = yield Statement(SNAPSHOT, {"id": job_id}, alone=True)
     return rows[0] if rows else None
 
 
@@ -185,11 +202,13 @@ def transition(
     data: dict[str, Any] | None = None,
     now: tuple[str, ...] = (),
     later: dict[str, float] | None = None,
+    content: Content | None = None,
     **changes: Any,
 ) -> Plan[int]:
     """Move a job from one of `sources` at `version` to `to`, and write the event. Returns the new version.
 
-    `now` names columns set to the database clock, `later` columns set so many seconds after it. Raises StaleState.
+    `now` names columns set to the database clock, `later` columns set so many seconds after it. `content` is
+    what is kept of the answer. Raises StaleState.
     """
     assignments = [f"{column} = clock_timestamp()" for column in now]
     assignments += [
@@ -208,7 +227,7 @@ def transition(
     ), event AS (
         INSERT INTO jobs_event (job_id, number, state, attempt, reason, data, at)
         SELECT id, version, %(to)s::text, attempt, %(reason)s::text, %(data)s, clock_timestamp() FROM moved
-    )
+    ){KEPT if content else ""}
     SELECT version FROM moved
     """  # noqa: S608 - only column names of COLUMNS go in
     rows = yield Statement(
@@ -220,6 +239,7 @@ def transition(
             "version": version,
             "reason": storable(reason)[:200],
             "data": Jsonb(storable(data or {})),
+            **(content.params if content else {}),
             **{f"later_{column}": seconds for column, seconds in (later or {}).items()},
             **{column: Jsonb(value) if column == "placement" else storable(value) for column, value in changes.items()},
         },
@@ -228,13 +248,6 @@ def transition(
         raise StaleState(f"{job_id} to {to}")
     moved: int = rows[0]["version"]
     return moved
-
-
-def write_content(job_id: UUID, *, text: str, result: Any) -> Plan[None]:
-    yield Statement(
-        CONTENT,
-        {"id": job_id, "text": storable(text), "result": None if result is None else Jsonb(storable(result))},
-    )
 
 
 def asked(job_id: UUID, organization_id: UUID) -> Plan[Row | None]:
@@ -254,5 +267,5 @@ def forget_content(job_id: UUID) -> Plan[bool]:
 
 def waiting(model_id: int, tier: str, places: list[str]) -> Plan[bool]:
     """Does any job of this tier, or of one that goes before it, wait for this model at one of these places?"""
-    rows = yield Statement(WAITING, {"model": model_id, "tier": tier, "places": places})
+    rows = yield Statement(WAITING, {"model": model_id, "tier": tier, "places": places}, alone=True)
     return bool(rows[0]["waiting"])

@@ -31,5 +31,6 @@ def authenticate(sha256: str, *, address: str | None = None, agent: str = "") ->
             AND member.organization_id = found.organization_id AND member.user_id = found.created_by_id
         """,
         {"sha256": sha256, "address": address, "agent": agent},
+        alone=True,
     )
     return rows[0] if rows else None

@@ -70,6 +70,7 @@ class Execution:
         self.done: int | None = None
         self.total: int | None = None
         self.result: dict[str, object] | None = None
+        self.started_at: float | None = None
         self.first_token_at: float | None = None
         self.claimed_at: float | None = None  # monotonic
         self.end: End | None = None
@@ -130,8 +131,9 @@ class Execution:
 
     def report_started(self) -> None:
         order = self.order
+        self.started_at = time.time()
         self.station.report(
-            Report(kind="started", job=order.job, attempt=order.attempt, fence=order.fence, claimant=self.station.claimant, at=time.time())
+            Report(kind="started", job=order.job, attempt=order.attempt, fence=order.fence, claimant=self.station.claimant, at=self.started_at)
         )  # fmt: skip
 
     # Work
@@ -309,6 +311,7 @@ class Execution:
                 failure=failure,
                 usage=self.usage,
                 energy=used,
+                started_at=self.started_at,
                 first_token_at=self.first_token_at,
                 finish_reason=self.answer.finish_reason,
                 text=self.answer.text,

@@ -113,7 +113,8 @@ class End(Message):
 class Report(Message):
     """News of one attempt, kept on the runner's disk until the portal answered 200.
 
-    `started` is sent at the claim. `finished` carries everything settlement needs, so the stream is never needed for money.
+    `started` is sent soon after the claim, unless the attempt has ended before; `finished` then says when it began.
+    `finished` carries everything settlement needs, so the stream is never needed for money.
     """
 
     kind: Literal["started", "finished"]
@@ -126,6 +127,7 @@ class Report(Message):
     failure: Failure | None = None
     usage: Usage = Usage()
     energy: Energy | None = None
+    started_at: float | None = Field(default=None, description="When the attempt was claimed")
     first_token_at: float | None = None
     finish_reason: str = ""
     text: str = Field(default="", description="The text of choice 0 (chat, completion), or of all pages (ocr)")

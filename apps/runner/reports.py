@@ -1,7 +1,8 @@
 """What the portal must learn, kept on disk until it said 200.
 
 `finished` reports lie in the spool, one file each, until answered; a `started` report lives in memory, since an attempt
-does not outlive its process. A report is written and sent at the same time: only a send that fails needs the disk.
+does not outlive its process, and waits a moment: the end of a short attempt tells its start as well. A report is written
+and sent at the same time: only a send that fails needs the disk.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ log = logging.getLogger(__name__)
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 10.0  # seconds, after a send that failed
 BATCH = 200  # reports
+STARTED_SECONDS = 0.1  # so long a start waits for its end
 BATCH_BYTES = 8 * 1024 * 1024
 
 
@@ -94,6 +96,7 @@ class Spool:
 class Kept:
     report: Report
     size: int
+    due_at: float = 0.0  # of the loop's clock
 
 
 class Reporter:
@@ -110,6 +113,7 @@ class Reporter:
         self.refused = refused
         self.answered = answered
         self.waiting: list[Kept] = []
+        self.under_way: set[int] = set()  # ids of the reports of the call that is being made
         self.kept: set[tuple[str, int]] = set()  # `finished` reports that lie on the disk
         self.news = asyncio.Event()
         self.empty = asyncio.Event()
@@ -132,7 +136,17 @@ class Reporter:
         await asyncio.to_thread(self.keep, [kept.report for kept in self.waiting])
 
     def put(self, report: Report) -> None:
-        self.waiting.append(Kept(report, len(report.text) + (len(str(report.result)) if report.result else 0)))
+        now = asyncio.get_running_loop().time()
+        if report.kind == "started":
+            self.waiting.append(Kept(report, 0, now + STARTED_SECONDS))
+        else:
+            key = (report.job, report.attempt)
+            self.waiting = [
+                each
+                for each in self.waiting
+                if (each.report.job, each.report.attempt) != key or id(each.report) in self.under_way
+            ]
+            self.waiting.append(Kept(report, len(report.text) + (len(str(report.result)) if report.result else 0)))
         self.empty.clear()
         self.news.set()
 
@@ -149,6 +163,10 @@ class Reporter:
                 await self.news.wait()
                 continue
             batch = self.batch()
+            if not batch:
+                await self.until_due()
+                continue
+            self.under_way = {id(report) for report in batch}
             keeping = asyncio.create_task(asyncio.to_thread(self.keep, batch))
             done: list[Report] = []
             refused: list[Report] = []
@@ -158,6 +176,7 @@ class Reporter:
             except PortalAway as error:
                 away = error
             finally:
+                self.under_way = set()
                 await asyncio.shield(keeping)
             try:
                 await asyncio.to_thread(self.put_away, done, refused)
@@ -176,10 +195,17 @@ class Reporter:
                 await asyncio.wait_for(self.news.wait(), pause)
             pause = min(2 * pause, LONGEST_PAUSE)
 
+    async def until_due(self) -> None:
+        """Until the first of those that wait is to be sent, or there is news."""
+        loop = asyncio.get_running_loop()
+        due_at = min(kept.due_at for kept in self.waiting)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.news.wait(), max(due_at - loop.time(), 0.001))
+
     def batch(self) -> list[Report]:
         batch: list[Report] = []
-        size = 0
-        for kept in self.waiting[:BATCH]:
+        size, now = 0, asyncio.get_running_loop().time()
+        for kept in [kept for kept in self.waiting if kept.due_at <= now][:BATCH]:
             size += kept.size
             if batch and size > BATCH_BYTES:
                 break
@@ -213,7 +239,8 @@ class Reporter:
             for answered in answer.answers:
                 if not answered.accepted:
                     self.refused(answered.job, answered.attempt)
-        del self.waiting[: len(batch)]
+        sent = {id(report) for report in batch}
+        self.waiting = [kept for kept in self.waiting if id(kept.report) not in sent]
         for report in batch:
             if report.kind == "finished":
                 self.answered(report.job, report.attempt)

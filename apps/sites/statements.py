@@ -38,11 +38,11 @@ SELECT count(*) AS changed FROM pools
 
 def pools(model_id: int | None = None) -> Plan[list[Row]]:
     """The pools of a model (or all), as placement needs them."""
-    return (yield Statement(POOLS, {"model": model_id}))
+    return (yield Statement(POOLS, {"model": model_id}, alone=True))
 
 
 def node(token_sha256: str) -> Plan[Row | None]:
-    rows = yield Statement(NODE, {"sha256": token_sha256})
+    rows = yield Statement(NODE, {"sha256": token_sha256}, alone=True)
     return rows[0] if rows else None
 
 

@@ -9,6 +9,7 @@ import pytest
 from apps.agents import heartbeats
 from apps.agents.door import application
 from apps.core.signing import sign
+from apps.dispatch.models import Order
 from apps.files.models import File
 from apps.jobs.models import Job
 from apps.ledger import services as ledger
@@ -111,6 +112,39 @@ def test_reports_are_committed_one_by_one(shop, node, door):
     states = [Job.objects.get(pk=each.pk).state for each in (first, second)]
     assert states == ["succeeded", "dispatched"]
     balanced()
+
+
+def test_starts_are_written_together_and_judged_one_by_one(shop, node, door):
+    shop.pool.slots = 4
+    shop.pool.save()
+    began, other, again, gone = shop.submit(), shop.submit(), shop.submit(), shop.submit()
+    site.deliver(site.report(other, "started", claimant="someone-else"))
+    site.deliver(site.report(again, "started"))
+    stale = site.report(gone, "started").model_copy(update={"fence": "0" * 32})
+    reports = [site.report(began, "started"), site.report(other, "started"), site.report(again, "started"), stale]
+    answer = door("POST", "/agent/v1/reports", headers=RIGHT, content=batch(*reports))
+    assert [each["accepted"] for each in answer.json()["answers"]] == [True, False, True, False]
+    began.refresh_from_db()
+    assert (began.state, began.claimant, began.version) == ("running", "runner-1", 2)
+    assert began.started_at <= began.lease_expires_at
+    assert [(event.number, event.state, event.data) for event in began.events.all()][1:] == [
+        (2, "running", {"site": began.pool.node.site.name})
+    ]
+    assert set(Order.objects.values_list("job_id", flat=True)) == {gone.pk}
+
+
+def test_a_node_cannot_begin_another_nodes_job(shop, node, door):
+    job = shop.submit()
+    make.node(token="cnode_other")
+    answer = door(
+        "POST",
+        "/agent/v1/reports",
+        headers={"Authorization": "Bearer cnode_other"},
+        content=batch(site.report(job, "started")),
+    )
+    assert answer.json()["answers"][0]["accepted"] is False
+    job.refresh_from_db()
+    assert (job.state, job.claimant) == ("dispatched", "")
 
 
 def test_a_node_cannot_speak_for_another_nodes_pool(shop, node, door):

@@ -1,3 +1,5 @@
+from datetime import timedelta
+
 import pytest
 
 from apps.dispatch import services as dispatch
@@ -37,6 +39,18 @@ def test_a_report_ends_charges_and_measures(shop, valkey):
         (3, "succeeded"),
     ]
     balanced()
+
+
+def test_an_end_tells_the_start_that_was_not_told(shop):
+    job = shop.submit()
+    began = job.created_at + timedelta(milliseconds=5)
+    assert site.deliver(site.report(job, started_at=began.timestamp())).accepted
+    job.refresh_from_db()
+    assert (job.state, job.started_at) == ("succeeded", began)
+    late = shop.submit()
+    site.deliver(site.report(late, started_at=began.timestamp() + 3600))  # a site's clock that is ahead
+    late.refresh_from_db()
+    assert late.started_at <= late.finished_at
 
 
 def test_a_report_sent_twice_charges_once(shop):

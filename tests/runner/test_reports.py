@@ -54,10 +54,26 @@ async def test_reports_go_in_order_and_leave_nothing(portal: FakePortal, desk: C
         one.reporter.put(report(f"job{number}", usage=Usage(completion_tokens=number)))
     await until(lambda: len(one.answered) == 5)
     await one.close()
+    # What waits together travels together, and an end tells the start that it came right after.
+    assert [(sent.job, sent.kind) for sent in portal.reports] == [(f"job{number}", "finished") for number in range(5)]
+    assert portal.posts < 5
+
+
+async def test_a_start_is_told_when_its_end_does_not_come_soon(portal: FakePortal, desk: Callable[..., Desk]) -> None:
+    one = desk()
+    one.reporter.start()
+    one.reporter.put(report("long", kind="started", state=None))
+    one.reporter.put(report("short", kind="started", state=None))
+    one.reporter.put(report("short"))
+    await until(lambda: len(portal.reports) == 2)
+    one.reporter.put(report("long"))
+    await until(lambda: len(one.answered) == 2)
+    await one.close()
     assert [(sent.job, sent.kind) for sent in portal.reports] == [
-        (f"job{number}", kind) for number in range(5) for kind in ("started", "finished")
+        ("short", "finished"),
+        ("long", "started"),
+        ("long", "finished"),
     ]
-    assert portal.posts < 5  # what waits together travels together
     assert one.files() == []
 
 

@@ -6,7 +6,9 @@ import argparse
 import asyncio
 import logging
 import sys
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
 
 from apps.core.logging import JSONFormatter
 
@@ -59,6 +61,16 @@ def make_models(directory: Path) -> int:
     return 0
 
 
+def run(work: Coroutine[Any, Any, None]) -> None:
+    """On uvloop where it is installed: a stream is many small writes."""
+    try:
+        import uvloop
+    except ImportError:
+        asyncio.run(work)
+    else:
+        uvloop.run(work)
+
+
 def serve(configuration: object) -> int:
     from apps.runner.config import Configuration
     from apps.runner.process import Runner
@@ -76,7 +88,7 @@ def serve(configuration: object) -> int:
         await Runner(configuration).run()
 
     try:
-        asyncio.run(work())
+        run(work())
     except SpoolInUse as error:
         print(error, file=sys.stderr)
         return 1

@@ -4,7 +4,8 @@ It shares nothing with the portal's application but the broker. Its worker runs 
 pool, since a task here only passes its argument on to the runner's event loop.
 
 Orders are consumed without acknowledgement: an order belongs to nobody until its claim is written, and one that is lost
-on the way is sent again by the portal when its dispatch lease expires. That also spares Redis kombu's bookkeeping.
+on the way is sent again by the portal when its dispatch lease expires. That also spares Redis kombu's bookkeeping, and us
+the acknowledgement that Celery sends all the same: a turn to Redis for each order, about nothing.
 """
 
 from __future__ import annotations
@@ -89,8 +90,21 @@ def transport_options(broker_url: str, bookkeeping: str) -> dict[str, Any]:
     }
 
 
+def ignored(*_: object, **__: object) -> None:
+    """In place of an acknowledgement."""
+
+
 class PatientConsumer(Consumer):
-    """Waits for a broker that is away, for ever, and says so once."""
+    """Waits for a broker that is away, for ever, and says so once. Acknowledges nothing."""
+
+    def create_task_handler(self, *given: Any) -> Any:
+        handle = super().create_task_handler(*given)
+
+        def unacknowledged(message: Any) -> Any:
+            message.ack_log_error = ignored
+            return handle(message)
+
+        return unacknowledged
 
     def ensure_connected(self, conn: Any) -> Any:
         pause, told = FIRST_PAUSE, False

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+from django.db.models import prefetch_related_objects
 from drf_spectacular.utils import extend_schema
 from rest_framework import status
 from rest_framework.request import Request
@@ -17,7 +18,8 @@ from apps.accounts.models import Membership, User
 from apps.accounts.scopes import Scope
 from apps.core import ids
 from apps.core.errors import InvalidRequest, NotAllowed, NotFound
-from apps.keys import members, permits, services
+from apps.keys import figures, members, permits, services
+from apps.keys.figures import Figures
 from apps.keys.models import APIKey
 from apps.keys.permits import Permit
 from apps.keys.serializers import (
@@ -63,7 +65,7 @@ class KeysAPI(Managing):
     def key(self, public_id: str) -> APIKey:
         pk = ids.parse("key", public_id)
         keys = APIKey.objects.of(organization_of(self.request)).select_related("organization", "created_by", "budget")
-        found = keys.filter(pk=pk).first() if pk else None
+        found = keys.filter(pk=pk).prefetch_related("rate_limits").first() if pk else None
         if found is None:
             raise NotFound("There is no such key.", code="key_not_found")
         return found
@@ -74,6 +76,7 @@ class KeysAPI(Managing):
         by = self.calling_key()
         if by is not None:
             permits.given_by_key(permits.of(key), permits.of(by))
+            figures.given_by_key(figures.of(key), figures.of(by))
         elif self.role != Membership.Role.OWNER and key.created_by_id != self.request.user.pk:
             raise NotAllowed(
                 "This key was created by someone else in your organization. Its creator and the owners may change it."
@@ -90,6 +93,13 @@ class KeysAPI(Managing):
             permits.given_by_role(permit, self.role or Membership.Role.BILLING, before=before)
         return permit
 
+    def allowed_rates(self, rates: Figures) -> Figures:
+        """No more than the caller may give. Raises BeyondPermit."""
+        by = self.calling_key()
+        if by is not None:
+            figures.given_by_key(rates, figures.of(by))
+        return rates
+
 
 def permit_in(given: dict[str, Any], before: Permit) -> Permit:
     """`before` with what the request names."""
@@ -98,6 +108,11 @@ def permit_in(given: dict[str, Any], before: Permit) -> Permit:
     if "expires_at" in given:
         asked["expires_at"] = given["expires_at"]
     return replace(before, **asked)
+
+
+def rates_in(given: dict[str, Any], before: Figures) -> Figures:
+    """`before` with what the request names."""
+    return {name: given.get(name, figure) for name, figure in before.items()}
 
 
 class KeysView(KeysAPI):
@@ -112,6 +127,7 @@ class KeysView(KeysAPI):
         asked.is_valid(raise_exception=True)
         given = asked.validated_data
         keys = APIKey.objects.of(organization_of(request)).select_related("created_by", "budget").order_by("-id")
+        keys = keys.prefetch_related("rate_limits")
         if "after" in given:
             last = ids.parse("key", given["after"])
             if last is None:
@@ -140,6 +156,7 @@ class KeysView(KeysAPI):
             name=given["name"],
             user=self.member,
             permit=self.allowed(permit_in(given, Permit())),
+            rates=self.allowed_rates(rates_in(given, figures.figures_of(None))),
             by=self.calling_key(),
         )
         return with_secret(key, secret)
@@ -167,6 +184,7 @@ class KeyView(KeysAPI):
             key=key,
             name=given.get("name", key.name),
             permit=self.allowed(permit_in(given, before), before=before),
+            rates=self.allowed_rates(rates_in(given, figures.of(key))),
             user=self.member,
             by=self.calling_key(),
         )
@@ -207,6 +225,7 @@ class RevokeKey(KeysAPI):
 
 
 def with_secret(key: APIKey, secret: str) -> Response:
+    prefetch_related_objects([key], "rate_limits")
     return Response(
         {**KeySerializer(key).data, "secret": secret},
         status=status.HTTP_201_CREATED,

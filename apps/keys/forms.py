@@ -14,7 +14,8 @@ from apps.accounts.models import Organization
 from apps.accounts.scopes import Scope
 from apps.catalog.models import Model
 from apps.core.errors import InvalidRequest
-from apps.keys import permits, residency
+from apps.keys import figures, permits, residency
+from apps.keys.figures import MOST, WORDS, Figures
 from apps.keys.models import APIKey
 from apps.keys.permits import BeyondPermit, Permit
 from apps.ledger.budgets import PERIODS, Period
@@ -26,6 +27,14 @@ OVERLAPS = [
     ("86400", "In 24 hours"),
     ("604800", "In 7 days"),
 ]
+
+
+RATE_HELP = {
+    "requests_per_minute": "Of any 60 seconds. Empty: no limit of its own.",
+    "input_tokens_per_minute": "A request counts with the most it can read until it has ended.",
+    "output_tokens_per_minute": "A request counts with the most it may write until it has ended.",
+    "concurrent_requests": "Those that its programs wait for.",
+}
 
 
 def new_ticket() -> str:
@@ -41,8 +50,23 @@ class Choices(forms.MultipleChoiceField):
         super().__init__(error_messages={"invalid_choice": wrong}, **options)
 
 
+def rate_fields() -> dict[str, forms.IntegerField]:
+    wrong = f"Enter a whole number from 1 to {MOST:,}, or leave it empty."
+    return {
+        name: forms.IntegerField(
+            label=words.capitalize(),
+            required=False,
+            min_value=1,
+            max_value=MOST,
+            help_text=RATE_HELP[name],
+            error_messages={"invalid": wrong, "min_value": wrong, "max_value": wrong},
+        )
+        for name, words in WORDS.items()
+    }
+
+
 class PermitForm(forms.Form):
-    """Name and permit of a key. What the services refuse is shown at the field it is about.
+    """Name, permit and rate limits of a key. What the services refuse is shown at the field it is about.
 
     `role` is that of the member who fills it in; a scope that the key has and the role may not give stays on offer.
     """
@@ -92,12 +116,22 @@ class PermitForm(forms.Form):
 
     def __init__(self, data: Any = None, *, organization: Organization, role: str, key: APIKey | None = None) -> None:
         before = permits.of(key) if key else Permit()
-        super().__init__(data, initial=shown(key.name if key else "", before))
+        rates = figures.of(key) if key else {}
+        super().__init__(data, initial={**shown(key.name if key else "", before), **rates})
+        self.fields.update(rate_fields())
         self.organization, self.role, self.key, self.before = organization, role, key, before
         given = permits.BY_ROLE[role] | set(before.scopes if key else ())
         self.offer("scopes", [(value, label) for value, label in Scope.choices if value in given])
         self.offer("allowed_models", [(name, name) for name in models_on_offer(before.allowed_models or ())])
         self.offer("residency", residency.choices(organization.residency, before.residency or ()))
+
+    @property
+    def rate_fields(self) -> list[forms.BoundField]:
+        return [self[name] for name in WORDS]
+
+    @property
+    def rates(self) -> Figures:
+        return {name: self.cleaned_data[name] for name in WORDS}
 
     def offer(self, name: str, choices: list[tuple[str, str]]) -> None:
         field = self.fields[name]

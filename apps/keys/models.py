@@ -89,6 +89,11 @@ class APIKey(models.Model):
     def state(self) -> str:
         return "revoked" if self.revoked_at else "expired" if self.expired else "active"
 
+    @property
+    def rates(self) -> RateLimit | None:
+        """Its own for all models and tiers together."""
+        return next((row for row in self.rate_limits.all() if row.model_id is None and not row.tier), None)
+
 
 class RateLimit(models.Model):
     """Figures for whoever it names. What it leaves open is everybody, every model, every tier; each organization counts

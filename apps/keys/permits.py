@@ -187,8 +187,12 @@ def given_by_key(permit: Permit, giver: Permit) -> None:
     }
     for name, fits in wider.items():
         if not fits:
-            raise BeyondPermit(
-                f"A key cannot give another key more than it has itself, and '{name}' would. Narrow it, or do this on the "
-                "API keys page.",
-                param=name,
-            )
+            raise beyond(name)
+
+
+def beyond(name: str) -> BeyondPermit:
+    return BeyondPermit(
+        f"A key cannot give another key more than it has itself, and '{name}' would. Narrow it, or do this on the "
+        "API keys page.",
+        param=name,
+    )

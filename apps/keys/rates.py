@@ -26,6 +26,7 @@ from django.conf import settings
 
 from apps.core.errors import PortalError
 from apps.core.sql import Row
+from apps.keys import figures
 from apps.keys.services import Caller
 from cango_portal import valkey
 
@@ -183,7 +184,7 @@ return 1
 )
 
 METRICS = ("requests", "input_tokens", "output_tokens", "concurrent")
-WORDS = ("requests a minute", "input tokens a minute", "output tokens a minute", "requests at the same time")
+WORDS = tuple(figures.WORDS.values())
 
 
 @dataclass(frozen=True, slots=True)

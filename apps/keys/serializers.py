@@ -11,6 +11,7 @@ from apps.accounts.models import Membership
 from apps.accounts.scopes import Scope
 from apps.core.errors import InvalidRequest
 from apps.core.ids import public
+from apps.keys.figures import MOST
 from apps.keys.models import APIKey
 from apps.ledger.budgets import PERIODS
 
@@ -40,6 +41,16 @@ class LimitsSerializer(serializers.Serializer[Any]):
     monthly_microusd = serializers.IntegerField(allow_null=True)
 
 
+def rate(words: str) -> serializers.IntegerField:
+    return serializers.IntegerField(
+        required=False, allow_null=True, min_value=1, max_value=MOST, help_text=f"{words}; null is no limit of its own"
+    )
+
+
+def rate_of_key(name: str) -> serializers.IntegerField:
+    return serializers.IntegerField(source=f"rates.{name}", default=None, allow_null=True, read_only=True)
+
+
 class KeySerializer(serializers.ModelSerializer[APIKey]):
     id = serializers.CharField(source="public_id", read_only=True)
     object = serializers.CharField(default="api_key", read_only=True)
@@ -57,6 +68,10 @@ class KeySerializer(serializers.ModelSerializer[APIKey]):
     created_by = serializers.CharField(source="created_by.email", default=None, allow_null=True, read_only=True)
     replaces = serializers.SerializerMethodField(help_text="The key it was made to replace")
     limits = serializers.SerializerMethodField()
+    requests_per_minute = rate_of_key("requests_per_minute")
+    input_tokens_per_minute = rate_of_key("input_tokens_per_minute")
+    output_tokens_per_minute = rate_of_key("output_tokens_per_minute")
+    concurrent_requests = rate_of_key("concurrent_requests")
 
     class Meta:
         model = APIKey
@@ -71,6 +86,10 @@ class KeySerializer(serializers.ModelSerializer[APIKey]):
             "residency",
             "ip_ranges",
             "limits",
+            "requests_per_minute",
+            "input_tokens_per_minute",
+            "output_tokens_per_minute",
+            "concurrent_requests",
             "expires_at",
             "created_by",
             "replaces",
@@ -140,6 +159,10 @@ class KeyChangeSerializer(StrictSerializer):
         help_text="CIDR, IPv4 and IPv6; null is from everywhere",
     )
     expires_at = serializers.DateTimeField(required=False, allow_null=True, help_text="null: until it is revoked")
+    requests_per_minute = rate("Of any 60 seconds, beside the organization's own")
+    input_tokens_per_minute = rate("The most that requests of any 60 seconds can read")
+    output_tokens_per_minute = rate("The most that requests of any 60 seconds can write")
+    concurrent_requests = rate("Requests that clients wait for at the same time")
 
 
 class KeyRequestSerializer(KeyChangeSerializer):

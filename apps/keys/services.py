@@ -21,7 +21,8 @@ from apps.core.errors import NotAllowed, NotAuthenticated, PortalError
 from apps.core.ids import public, uuid7
 from apps.core.places import Rule
 from apps.core.sql import Row
-from apps.keys import expiry, permits, secrets, statements
+from apps.keys import expiry, figures, permits, secrets, statements
+from apps.keys.figures import Figures
 from apps.keys.models import APIKey
 from apps.keys.permits import Permit
 from apps.ledger import budgets, limits
@@ -131,13 +132,14 @@ def issue(
     key_id: UUID | None = None,
     permit: Permit | None = None,
     scopes: Iterable[str] | None = None,
+    rates: Figures | None = None,
     by: APIKey | None = None,
 ) -> tuple[APIKey, str]:
     """A new key and its secret. The secret is nowhere else: show it once.
 
     `permit` was checked; `scopes` alone is short for one. With `key_id`, the id on a form, a second call raises
     IntegrityError. A key that is issued `by` another belongs to whoever made that one, and where that one has a limit they
-    spend from one budget: no key can lift its own.
+    spend from one budget: no key can lift its own. Rate limits for one model or tier it has from that one too.
     """
     permit = permit or Permit(scopes=tuple(scopes or USUAL))
     maker = by.created_by if by else user
@@ -152,7 +154,11 @@ def issue(
     )
     if maker is not None:
         budgets.budget_of_member(organization, maker)
-    recorded(key, "api_key.issued", user=user, by=by, data={**shown(permit)})
+    figures.write(key, rates or {})
+    if by is not None:
+        figures.copy(by, key, own=False)
+    limited_to = {name: figure for name, figure in (rates or {}).items() if figure is not None}
+    recorded(key, "api_key.issued", user=user, by=by, data={**shown(permit), **limited_to})
     told(key, "key.created")
     return key, secret
 
@@ -174,22 +180,34 @@ def limited(budget: Budget) -> bool:
 
 
 @transaction.atomic
-def change(*, key: APIKey, name: str, permit: Permit, user: User | None, by: APIKey | None = None) -> bool:
-    """Another name or permit, checked, in force for the next request. False, and no event, where nothing differs.
+def change(
+    *,
+    key: APIKey,
+    name: str,
+    permit: Permit,
+    rates: Figures | None = None,
+    user: User | None,
+    by: APIKey | None = None,
+) -> bool:
+    """Another name, permit or rate limits, checked, in force for the next request. False, and no event, where nothing differs.
 
     Raises KeyState for a key that is not in force.
     """
     locked = in_force(key)
-    before = permits.of(locked)
-    old, new = {"name": locked.name, **before.columns()}, {"name": name, **permit.columns()}
+    before, rates_before = permits.of(locked), figures.of(locked)
+    rates = rates_before if rates is None else rates
+    columns = {"name": name, **permit.columns()}
+    old, new = {"name": locked.name, **before.columns(), **rates_before}, {**columns, **rates}
     changed = {field: {"from": old[field], "to": new[field]} for field in new if old[field] != new[field]}
     if not changed:
         return False
-    for field, value in new.items():
+    for field, value in columns.items():
         setattr(locked, field, value)
     if before.expires_at != permit.expires_at:
         locked.expiry_told_days = expiry.told_by(permit.expires_at, timezone.now())
-    locked.save(update_fields=[*new, "expiry_told_days"])
+    locked.save(update_fields=[*columns, "expiry_told_days"])
+    if rates != rates_before:
+        figures.write(locked, rates)
     recorded(locked, "api_key.changed", user=user, by=by, data={"changed": written(changed)})
     return True
 
@@ -203,7 +221,7 @@ def replace_key(
     key_id: UUID | None = None,
     by: APIKey | None = None,
 ) -> tuple[APIKey, str]:
-    """A new key with the same permit and the same budget, and its secret; the old one works for `overlap` more at most.
+    """A new key with the same permit, rate limits and budget, and its secret; the old one works for `overlap` more at most.
 
     Without overlap the old one is revoked. Raises KeyState, and IntegrityError for a form sent twice.
     """
@@ -219,6 +237,7 @@ def replace_key(
         permit=permits.of(old),
         replaces=old,
     )
+    figures.copy(old, new, own=True)
     until = min(timezone.now() + overlap, old.expires_at or FOREVER)
     recorded(new, "api_key.replaced", user=user, by=by, data={"replaces": old.prefix, "until": until.isoformat()})
     if overlap:

@@ -18,7 +18,7 @@ from apps.accounts.permissions import PAYERS_ONLY, MemberRequest, may_pay, organ
 from apps.accounts.scopes import Scope
 from apps.catalog import offers
 from apps.core import places
-from apps.keys import residency, services
+from apps.keys import figures, residency, services
 from apps.keys.forms import KeyForm, PermitForm, PlacesForm, ReplaceForm
 from apps.keys.models import APIKey
 from apps.keys.services import KeyState
@@ -88,6 +88,7 @@ def issued(request: MemberRequest, form: KeyForm) -> tuple[APIKey, str]:
         user=request.user,
         key_id=form.cleaned_data["ticket"],
         permit=form.cleaned_data["permit"],
+        rates=form.rates,
     )
     if key.budget:
         limits.change(budget=key.budget, actor=request.user, limits=form.limits)
@@ -142,6 +143,7 @@ def detail(request: MemberRequest, pk: UUID) -> HttpResponse:
         "newer": newer,
         "scopes": [Scope(scope).label for scope in key.scopes],
         "rule": places.narrowed(request.organization.residency, key.residency),
+        "rates": figures.lines(key),
     }
     return render(request, "keys/detail.html", context, status=422 if form and form.errors else 200)
 
@@ -150,14 +152,18 @@ def detail(request: MemberRequest, pk: UUID) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 @organization_required
 def change(request: MemberRequest, pk: UUID) -> HttpResponse:
-    """Name and permit of a key, in force for its next request."""
+    """Name, permit and rate limits of a key, in force for its next request."""
     key = key_of(request, pk)
     theirs(request, key, "change")
     form = PermitForm(request.POST or None, organization=request.organization, role=request.membership.role, key=key)
     if request.method == "POST" and form.is_valid():
         try:
             changed = services.change(
-                key=key, name=form.cleaned_data["name"], permit=form.cleaned_data["permit"], user=request.user
+                key=key,
+                name=form.cleaned_data["name"],
+                permit=form.cleaned_data["permit"],
+                rates=form.rates,
+                user=request.user,
             )
         except KeyState as refused:
             messages.error(request, refused.message)

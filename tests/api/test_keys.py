@@ -9,13 +9,14 @@ from django.utils import timezone
 
 from apps.accounts.models import AuditEvent, Membership
 from apps.keys import services
-from apps.keys.models import APIKey
+from apps.keys.models import APIKey, RateLimit
 from apps.ledger import limits
 from tests import make
 from tests.api.conftest import KeyClient
 from tests.api.test_management import error
 
 ALL = ("inference", "usage", "manage")
+RATES = ("requests_per_minute", "input_tokens_per_minute", "output_tokens_per_minute", "concurrent_requests")
 
 
 def send(client, method, path, body=None):
@@ -48,6 +49,8 @@ def test_a_key_from_creation_to_revocation(shop, manager):
             "residency": ["US"],
             "ip_ranges": ["127.0.0.1"],
             "expires_at": "2099-01-01T00:00:00Z",
+            "requests_per_minute": 60,
+            "concurrent_requests": 4,
         },
     )
     assert made.status_code == 201, made.content
@@ -66,6 +69,10 @@ def test_a_key_from_creation_to_revocation(shop, manager):
         "residency": ["US"],
         "ip_ranges": ["127.0.0.1/32"],
         "limits": dict.fromkeys(["total_microusd", "daily_microusd", "weekly_microusd", "monthly_microusd"]),
+        "requests_per_minute": 60,
+        "input_tokens_per_minute": None,
+        "output_tokens_per_minute": None,
+        "concurrent_requests": 4,
         "expires_at": "2099-01-01T00:00:00Z",
         "created_by": shop.owner.email,
         "replaces": None,
@@ -127,6 +134,9 @@ def test_keys_are_paged_and_others_are_not_found(shop, manager):
         ({"name": "x", "residency": ["Mars"]}, "invalid_value", "residency"),
         ({"name": "x", "ip_ranges": ["10.0.0.1/8"]}, "invalid_value", "ip_ranges"),
         ({"name": "x", "expires_at": "2001-01-01T00:00:00Z"}, "invalid_value", "expires_at"),
+        ({"name": "x", "requests_per_minute": 0}, "invalid_request", "requests_per_minute"),
+        ({"name": "x", "concurrent_requests": 1_000_000_001}, "invalid_request", "concurrent_requests"),
+        ({"name": "x", "output_tokens_per_minute": "many"}, "invalid_request", "output_tokens_per_minute"),
         ({"name": "x", "colour": "red"}, "unknown_parameter", "colour"),
     ],
 )
@@ -135,6 +145,57 @@ def test_a_bad_request_names_the_field_and_makes_no_key(shop, manager, body, cod
     asked = {"scopes": ["inference"], **body} if "name" in body else body
     assert error(send(manager, "POST", "/api/v1/keys", asked)) == (code, param)
     assert APIKey.objects.count() == before
+    assert not RateLimit.objects.exists()
+
+
+def test_rate_limits_are_changed_one_by_one_and_a_replacement_keeps_them(shop, manager):
+    made = send(
+        manager, "POST", "/api/v1/keys", {"name": "x", "scopes": ["inference"], "input_tokens_per_minute": 9000}
+    ).json()
+    path = f"/api/v1/keys/{made['id']}"
+    changed = send(manager, "PATCH", path, {"requests_per_minute": 30}).json()
+    assert [changed[name] for name in RATES] == [30, 9000, None, None]
+    key = APIKey.objects.get(name="x")
+    RateLimit.objects.create(
+        organization=shop.organization, api_key=key, model=shop.chat, tier="batch", output_tokens_per_minute=700
+    )
+    event = AuditEvent.objects.get(action="api_key.changed", target=str(key.pk))
+    assert event.data["changed"] == {"requests_per_minute": {"from": None, "to": 30}}
+    new = send(manager, "POST", f"{path}/replace", {}).json()
+    assert [new[name] for name in RATES] == [30, 9000, None, None]
+    rows = RateLimit.objects.filter(api_key__replaces=key).order_by("tier")
+    assert [(row.model, row.tier, row.output_tokens_per_minute) for row in rows] == [
+        (None, "", None),
+        (shop.chat, "batch", 700),
+    ]
+    gone = send(manager, "PATCH", path, {"requests_per_minute": None, "input_tokens_per_minute": None}).json()
+    assert [gone[name] for name in RATES] == [None] * 4
+
+
+def test_a_key_gives_another_no_more_requests_than_it_has(shop, manager):
+    send(manager, "PATCH", f"/api/v1/keys/{shop.key.public_id}", {"requests_per_minute": 10})
+    RateLimit.objects.create(organization=shop.organization, api_key=shop.key, model=shop.chat, concurrent_requests=1)
+    other, _ = make.api_key(shop.organization, name="other", scopes=["inference"])
+    for method, path, body in [
+        ("POST", "/api/v1/keys", {"name": "x", "scopes": ["inference"]}),
+        ("POST", "/api/v1/keys", {"name": "x", "scopes": ["inference"], "requests_per_minute": 11}),
+        ("PATCH", f"/api/v1/keys/{shop.key.public_id}", {"requests_per_minute": None}),
+        ("PATCH", f"/api/v1/keys/{other.public_id}", {"requests_per_minute": 5}),
+        ("POST", f"/api/v1/keys/{other.public_id}/replace", {}),
+    ]:
+        assert error(send(manager, method, path, body), 403) == ("beyond_permit", "requests_per_minute")
+    assert not APIKey.objects.filter(name="x").exists()
+    assert [(row.api_key, row.requests_per_minute) for row in RateLimit.objects.order_by("pk")] == [
+        (shop.key, 10),
+        (shop.key, None),
+    ]
+    body = {"name": "x", "scopes": ["inference"], "requests_per_minute": 10}
+    assert send(manager, "POST", "/api/v1/keys", body).status_code == 201
+    rows = RateLimit.objects.filter(api_key__name="x").order_by("pk")
+    assert [(row.model, row.requests_per_minute, row.concurrent_requests) for row in rows] == [
+        (None, 10, None),
+        (shop.chat, None, 1),
+    ]
 
 
 def test_no_key_makes_or_takes_more_than_it_has(shop):

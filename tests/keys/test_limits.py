@@ -7,8 +7,8 @@ from django.test import Client
 
 from apps.accounts.models import AuditEvent, Membership
 from apps.core.ids import uuid7
-from apps.keys import services
-from apps.keys.models import APIKey
+from apps.keys import figures, services
+from apps.keys.models import APIKey, RateLimit
 from apps.ledger import services as ledger
 from apps.ledger.models import Budget
 from apps.ledger.services import BudgetExceeded
@@ -112,3 +112,53 @@ def test_keys_of_another_organization_do_not_exist(owner, method):
     assert getattr(browser(owner), method)(f"/keys/{uuid7()}/").status_code == 404
     assert getattr(Client(), method)(f"/keys/{key.pk}/")["location"].startswith("/login/")
     assert not Budget.objects.filter(monthly_limit_microusd__isnull=False).exists()
+
+
+def test_rate_limits_are_set_and_changed_on_the_pages(owner):
+    client = browser(owner)
+    client.post(
+        "/keys/new/", {"name": "sync", "scopes": ["inference"], "requests_per_minute": "600", "concurrent_requests": ""}
+    )
+    key = APIKey.objects.get()
+    assert figures.of(key) == {
+        "requests_per_minute": 600,
+        "input_tokens_per_minute": None,
+        "output_tokens_per_minute": None,
+        "concurrent_requests": None,
+    }
+    assert AuditEvent.objects.get(action="api_key.issued").data["requests_per_minute"] == 600
+    page = client.get(f"/keys/{key.pk}/change/")
+    assert_clean(page)
+    assert 'name="requests_per_minute" value="600"' in page.content.decode()
+    sent = {"name": "sync", "scopes": ["inference"], "requests_per_minute": "600", "output_tokens_per_minute": "90000"}
+    assert client.post(f"/keys/{key.pk}/change/", sent)["location"] == f"/keys/{key.pk}/"
+    RateLimit.objects.create(
+        organization=owner.organization, api_key=key, model=make.model(name="acme/chat"), concurrent_requests=2
+    )
+    shown = client.get(f"/keys/{key.pk}/")
+    assert_clean(shown)
+    assert (
+        "600 requests a minute, 90,000 output tokens a minute; 2 requests at the same time, for the model acme/chat"
+        in shown.content.decode()
+    )
+    changed = AuditEvent.objects.get(action="api_key.changed")
+    assert (changed.actor, changed.data["changed"]) == (
+        owner,
+        {"output_tokens_per_minute": {"from": None, "to": 90_000}},
+    )
+
+
+@pytest.mark.parametrize("typed", ["0", "-1", "1.5", "x", "1000000001"])
+def test_a_wrong_rate_limit_changes_nothing(owner, typed):
+    key, _ = services.issue(organization=owner.organization, name="sync", user=owner)
+    sent = {"name": "new", "scopes": ["inference"], "requests_per_minute": typed}
+    answer = browser(owner).post(f"/keys/{key.pk}/change/", sent)
+    assert answer.status_code == 422
+    assert (
+        '<a href="#id_requests_per_minute">Enter a whole number from 1 to 1,000,000,000, or leave it empty.</a>'
+        in answer.content.decode()
+    )
+    key.refresh_from_db()
+    assert key.name == "sync"
+    assert not RateLimit.objects.exists()
+    assert not AuditEvent.objects.filter(action="api_key.changed").exists()

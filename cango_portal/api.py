@@ -6,6 +6,7 @@ from django.views.decorators.csrf import csrf_exempt
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
 from apps.accounts.api import OrganizationView
+from apps.batches.api import BatchesView, BatchView, CancelBatch
 from apps.billing.api import InvoicesView
 from apps.core.errors import NotFound
 from apps.dispatch.api import CancelJob, Jobs, RetryJob
@@ -49,6 +50,9 @@ urlpatterns: list[URLPattern] = [
     path("v1/keys/<str:public_id>/revoke", RevokeKey.as_view(), name="api-key-revoke"),
     path("v1/members", MembersView.as_view(), name="api-members"),
     path("v1/members/<str:public_id>", MemberView.as_view(), name="api-member"),
+    path("v1/batches", BatchesView.as_view(), name="api-batches"),
+    path("v1/batches/<str:public_id>", BatchView.as_view(), name="api-batch"),
+    path("v1/batches/<str:public_id>/cancel", CancelBatch.as_view(), name="api-batch-cancel"),
     path("v1/webhooks", WebhooksView.as_view(), name="api-webhooks"),
     path("v1/webhooks/<str:public_id>", WebhookView.as_view(), name="api-webhook"),
     path("v1/webhooks/<str:public_id>/test", TestWebhook.as_view(), name="api-webhook-test"),

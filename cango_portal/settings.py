@@ -93,6 +93,7 @@ INSTALLED_APPS = [
     "apps.operations",
     "apps.gateway",
     "apps.agents",
+    "apps.batches",
     "apps.dispatch",
     "apps.jobs",
     "apps.scheduling",
@@ -212,6 +213,8 @@ DEFAULT_FROM_EMAIL = env("DEFAULT_FROM_EMAIL", "Cango Portal <portal@localhost>"
 # Work: Celery for the portal's own slow tasks; leases of jobs -------------------------------------------------------------
 DISPATCH_LEASE_SECONDS = env_float("DISPATCH_LEASE_SECONDS", 10)
 INTERACTIVE_LEASE_SECONDS = env_float("INTERACTIVE_LEASE_SECONDS", 10)
+SHARD_LEASE_SECONDS = env_float("SHARD_LEASE_SECONDS", 45)  # of a batch: nobody waits for it now
+BATCH_SHARD_ATTEMPTS = env_int("BATCH_SHARD_ATTEMPTS", 6)  # then the rows that are missing fail
 MAX_ATTEMPTS = env_int("MAX_ATTEMPTS", 3)
 JOB_DEADLINE_SECONDS = env_int("JOB_DEADLINE_SECONDS", 24 * 3600)
 FLEXIBLE_QUEUE_SECONDS = env_int("FLEXIBLE_QUEUE_SECONDS", 600)  # an interactive request that pays less waits so long
@@ -224,6 +227,7 @@ CELERY_BEAT_SCHEDULE = {
     "billing.read_fees": {"task": "billing.read_fees", "schedule": 3600.0},
     "billing.top_up_automatically": {"task": "billing.top_up_automatically", "schedule": 10.0},
     "billing.warn": {"task": "billing.warn", "schedule": 15.0},
+    "batches.sweep": {"task": "batches.sweep", "schedule": 5.0, "options": {"expires": 5}},
     "dispatch.forget_receipts": {"task": "dispatch.forget_receipts", "schedule": 3600.0},
     "files.expire": {"task": "files.expire", "schedule": 3600.0},
     "keys.warn_of_expiry": {"task": "keys.warn_of_expiry", "schedule": 600.0},
@@ -390,6 +394,7 @@ SPECTACULAR_SETTINGS = {
     "ENUM_NAME_OVERRIDES": {
         "KeyState": "apps.keys.serializers.STATES",
         "JobState": "apps.jobs.models.Job.State",
+        "BatchState": "apps.batches.models.Batch.State",
         "WebhookDeliveryState": "apps.webhooks.models.Delivery.State",
         "ModelKind": "apps.catalog.models.Model.Kind",
         "JobKind": "apps.jobs.models.Job.Kind",

@@ -13,6 +13,8 @@ from psycopg_pool import PoolTimeout
 from pydantic import BaseModel, ValidationError
 
 from apps.agents.heartbeats import collector
+from apps.batches import collecting, shards
+from apps.batches import services as batches
 from apps.core.asgi import Handler, Request, door
 from apps.core.errors import InvalidRequest, NotAllowed, NotAuthenticated, NotFound, Unavailable
 from apps.core.signing import verified
@@ -84,8 +86,10 @@ async def reports(request: Request) -> None:
         if news.kind == "started" and (news.job, news.attempt) in began:
             return ReportAnswer(job=news.job, attempt=news.attempt, accepted=True)
         async with turns:
-            outcome = await taken(news, node_id)
+            outcome, ready = await taken(news, node_id)
         await outcome.announce_async()
+        if ready is not None:
+            await batches.hurry_async(ready)
         return ReportAnswer(job=news.job, attempt=news.attempt, accepted=outcome.accepted)
 
     # What is said of one job is taken in its order; the jobs do not wait for each other.
@@ -113,13 +117,17 @@ async def starts(reports: list[Report], node_id: int) -> set[tuple[str, int]]:
     return set(began)
 
 
-async def taken(news: Report, node_id: int) -> finishing.Outcome:
+async def taken(news: Report, node_id: int) -> tuple[finishing.Outcome, UUID | None]:
+    """What became of it, and the batch whose files are to be written now, where it was the last of one."""
     try:
         UUID(news.job)
-        return await database.run_async(finishing.report(news, node_id=node_id))
+        if news.shard and news.kind != "started":
+            rows = await database.run_async(collecting.report(news, node_id=node_id))
+            return rows.outcome, rows.ready
+        return await database.run_async(finishing.report(news, node_id=node_id)), None
     except (ValueError, OverflowError, DataError, IntegrityError):  # taken at its word it can never be written
         log.exception("a report cannot be written", extra={"job": news.job[:40], "node": node_id})
-        return finishing.REFUSED
+        return finishing.REFUSED, None
 
 
 def check_signature(request: Request) -> None:
@@ -143,10 +151,15 @@ def identifier(request: Request) -> UUID:
 
 async def body(request: Request) -> None:
     check_signature(request)
-    content = await database.run_async(request_of(identifier(request)))
+    job_id = identifier(request)
+    place = await database.run_async(shards.place_of(job_id))
+    if place is not None:
+        content_of_shard = await asyncio.to_thread(shards.tasks, place)
+        return await request.answer(content_of_shard, content_type="application/jsonl")
+    content = await database.run_async(request_of(job_id))
     if content is None:
         raise NotFound("This request is no longer kept.")
-    await request.json(content)
+    return await request.json(content)
 
 
 def request_of(job_id: UUID) -> Plan[dict[str, object] | None]:

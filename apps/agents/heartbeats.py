@@ -34,7 +34,8 @@ WITH lease AS (
     SELECT id FROM jobs_job WHERE id IN (SELECT job FROM lease) ORDER BY id FOR NO KEY UPDATE
 ), extended AS (
     UPDATE jobs_job j SET
-        lease_expires_at = clock_timestamp() + make_interval(secs => %(seconds)s),
+        lease_expires_at = clock_timestamp()
+            + make_interval(secs => CASE WHEN j.batch_id IS NULL THEN %(seconds)s ELSE %(shard_seconds)s END),
         claimant = lease.claimant,
         version = j.version + CASE WHEN lease.done > j.pages AND j.kind = 'ocr' THEN 1 ELSE 0 END,
         pages = CASE WHEN j.kind = 'ocr' THEN greatest(j.pages, coalesce(lease.done, 0)) ELSE j.pages END
@@ -71,6 +72,7 @@ def take(beats: list[Beat]) -> Plan[list[Row]]:
             {
                 "leases": Jsonb(leases),
                 "seconds": settings.INTERACTIVE_LEASE_SECONDS,
+                "shard_seconds": settings.SHARD_LEASE_SECONDS,
                 "run_seconds": settings.RUN_SECONDS + OVERDUE_SECONDS,
             },
         )

@@ -15,11 +15,11 @@ STANDING = f"""
 SELECT e.title, e.reserved_slots, e.max_open_jobs,
     (SELECT count(*) FROM (
         SELECT FROM jobs_job WHERE organization_id = %(organization)s AND state IN ('queued', 'dispatched', 'running')
-        LIMIT e.max_open_jobs
+          AND batch_id IS NULL LIMIT e.max_open_jobs
     ) open)::int AS open,
     (SELECT count(*) FROM (
         SELECT FROM jobs_job WHERE organization_id = %(organization)s AND state IN ('dispatched', 'running')
-        LIMIT e.reserved_slots
+          AND batch_id IS NULL LIMIT e.reserved_slots
     ) leased)::int AS leased,
     ({rates.OF}) AS rates
 FROM ({entitlements.OF}) e

@@ -22,30 +22,31 @@ BATCH = (
 # `first`: while fewer of an organization's jobs have a slot than its plan reserves, so many of its jobs for each model.
 NEXT = f"""
 WITH waiting AS (
-    SELECT id, attempt, model_id, residency, organization_id, interactive, deadline_at, {jobs.RANK.format("j")} AS rank,
+    SELECT id, attempt, model_id, residency, organization_id, interactive, deadline_at, max_usd_per_mwh,
+        batch_id IS NOT NULL AS shard, {jobs.RANK.format("j")} AS rank,
         row_number() OVER (PARTITION BY model_id, organization_id, tier ORDER BY deadline_at, id) AS turn
-    FROM jobs_job j WHERE state = 'queued' AND deadline_at > clock_timestamp()
+    FROM jobs_job j WHERE state = 'queued' AND deadline_at > clock_timestamp() AND cancel_requested_at IS NULL
 ), reserved AS (
     SELECT p.organization_id, p.reserved_slots - (
-        SELECT count(*) FROM jobs_job j WHERE j.organization_id = p.organization_id AND j.state IN ('dispatched', 'running')
+        SELECT count(*) FROM jobs_job j WHERE j.organization_id = p.organization_id AND j.state IN ('dispatched', 'running') AND j.batch_id IS NULL
     ) AS free
     FROM ({entitlements.IN_FORCE}) p
     WHERE p.reserved_slots > 0 AND EXISTS (SELECT FROM jobs_job q WHERE q.organization_id = p.organization_id AND q.state = 'queued')
 ), line AS (
-    SELECT w.*, coalesce(row_number() OVER (
-        PARTITION BY w.model_id, w.organization_id ORDER BY w.rank, w.deadline_at, w.id
+    SELECT w.*, NOT w.shard AND coalesce(row_number() OVER (
+        PARTITION BY w.model_id, w.organization_id ORDER BY w.rank, w.shard, w.deadline_at, w.id
     ) <= r.free, false) AS first
     FROM waiting w LEFT JOIN reserved r ON r.organization_id = w.organization_id
 )
-SELECT id, attempt, model_id, residency, organization_id, interactive, rank, turn, first FROM (
-    SELECT *, row_number() OVER (PARTITION BY model_id, residency ORDER BY NOT first, rank, turn, deadline_at, id) AS place FROM line
+SELECT id, attempt, model_id, residency, organization_id, interactive, rank, turn, first, shard, max_usd_per_mwh FROM (
+    SELECT *, row_number() OVER (PARTITION BY model_id, residency, shard ORDER BY NOT first, rank, turn, deadline_at, id) AS place FROM line
 ) placed
 WHERE place <= %(limit)s
 ORDER BY NOT first, rank, turn, deadline_at, id
 """  # noqa: S608 - constants go in
 
 DETAILS = """
-SELECT j.kind, m.engine_name, c.request, j.max_completion_tokens, j.file_id, coalesce(f.content_type, '') AS file_type
+SELECT j.kind, m.engine_name, c.request, j.max_completion_tokens, j.batch_id IS NOT NULL AS shard, j.file_id, coalesce(f.content_type, '') AS file_type
 FROM jobs_job j JOIN catalog_model m ON m.id = j.model_id JOIN jobs_content c ON c.job_id = j.id LEFT JOIN files_file f ON f.id = j.file_id
 WHERE j.id = %(id)s
 """
@@ -65,7 +66,13 @@ def assign(
     The job's own rule is asked once more, under its lock: `ranked` was made for the job, and a mistake there moves no data.
     """
     job = yield from jobs.lock(job_id)
-    if job is None or job["state"] != "queued" or job["attempt"] + 1 != attempt or job["past_deadline"]:
+    if (
+        job is None
+        or job["state"] != "queued"
+        or job["attempt"] + 1 != attempt
+        or job["past_deadline"]
+        or job["cancel_requested_at"]
+    ):
         return None
     if not places.inside(chosen.pool.place, job["residency"]):
         raise ValueError(f"{chosen.pool.code} is outside the places of {job_id}")

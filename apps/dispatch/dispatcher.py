@@ -40,10 +40,13 @@ LOST = """
 SELECT j.id, j.attempt, j.streaming, j.state, p.code AS pool FROM jobs_job j JOIN sites_pool p ON p.id = j.pool_id
 WHERE j.state IN ('dispatched', 'running') AND j.lease_expires_at < clock_timestamp() ORDER BY j.lease_expires_at LIMIT 200
 """
-EXPIRED = "SELECT id FROM jobs_job WHERE state = 'queued' AND deadline_at <= clock_timestamp() LIMIT 200"
+# Shards of batches are ended by `batches`, which knows what their rows cost.
+EXPIRED = (
+    "SELECT id FROM jobs_job WHERE state = 'queued' AND batch_id IS NULL AND deadline_at <= clock_timestamp() LIMIT 200"
+)
 LEASED = """
-SELECT p.code AS pool, array_remove(array_agg(j.id::text || ':' || j.attempt), NULL) AS holders
-FROM sites_pool p LEFT JOIN jobs_job j ON j.pool_id = p.id AND j.state IN ('dispatched', 'running') GROUP BY p.code
+SELECT p.code AS pool, j.batch_id IS NOT NULL AS shard, array_remove(array_agg(j.id::text || ':' || j.attempt), NULL) AS holders
+FROM sites_pool p LEFT JOIN jobs_job j ON j.pool_id = p.id AND j.state IN ('dispatched', 'running') GROUP BY p.code, j.batch_id IS NOT NULL
 """
 ORPHANS = """
 SELECT h.key FROM ledger_hold h LEFT JOIN jobs_job j ON 'job:' || j.id = h.key
@@ -108,17 +111,18 @@ class Dispatcher:
             return
         pools = {model: database.run(selectors.views(model)) for model in {row["model_id"] for row in waiting}}
         ranked: dict[tuple[int, places.Rule], list[placement.Candidate]] = {}
-        full: set[tuple[int, places.Rule]] = set()
+        full: set[tuple[int, places.Rule, bool]] = set()
         self.sending = True
         for row in waiting:
             rule = None if row["residency"] is None else tuple(row["residency"])
             which = row["model_id"], rule
-            if which not in full:
+            lane = *which, row["shard"]
+            if lane not in full:
                 if which not in ranked:
                     ranked[which] = placement.rank(pools[row["model_id"]], rule)
                 with alone("placing", row["id"]):
                     if not self.assign(row, ranked[which]):
-                        full.add(which)
+                        full.add(lane)
 
     def turn(self, row: Row) -> tuple[bool, int, int, bool, float]:
         """Who has a reserved slot free goes first; then standard work before flexible, and that before batches.
@@ -137,18 +141,18 @@ class Dispatcher:
         attempt = row["attempt"] + 1
         holder = slots.holder(row["id"], attempt)
         try:
-            chosen = slots.win([each for each in ranked if not each.refusal], holder=holder)
+            chosen = slots.win(placement.affordable(ranked, row["max_usd_per_mwh"]), holder=holder, shard=row["shard"])
         except slots.Contended:
             return True
         if chosen is None:
-            return False
+            return row["max_usd_per_mwh"] is not None
         try:
             assigned = database.run(backlog.assign(row["id"], attempt=attempt, chosen=chosen, ranked=ranked))
         except BaseException:
-            slots.free(chosen.pool.code, holder=holder)
+            slots.free(slots.lane(chosen.pool.code, shard=row["shard"]), holder=holder)
             raise
         if assigned is None:
-            slots.free(chosen.pool.code, holder=holder)
+            slots.free(slots.lane(chosen.pool.code, shard=row["shard"]), holder=holder)
             return True
         order, topics = assigned
         self.sending = self.sending and outbox.publish(order)
@@ -198,11 +202,11 @@ class Dispatcher:
         """Leases that ended while this wrote are freed again; whatever ends later frees its slot itself."""
         renewed = database.run(rows(LEASED))
         for row in renewed:
-            slots.renew(row["pool"], holders=row["holders"])
+            slots.renew(slots.lane(row["pool"], shard=row["shard"]), holders=row["holders"])
         leased = {holder for row in database.run(rows(LEASED)) for holder in row["holders"]}
         for row in renewed:
             for holder in set(row["holders"]) - leased:
-                slots.free(row["pool"], holder=holder)
+                slots.free(slots.lane(row["pool"], shard=row["shard"]), holder=holder)
 
     def free_orphans(self) -> None:
         """A hold whose job has ended or never came to be: cannot happen while one transaction writes both, so it alarms."""

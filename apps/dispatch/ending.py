@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from apps.accounts import audit
 from apps.accounts.models import Membership, Organization, User
 from apps.core.ids import public
-from apps.core.sql import Plan
+from apps.core.sql import Plan, Row
 from apps.dispatch import finishing, receipts
 from apps.dispatch.admission import topics
 from apps.dispatch.finishing import LEASED, News, Outcome
@@ -48,7 +48,7 @@ def cancel_plan(job_id: UUID, *, begun: Begun, by: str = "") -> Plan[Outcome]:
     A runner's report of its start may still be on the way when its stream says so.
     """
     job = yield from jobs.lock(job_id)
-    if job is None or job["state"] in FINAL:
+    if job is None or job["state"] in FINAL or job["batch_id"] is not None:
         return finishing.REFUSED
     told = topics(job_id, job["organization_id"])
     idle = begun == Begun(job["attempt"], "") and not job["claimant"]
@@ -60,8 +60,14 @@ def cancel_plan(job_id: UUID, *, begun: Begun, by: str = "") -> Plan[Outcome]:
         return Outcome(accepted=True, topics=told, freed=freed, used=finishing.unused(job_id))
     if job["cancel_requested_at"] is not None:
         return Outcome(accepted=True)
+    yield from ask_to_stop(job, by=by)
+    return Outcome(accepted=True, topics=told)
+
+
+def ask_to_stop(job: Row, *, by: str = "") -> Plan[None]:
+    """A locked, leased job is to end: the answer to its runner's next heartbeat says so."""
     yield from jobs.transition(
-        job_id,
+        job["id"],
         job["state"],
         sources=LEASED,
         version=job["version"],
@@ -69,7 +75,6 @@ def cancel_plan(job_id: UUID, *, begun: Begun, by: str = "") -> Plan[Outcome]:
         data={"cancelled": by} if by else {},
         now=("cancel_requested_at",),
     )
-    return Outcome(accepted=True, topics=told)
 
 
 def expire_plan(job_id: UUID) -> Plan[Outcome]:
@@ -94,6 +99,11 @@ def lose_plan(job_id: UUID, *, attempt: int, entries: list[Entry]) -> Plan[Outco
     job = yield from jobs.lock(job_id)
     if job is None or job["state"] not in LEASED or job["attempt"] != attempt or not job["lease_lost"]:
         return finishing.REFUSED
+    if job["batch_id"] is not None:  # the rows that were reported are kept; `batches` ends it where that is due
+        taken = job["state"] == "running" or job["claimant"]
+        reason = f"Attempt {attempt} ended: the site {'stopped answering' if taken else 'did not take the order'}."
+        yield from finishing.again(job, reason, untaken=not taken)
+        return Outcome(accepted=True, freed=finishing.slot_of(job))
     entries = [
         entry
         for entry in entries

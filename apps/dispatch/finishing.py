@@ -91,10 +91,10 @@ def report(news: Report, *, node_id: int | None = None) -> Plan[Outcome]:
     `node_id` is the node that authenticated: it may only speak for its own pools.
     """
     job = yield from jobs.lock(UUID(news.job))
-    if job is None or job["attempt"] != news.attempt or job["fence"] != news.fence:
+    if job is None or not names_the_attempt(job, news, node_id):
         return REFUSED
-    if node_id is not None and job["node_id"] != node_id:
-        return REFUSED
+    if job["batch_id"] is not None and news.kind != "started":
+        return REFUSED  # what a shard has done is for `batches` to take
     if job["state"] in FINAL:
         return Outcome(accepted=job["claimant"] == news.claimant and news.kind == "finished")
     if job["claimant"] not in ("", news.claimant) or job["state"] not in LEASED:
@@ -102,6 +102,12 @@ def report(news: Report, *, node_id: int | None = None) -> Plan[Outcome]:
     if news.kind == "started":
         return (yield from start(job, news))
     return (yield from finish(job, News.of(news)))
+
+
+def names_the_attempt(job: Row, news: Report, node_id: int | None) -> bool:
+    """Does a report speak of the attempt in force, from the node that has it?"""
+    named = job["attempt"] == news.attempt and job["fence"] == news.fence
+    return named and node_id in (None, job["node_id"])
 
 
 # Many starts at once: the job's step, its event, and its order, which is done with. Rows are locked in the order of ids.
@@ -113,7 +119,7 @@ WITH given AS (
 ), moved AS (
     UPDATE jobs_job j SET state = 'running', reason = left('Running at ' || s.name, 200), version = j.version + 1,
         claimant = given.claimant, started_at = clock_timestamp(),
-        lease_expires_at = clock_timestamp() + make_interval(secs => %(seconds)s)
+        lease_expires_at = clock_timestamp() + make_interval(secs => CASE WHEN j.batch_id IS NULL THEN %(seconds)s ELSE %(shard_seconds)s END)
     FROM given JOIN locked ON locked.id = given.job
     JOIN sites_pool p ON p.node_id = %(node)s JOIN sites_node n ON n.id = p.node_id JOIN sites_site s ON s.id = n.site_id
     WHERE j.id = given.job AND j.pool_id = p.id AND j.attempt = given.attempt AND j.fence = given.fence
@@ -142,6 +148,7 @@ def starts(news: list[Report], *, node_id: int) -> Plan[dict[tuple[str, int], Ou
             ),
             "node": node_id,
             "seconds": settings.INTERACTIVE_LEASE_SECONDS,
+            "shard_seconds": settings.SHARD_LEASE_SECONDS,
         },
         alone=True,
     )
@@ -162,7 +169,9 @@ def start(job: Row, news: Report) -> Plan[Outcome]:
         reason=f"Running at {job['site']}",
         data={"site": job["site"]},
         now=("started_at",),
-        later={"lease_expires_at": settings.INTERACTIVE_LEASE_SECONDS},
+        later={
+            "lease_expires_at": settings.SHARD_LEASE_SECONDS if job["batch_id"] else settings.INTERACTIVE_LEASE_SECONDS
+        },
         claimant=news.claimant,
     )
     yield Statement("DELETE FROM dispatch_order WHERE job_id = %(job)s", {"job": job["id"]})
@@ -204,7 +213,7 @@ class News:
 
 def finish(job: Row, news: News) -> Plan[Outcome]:
     """End a locked, leased job, or send it back to the queue for another attempt."""
-    freed = (job["pool"], f"{job['id']}:{job['attempt']}")
+    freed = slot_of(job)
     told = topics(job["id"], job["organization_id"])
     state = news.state
     delivered = job["streaming"] and news.delivered
@@ -264,21 +273,25 @@ def finish(job: Row, news: News) -> Plan[Outcome]:
 
 def end(job: Row, state: str, *, cost_microusd: int, reason: str, **changes: Any) -> Plan[ledger.Settlement]:
     """The last step of any job: state, charge and the end of its hold together. The account row is touched last."""
-    charge = min(cost_microusd, job["hold_microusd"])
+    yield from close(job, state, charge_microusd=min(cost_microusd, job["hold_microusd"]), reason=reason, **changes)
+    return (yield from ledger.settle(hold_key(job["id"]), cost_microusd))
+
+
+def close(job: Row, state: str, *, charge_microusd: int, reason: str, **changes: Any) -> Plan[None]:
+    """The last step of a locked job but for its hold: a shard of a batch has none."""
     yield from jobs.transition(
         job["id"],
         state,
         sources=("queued", *LEASED),
         version=job["version"],
         reason=reason,
-        data={"charge_microusd": charge, **({"site": job["site"]} if job["site"] else {})},
+        data={"charge_microusd": charge_microusd, **({"site": job["site"]} if job["site"] else {})},
         now=("finished_at",),
-        charge_microusd=charge,
+        charge_microusd=charge_microusd,
         lease_expires_at=None,
         **changes,
     )
     yield Statement(ENDED, {"job": job["id"]})
-    return (yield from ledger.settle(hold_key(job["id"]), cost_microusd))
 
 
 def unused(job_id: UUID) -> Used:
@@ -290,7 +303,7 @@ def untaken(job: Row, reason: str) -> Plan[Outcome]:
 
     That was no try of the job's, so it does not count towards `MAX_ATTEMPTS`.
     """
-    if job["past_deadline"]:
+    if job["past_deadline"] and not job["batch_id"]:
         yield from end(
             job,
             "expired",
@@ -302,9 +315,13 @@ def untaken(job: Row, reason: str) -> Plan[Outcome]:
         )
     else:
         yield from again(job, reason, untaken=True)
-    freed = (job["pool"], f"{job['id']}:{job['attempt']}")
-    used = unused(job["id"]) if job["past_deadline"] else None
-    return Outcome(accepted=True, topics=topics(job["id"], job["organization_id"]), freed=freed, used=used)
+    used = unused(job["id"]) if job["past_deadline"] and not job["batch_id"] else None
+    return Outcome(accepted=True, topics=topics(job["id"], job["organization_id"]), freed=slot_of(job), used=used)
+
+
+def slot_of(job: Row) -> tuple[str, str]:
+    """What a leased job holds: the pool's lane, and who it is there."""
+    return slots.lane(job["pool"], shard=job["batch_id"] is not None), slots.holder(job["id"], job["attempt"])
 
 
 def tries(job: Row) -> Plan[int]:

@@ -34,13 +34,14 @@ class Draft:
     max_completion_tokens: int
     file_id: UUID | None
     file_type: str
+    shard: bool = False
 
 
 def make(draft: Draft, *, attempt: int, pool: str, fence: UUID) -> protocol.Order:
     """A body above 64 kB travels as a signed URL; a file always does. Both end with the order's deadline."""
     now = time.time()
     deadline = now + settings.RUN_SECONDS
-    inline = len(json.dumps(draft.request, ensure_ascii=False).encode()) <= protocol.INLINE_BYTES
+    inline = not draft.shard and len(json.dumps(draft.request, ensure_ascii=False).encode()) <= protocol.INLINE_BYTES
     path = BODY_PATH.format(job=draft.job_id)
     return protocol.Order(
         job=str(draft.job_id),
@@ -54,6 +55,7 @@ def make(draft: Draft, *, attempt: int, pool: str, fence: UUID) -> protocol.Orde
         file_url=files.sign(draft.file_id, seconds=settings.RUN_SECONDS) if draft.file_id else None,
         file_type=draft.file_type or None,
         max_completion_tokens=draft.max_completion_tokens,
+        shard=draft.shard,
         expires_at=now + settings.DISPATCH_LEASE_SECONDS,
         deadline_at=deadline,
     )

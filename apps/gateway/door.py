@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.conf import settings
 
+from apps.batches import door as batches
 from apps.core.asgi import Routes, door
 from apps.gateway.attending import limited
 from apps.gateway.chat import chat_completions
@@ -40,6 +41,7 @@ ROUTES: Routes = {
     ("DELETE", "/v1/responses/{response}"): delete_response,
     ("POST", "/v1/responses/{response}/cancel"): cancel_response,
     ("GET", "/v1/responses/{response}/input_items"): list_input_items,
+    **batches.ROUTES,
 }
 
 application = with_headers(

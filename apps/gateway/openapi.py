@@ -7,9 +7,14 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from apps.batches.door import DEFAULT_LIMIT as FEW_BATCHES
+from apps.batches.door import MOST as MOST_BATCHES
+from apps.batches.door import TIMES as BATCH_TIMES
+from apps.batches.models import Batch
 from apps.gateway.files import LISTED, MOST_LISTED, OTHERS, PURPOSES, SECONDS
 from apps.gateway.stored import MOST_LISTED as MOST_CHATS
 from apps.wire import answers
+from apps.wire.batches import BatchRequest
 from apps.wire.chat import ChatRequest, StoredChanges
 from apps.wire.embeddings import EmbeddingsRequest
 from apps.wire.rerank import RerankRequest
@@ -67,6 +72,7 @@ REQUESTS: list[type[BaseModel]] = [
     RerankRequest,
     ResponsesRequest,
     StoredChanges,
+    BatchRequest,
 ]
 ANSWERS: list[type[BaseModel]] = [
     answers.ChatCompletion,
@@ -106,7 +112,7 @@ def add_inference(result: dict[str, Any], **_: Any) -> dict[str, Any]:
     shapes += [(shape, "serialization") for shape in ANSWERS]
     _mapping, definitions = models_json_schema(shapes, ref_template=PREFIX + "{model}")
     schemas = result.setdefault("components", {}).setdefault("schemas", {})
-    ours = {**definitions["$defs"], "Error": ERROR, "File": FILE}
+    ours = {**definitions["$defs"], "Error": ERROR, "File": FILE, "BatchObject": BATCH}
     if taken := ours.keys() & schemas.keys():
         raise ValueError(f"two shapes of one name: {sorted(taken)}")
     schemas |= ours
@@ -167,6 +173,7 @@ def add_inference(result: dict[str, Any], **_: Any) -> dict[str, Any]:
         },
         **RESPONSES,
         **FILES,
+        **BATCHES,
         **result["paths"],
     }
     for path in result["paths"].values():
@@ -332,5 +339,93 @@ RESPONSES: dict[str, Any] = {
                 parameter("after", {"type": "string"}, description="The last id of the page before"),
             ]
         }
+    },
+}
+
+
+COUNT = {"type": "integer", "minimum": 0}
+AT = {"type": ["integer", "null"], "description": "Unix seconds"}
+FILE_OR_NONE = {"type": ["string", "null"], "description": "file_…, once it has ended"}
+BATCH = {
+    "type": "object",
+    "required": [
+        "id",
+        "object",
+        "endpoint",
+        "input_file_id",
+        "completion_window",
+        "status",
+        "created_at",
+        "expires_at",
+        "request_counts",
+        "usage",
+    ],
+    "properties": {
+        "id": {"type": "string"},
+        "object": {"const": "batch"},
+        "endpoint": {"type": "string"},
+        "model": {"type": ["string", "null"], "description": "Once the file was checked"},
+        "errors": {"type": ["object", "null"], "description": "What is wrong with the file, line by line"},
+        "input_file_id": {"type": "string"},
+        "completion_window": {"type": "string"},
+        "status": {"type": "string", "enum": list(Batch.State.values)},
+        "output_file_id": FILE_OR_NONE,
+        "error_file_id": FILE_OR_NONE,
+        "created_at": {"type": "integer", "description": "Unix seconds"},
+        **dict.fromkeys(BATCH_TIMES, AT),
+        "request_counts": {
+            "type": "object",
+            "required": ["total", "completed", "failed"],
+            "properties": {"total": COUNT, "completed": COUNT, "failed": COUNT},
+        },
+        "usage": {"type": "object", "description": "As OpenAI's, with cost_microusd, energy_wh and carbon_gco2e"},
+        "metadata": {"type": ["object", "null"]},
+        "hold_microusd": COUNT,
+        "max_power_usd_per_mwh": {"type": ["number", "null"]},
+    },
+}
+BATCH_ID = {"name": "batch", "in": "path", "required": True, "schema": {"type": "string"}, "description": "batch_…"}
+BATCH_LISTING = {
+    **LISTING,
+    "properties": {**LISTING["properties"], "data": {"type": "array", "items": {"$ref": f"{PREFIX}BatchObject"}}},  # type: ignore[dict-item]
+}
+BATCH_QUERY = [
+    {"name": "after", "in": "query", "schema": {"type": "string"}, "description": "The last id of the page before"},
+    {
+        "name": "limit",
+        "in": "query",
+        "schema": {"type": "integer", "minimum": 1, "maximum": MOST_BATCHES, "default": FEW_BATCHES},
+    },
+]
+
+
+def of_batches(described: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+    return answering(described, schema) | {"tags": ["batches"]}
+
+
+BATCHES = {
+    "/v1/batches": {
+        "get": of_batches(operation("list_batches", "Batches, newest first"), BATCH_LISTING)
+        | {"parameters": BATCH_QUERY},
+        "post": of_batches(
+            operation(
+                "create_batch",
+                "Run a file of requests within a day",
+                body="BatchRequest",
+                description="The file is checked after the answer; nothing is held before all of it was found good.",
+            ),
+            {"$ref": f"{PREFIX}BatchObject"},
+        ),
+    },
+    "/v1/batches/{batch}": {
+        "get": of_batches(operation("retrieve_batch", "One batch"), {"$ref": f"{PREFIX}BatchObject"})
+        | {"parameters": [BATCH_ID]}
+    },
+    "/v1/batches/{batch}/cancel": {
+        "post": of_batches(
+            operation("cancel_batch", "Stop a batch: what was finished is kept and charged"),
+            {"$ref": f"{PREFIX}BatchObject"},
+        )
+        | {"parameters": [BATCH_ID]}
     },
 }

@@ -21,7 +21,8 @@ FINAL = ("succeeded", "failed", "cancelled", "expired")
 
 class JobQuerySet(models.QuerySet["Job"]):
     def of(self, organization: Organization) -> JobQuerySet:
-        return self.filter(organization=organization)
+        """What the organization is shown: a batch's shards are not."""
+        return self.filter(organization=organization, batch_id__isnull=True)
 
     def open(self) -> JobQuerySet:
         return self.exclude(state__in=FINAL)
@@ -36,6 +37,9 @@ class Job(models.Model):
     `attempt` and `fence` name the lease in force; `claimant` is the runner process PostgreSQL accepted for it.
     `gpu_energy_wh` is this job's share of the device counter; `energy_wh` adds the host and PUE factors frozen at
     placement in `energy_factor`; `carbon_gco2e` is `energy_wh` at `grid_gco2e_per_kwh` of that moment. Null until measured.
+
+    With `batch_id` it is a shard: it has no hold of its own, its rows are charged to the batch's as they come, and
+    `charge_microusd` is their sum. Only `batches` ends it.
     """
 
     class State(models.TextChoices):
@@ -70,6 +74,7 @@ class Job(models.Model):
     price = models.ForeignKey(PriceVersion, models.PROTECT, related_name="+")
     file = models.ForeignKey(File, models.SET_NULL, null=True, related_name="jobs")
     kind = models.CharField(max_length=12, choices=Kind)
+    batch_id = models.UUIDField(null=True, editable=False, help_text="The batch it is a shard of")
     interactive = models.BooleanField(help_text="A client waits for it now")
     streaming = models.BooleanField(default=False, help_text="Tokens go to the client as they come")
     tier = models.CharField(max_length=8, choices=Tier, default=Tier.STANDARD, db_default=Tier.STANDARD)
@@ -89,6 +94,7 @@ class Job(models.Model):
         editable=False,
         help_text="Places it may run at; null is everywhere",
     )
+    max_usd_per_mwh = models.FloatField(null=True, help_text="Placed only where a MWh costs less")
 
     created_at = models.DateTimeField()
     deadline_at = models.DateTimeField(help_text="Still queued then: expired")
@@ -107,6 +113,8 @@ class Job(models.Model):
     max_completion_tokens = models.PositiveIntegerField(default=0)
     pages = models.PositiveIntegerField(default=0)
     total_pages = models.PositiveIntegerField(default=0)
+    rows = models.PositiveIntegerField(default=0, db_default=0, help_text="Of a batch, that it ended")
+    failed_rows = models.PositiveIntegerField(default=0, db_default=0, help_text="Of those rows")
 
     energy_factor = models.FloatField(null=True)
     grid_gco2e_per_kwh = models.FloatField(null=True)

@@ -30,6 +30,8 @@ COLUMNS = {
     "cached_prompt_tokens": "int",
     "completion_tokens": "int",
     "pages": "int",
+    "rows": "int",
+    "failed_rows": "int",
     "energy_factor": "float8",
     "grid_gco2e_per_kwh": "float8",
     "gpu_energy_wh": "float8",
@@ -66,7 +68,8 @@ WITH clock AS (
         id, organization_id, api_key_id, user_id, model_id, price_id, file_id, kind, interactive, streaming,
         tier, discount_basis_points, state, reason, version, attempt, fence, claimant, pool_id, placement, residency, created_at, deadline_at, dispatched_at,
         lease_expires_at, hold_microusd, prompt_tokens, completion_tokens, max_completion_tokens, pages, total_pages,
-        energy_factor, grid_gco2e_per_kwh, energy_quality, finish_reason, error_code, error_message, metadata, stored
+        energy_factor, grid_gco2e_per_kwh, energy_quality, finish_reason, error_code, error_message, metadata, stored,
+        batch_id, max_usd_per_mwh
     )
     SELECT
         %(id)s::uuid, %(organization)s, %(api_key)s::uuid, %(user)s::bigint, %(model)s, %(price)s, %(file)s::uuid, %(kind)s, %(interactive)s, %(streaming)s,
@@ -75,7 +78,7 @@ WITH clock AS (
         CASE WHEN %(state)s::text = 'dispatched' THEN clock.now END,
         CASE WHEN %(state)s::text = 'dispatched' THEN clock.now + make_interval(secs => %(lease_seconds)s::float8) END,
         %(hold)s, 0, 0, %(max_completion_tokens)s, 0, %(pages)s,
-        %(energy_factor)s::float8, %(grid)s::float8, '', '', '', '', %(metadata)s, %(stored)s
+        %(energy_factor)s::float8, %(grid)s::float8, '', '', '', '', %(metadata)s, %(stored)s, %(batch)s::uuid, %(max_usd_per_mwh)s::float8
     FROM clock
     RETURNING id, attempt, state, reason, created_at, deadline_at
 ), content AS (
@@ -89,7 +92,7 @@ WITH clock AS (
 LOCK = """
 SELECT j.id, j.organization_id, j.model_id, j.price_id, j.tier, j.discount_basis_points, j.kind, j.interactive, j.streaming, j.state, j.version, j.attempt,
     j.fence::text AS fence, j.claimant, j.pool_id, p.code AS pool, j.cancel_requested_at, j.energy_factor, j.grid_gco2e_per_kwh,
-    j.residency, j.hold_microusd, j.deadline_at, j.deadline_at <= clock_timestamp() AS past_deadline, j.max_completion_tokens, j.total_pages, j.file_id,
+    j.batch_id, j.residency, j.hold_microusd, j.deadline_at, j.deadline_at <= clock_timestamp() AS past_deadline, j.max_completion_tokens, j.total_pages, j.file_id,
     coalesce(j.lease_expires_at < clock_timestamp(), false) AS lease_lost, s.name AS site, n.id AS node_id,
     (SELECT to_jsonb(v) FROM catalog_priceversion v WHERE v.id = j.price_id) AS price
 FROM jobs_job j
@@ -108,7 +111,7 @@ SELECT j.id, j.organization_id, j.state, j.reason, j.version, j.attempt, j.kind,
     j.finish_reason, j.error_code, j.error_message, j.error_status,
     c.text, c.result,
     CASE WHEN j.state = 'queued' THEN (
-        SELECT count(*) FROM jobs_job q WHERE q.state = 'queued' AND q.model_id = j.model_id
+        SELECT count(*) FROM jobs_job q WHERE q.state = 'queued' AND q.model_id = j.model_id AND q.batch_id IS NULL
             AND ({RANK.format("q")}, q.deadline_at, q.id) <= ({RANK.format("j")}, j.deadline_at, j.id)
     ) END AS position
 FROM jobs_job j
@@ -122,7 +125,7 @@ WHERE j.id = %(id)s
 WAITING = f"""
 SELECT EXISTS (
     SELECT FROM jobs_job j, (SELECT %(tier)s::text AS tier) mine
-    WHERE j.state = 'queued' AND j.model_id = %(model)s AND {RANK.format("j")} <= {RANK.format("mine")}
+    WHERE j.state = 'queued' AND j.model_id = %(model)s AND j.batch_id IS NULL AND {RANK.format("j")} <= {RANK.format("mine")}
       AND (j.residency IS NULL OR EXISTS (
           SELECT FROM unnest(%(places)s::text[]) place, unnest(j.residency) allowed
           WHERE place = allowed OR starts_with(place, allowed || '/')
@@ -169,6 +172,8 @@ def create(params: dict[str, Any], *, beside: str = "") -> Plan[Row]:
     rows = yield Statement(
         f"{CREATE}{part} SELECT deadline_at, {given} AS beside FROM job",  # noqa: S608 - only a constant of the caller's
         {
+            "batch": None,
+            "max_usd_per_mwh": None,
             **params,
             "placement": Jsonb(params["placement"]),
             "request": Jsonb(params["request"]),

@@ -25,7 +25,7 @@ from cango_portal import database
 STANDING = """
 SELECT j.organization_id, j.state, j.version, j.attempt, p.code AS pool
 FROM jobs_job j LEFT JOIN sites_pool p ON p.id = j.pool_id
-WHERE j.id = %(id)s
+WHERE j.id = %(id)s AND j.batch_id IS NULL
 """
 CONTENT = "SELECT text FROM jobs_content WHERE job_id = %(id)s"
 ATTEMPT_AT = (
@@ -243,7 +243,7 @@ class RunningTopic(Topic):
 
 def running(organization_id: UUID, *, limit: int = 10) -> str:
     """The part of the overview that lists what runs now."""
-    jobs = Job.objects.filter(organization_id=organization_id).open()
+    jobs = Job.objects.filter(organization_id=organization_id, batch_id__isnull=True).open()
     rows = [
         pages.JobPage(job) for job in jobs.select_related("model", "price", "pool__node__site").order_by("-pk")[:limit]
     ]

@@ -1,7 +1,8 @@
 """What an organization used: its jobs that ended in a span of time, in groups.
 
 A job counts when it ends, in the transaction that charges it, so the sums of `charge_microusd` are those of the ledger's
-charges to the micro-dollar. Days are of UTC.
+charges to the micro-dollar. A batch counts by its shards, each of its rows as a request, when a shard ends: its rows were
+charged in the minute or so before. Days are of UTC.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ PARTS: dict[Group, tuple[str, str]] = {
     "hour": ("to_char(j.finished_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:00')", "NULL::text"),
 }
 SUMS = """
-count(*) AS requests,
-count(*) FILTER (WHERE j.state IN ('failed', 'expired')) AS failed,
+coalesce(sum(CASE WHEN j.batch_id IS NULL THEN 1 ELSE j.rows END), 0)::bigint AS requests,
+coalesce(sum(CASE WHEN j.batch_id IS NOT NULL THEN j.failed_rows WHEN j.state IN ('failed', 'expired') THEN 1 ELSE 0 END), 0)::bigint AS failed,
 coalesce(sum(j.prompt_tokens), 0)::bigint AS prompt_tokens,
 coalesce(sum(j.cached_prompt_tokens), 0)::bigint AS cached_prompt_tokens,
 coalesce(sum(j.completion_tokens), 0)::bigint AS completion_tokens,

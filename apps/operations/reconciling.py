@@ -1,4 +1,4 @@
-"""Do the ledger, the jobs and Stripe agree? One snapshot, no lock, and the answer is kept."""
+"""Do the ledger, jobs, batches and Stripe agree? One snapshot, no lock, and the answer is kept."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from django.utils import timezone
 from apps.core.ids import public
 from apps.ledger import auditing
 from apps.ledger.models import Account, Transfer
-from apps.operations import clearing, usage
+from apps.operations import batches, clearing, usage
 from apps.operations.differences import Found, Item
 from apps.operations.models import Reconciliation
 
@@ -43,6 +43,7 @@ def run(*, since: datetime | None = None, now: datetime | None = None) -> Reconc
                 cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         compare_ledger(found)
         usage.compare(found, since=since)
+        batches.compare(found, since=since)
         if transactions is not None:
             clearing.compare(found, transactions, since=since, now=now)
     row = Reconciliation.objects.create(

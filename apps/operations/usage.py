@@ -26,20 +26,23 @@ T = TypeVar("T")
 OPEN_WITHOUT_HOLD = """
 SELECT j.id, j.organization_id, j.state, coalesce(h.state, 'missing') AS hold FROM jobs_job j
 LEFT JOIN ledger_hold h ON h.key = 'job:' || j.id
-WHERE j.state IN ('queued', 'dispatched', 'running') AND h.state IS DISTINCT FROM 'open'
+WHERE j.state IN ('queued', 'dispatched', 'running') AND j.batch_id IS NULL AND h.state IS DISTINCT FROM 'open'
 """
 HOLD_WITHOUT_JOB = """
 SELECT h.key, h.organization_id, h.state FROM ledger_hold h LEFT JOIN jobs_job j ON 'job:' || j.id = h.key
-WHERE j.id IS NULL AND (h.key LIKE 'job:%' OR h.state = 'open')
+WHERE j.id IS NULL AND (h.key LIKE 'job:%' OR h.state = 'open') AND h.key NOT LIKE 'batch:%'
 """
 
 item = partial(Item, "jobs")
 
 
 def compare(found: Found, *, since: datetime | None) -> None:
-    """In the caller's transaction. `since` is the end of a job; open jobs and holds are always all compared."""
+    """In the caller's transaction. `since` is the end of a job; open jobs and holds are always all compared.
+
+    Shards of batches have no hold of their own: `operations.batches` compares them.
+    """
     prices = {price.pk: Price.of(price) for price in PriceVersion.objects.all()}
-    ended = Job.objects.filter(state__in=FINAL)
+    ended = Job.objects.filter(state__in=FINAL, batch_id__isnull=True)
     if since:
         ended = ended.filter(finished_at__gte=since)
     count = 0
@@ -49,7 +52,7 @@ def compare(found: Found, *, since: datetime | None) -> None:
         for job in jobs:
             compare_job(found, job, holds.get(f"{HELD}{job.pk}"), prices[job.price_id])
     found.checked["ended_jobs"] = count
-    found.checked["open_jobs"] = Job.objects.open().count()
+    found.checked["open_jobs"] = Job.objects.open().filter(batch_id__isnull=True).count()
     for job_id, organization_id, state, hold in rows(OPEN_WITHOUT_HOLD):
         says = "a job that has not ended has an open hold"
         found.differs(item("hold", subject(job_id), name(organization_id), "open", f"{hold} ({state})", says))

@@ -35,7 +35,7 @@ SELECT model_id, count(*) AS jobs,
     sum(completion_tokens) FILTER (WHERE finished_at > first_token_at)
         / NULLIF(sum(extract(epoch FROM finished_at - first_token_at)) FILTER (WHERE finished_at > first_token_at), 0)::float8
         AS tokens_per_second
-FROM (SELECT * FROM jobs_job WHERE state = 'succeeded' ORDER BY id DESC LIMIT %(recent)s) recent
+FROM (SELECT * FROM jobs_job WHERE state = 'succeeded' AND batch_id IS NULL ORDER BY id DESC LIMIT %(recent)s) recent
 GROUP BY model_id
 """
 

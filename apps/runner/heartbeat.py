@@ -22,10 +22,11 @@ log = logging.getLogger(__name__)
 BEAT_SECONDS, JITTER = 2.0, 0.2
 AWAY_SECONDS = 0.5  # between beats that are not answered
 LOST_SECONDS = 10.0  # the portal gives an attempt to someone else after so long without a beat
+SHARD_LOST_SECONDS = 45.0  # and a shard of a batch
 
 
 class Heart:
-    """`state` makes the next beat, `told` handles a reply, `lost` hears each time no beat was answered for too long."""
+    """`state` makes the next beat, `told` handles a reply, `lost` hears for how long no beat was answered, each time that is too long."""
 
     def __init__(
         self,
@@ -69,7 +70,7 @@ class Heart:
                 away = True
                 pause = AWAY_SECONDS
                 if time.monotonic() - last >= LOST_SECONDS:
-                    self.lost(LOST_SECONDS)
+                    self.lost(time.monotonic() - last)
             else:
                 if away:
                     log.info("the portal answers heartbeats again")

@@ -91,6 +91,14 @@ class Meter:
             return None
         return Energy(gpu_energy_mj=account.millijoules, quality=self.counter.quality)
 
+    async def so_far(self, key: object) -> Energy | None:
+        """What an attempt has used until now. None: nothing was read in this window."""
+        read = await self.close_window()
+        account = self.accounts.get(key)
+        if account is None or not (read and account.read):
+            return None
+        return Energy(gpu_energy_mj=account.millijoules, quality=self.counter.quality)
+
     async def close_window(self) -> bool:
         """Attribute everything since the last reading. Returns whether there was one."""
         async with self.lock:

@@ -16,10 +16,11 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from apps.runner import config, worker
+from apps.runner import config, heartbeat, worker
 from apps.runner.counters import CPUCounter, GPUCounter, Sampler
 from apps.runner.engines.engine import Engine, Health
 from apps.runner.execution import Execution, Reason, Station
+from apps.runner.gate import Gate
 from apps.runner.heartbeat import Ear, Heart
 from apps.runner.meter import Meter
 from apps.runner.models import CHAT_CONTEXT, EMBEDDINGS_CONTEXT
@@ -27,6 +28,7 @@ from apps.runner.output import Output
 from apps.runner.portal import Portal
 from apps.runner.protocol import Attempt, Heartbeat, Lease, Order, PoolHealth, Report
 from apps.runner.reports import Reporter, Spool
+from apps.runner.shard import ShardExecution
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +48,7 @@ class Post:
 
     pool: config.Pool
     engine: Engine
+    gate: Gate
     meter: Meter | None = None
     health: Health = STARTING
     running: int = 0
@@ -88,7 +91,9 @@ class Runner:
         self.configuration = configuration
         self.claimant = secrets.token_hex(16)
         self.spool = Spool(configuration.spool)
-        self.posts = {pool.code: Post(pool, engine_of(configuration, pool)) for pool in configuration.pools}
+        self.posts = {
+            pool.code: Post(pool, engine_of(configuration, pool), Gate(pool.slots)) for pool in configuration.pools
+        }
         self.executions: dict[Key, Execution] = {}
         self.tasks: set[asyncio.Task[None]] = set()
         self.unanswered: dict[Key, Lease] = {}  # finished, and the portal has not said so yet: still ours
@@ -143,7 +148,12 @@ class Runner:
             claimant=self.claimant,
             report=self.report,
         )
-        execution = Execution(order, station=station, output=Output(self.redis, order, self.claimant))
+        output = Output(self.redis, order, self.claimant)
+        execution = (
+            ShardExecution(order, station=station, output=output, gate=post.gate)
+            if order.shard
+            else Execution(order, station=station, output=output)
+        )
         self.executions[key] = execution
         task = asyncio.create_task(self.execute(key, post, execution), name=f"job {order.job}")
         self.tasks.add(task)
@@ -151,12 +161,16 @@ class Runner:
 
     async def execute(self, key: Key, post: Post, execution: Execution) -> None:
         post.running += 1
+        if not execution.order.shard:
+            post.gate.enter()
         try:
             await execution.run()
         except Exception:
             log.exception("an attempt ended by an error of ours", extra={"job": key[0]})
         finally:
             post.running -= 1
+            if not execution.order.shard:
+                post.gate.leave()
             del self.executions[key]
 
     def report(self, report: Report) -> None:
@@ -179,11 +193,13 @@ class Runner:
     def answered(self, job: str, attempt: int) -> None:
         self.unanswered.pop((job, attempt), None)
 
-    def lost(self, seconds: float) -> None:
+    def lost(self, silent_seconds: float) -> None:
         """No beat was answered for so long: what was claimed before that is not ours any more."""
         self.unanswered.clear()
         for execution in self.executions.values():
-            if execution.claimed_at is not None and time.monotonic() - execution.claimed_at >= seconds:
+            most = heartbeat.SHARD_LOST_SECONDS if execution.order.shard else heartbeat.LOST_SECONDS
+            claimed_at = execution.claimed_at
+            if silent_seconds >= most and claimed_at is not None and time.monotonic() - claimed_at >= most:
                 execution.finish("lost")
 
     async def heartbeat(self) -> Heartbeat:

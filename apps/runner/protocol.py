@@ -37,7 +37,10 @@ class Message(BaseModel):
 
 
 class Order(Message):
-    """One attempt of one job. Exactly one of `body` and `body_url` is set; `file_url` goes with `ocr`."""
+    """One attempt of one job. Exactly one of `body` and `body_url` is set; `file_url` goes with `ocr`.
+
+    A `shard` is many rows of one batch: at its `body_url` lies a line of JSON (`Task`) for each row still to do.
+    """
 
     job: str
     attempt: int
@@ -50,6 +53,7 @@ class Order(Message):
     file_url: str | None = None
     file_type: str | None = None
     max_completion_tokens: int = 0
+    shard: bool = False
     expires_at: float = Field(description="Unclaimed then: do not start")
     deadline_at: float = Field(description="Still running then: stop and report `failed`")
 
@@ -110,14 +114,39 @@ class End(Message):
     )
 
 
+class Task(Message):
+    """One row of a shard, named by the number of its line in the customer's file. `body` is as in an order."""
+
+    line: int
+    body: dict[str, Any]
+    max_completion_tokens: int = 0
+
+
+class RowResult(Message):
+    """How one row ended. What it used is final; a row that could be tried again elsewhere is not reported.
+
+    `gpu_energy_mj` is its part of what the shard used; the parts of a shard's rows sum to it exactly.
+    """
+
+    line: int
+    failure: Failure | None = None
+    usage: Usage = Usage()
+    gpu_energy_mj: int | None = None
+    choices: list[dict[str, Any]] | None = Field(
+        default=None, description="chat: one chunk that holds the whole answer, as in `Entry`"
+    )
+    result: dict[str, Any] | None = Field(default=None, description="embeddings: as in `End`")
+
+
 class Report(Message):
     """News of one attempt, kept on the runner's disk until the portal answered 200.
 
     `started` is sent soon after the claim, unless the attempt has ended before; `finished` then says when it began.
     `finished` carries everything settlement needs, so the stream is never needed for money.
+    A shard also sends `rows`, numbered by `part`, as they are done; its `finished` carries the last ones.
     """
 
-    kind: Literal["started", "finished"]
+    kind: Literal["started", "rows", "finished"]
     job: str
     attempt: int
     fence: str
@@ -136,6 +165,10 @@ class Report(Message):
         description="As in `End`; for chat and completion the other choices and tool calls: {choices: [message, …]}",
     )
     streamed: bool = Field(default=False, description="Some chunk was written to the stream")
+    shard: bool = False
+    part: int = 0
+    rows: list[RowResult] = []
+    quality: Quality | None = Field(default=None, description="How the energy of `rows` was read")
 
 
 class Reports(Message):

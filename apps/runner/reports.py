@@ -1,8 +1,8 @@
 """What the portal must learn, kept on disk until it said 200.
 
-`finished` reports lie in the spool, one file each, until answered; a `started` report lives in memory, since an attempt
-does not outlive its process, and waits a moment: the end of a short attempt tells its start as well. A report is written
-and sent at the same time: only a send that fails needs the disk.
+`finished` reports and the rows of shards lie in the spool, one file each, until answered; a `started` report lives in
+memory, since an attempt does not outlive its process, and waits a moment: the end of a short attempt tells its start as
+well. A report is written and sent at the same time: only a send that fails needs the disk.
 """
 
 from __future__ import annotations
@@ -34,7 +34,10 @@ class SpoolInUse(Exception):
 
 
 class Spool:
-    """A directory of reports; a name is `<job>-<attempt>-<kind>.json`, so the same report is kept once."""
+    """A directory of reports; a name is `<job>-<attempt>-<kind>.json`, so the same report is kept once.
+
+    Rows of a shard come in parts, and the number of the part is in the name.
+    """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -49,7 +52,7 @@ class Spool:
             part.unlink()
 
     def path(self, report: Report) -> Path:
-        return self.directory / f"{report.job}-{report.attempt}-{report.kind}.json"
+        return self.directory / f"{name_of(report)}.json"
 
     def keep(self, reports: list[Report]) -> None:
         """On disk, for good, when this returns. Raises OSError (a full disk)."""
@@ -92,6 +95,17 @@ class Spool:
         os.close(self.lock)
 
 
+def name_of(report: Report) -> str:
+    part = f"-{report.part}" if report.kind == "rows" else ""
+    return f"{report.job}-{report.attempt}-{report.kind}{part}"
+
+
+def size_of(report: Report) -> int:
+    """About, in characters."""
+    rows = sum(len(str(row.choices)) + len(str(row.result)) for row in report.rows)
+    return len(report.text) + (len(str(report.result)) if report.result else 0) + rows
+
+
 @dataclass(frozen=True, slots=True)
 class Kept:
     report: Report
@@ -114,14 +128,14 @@ class Reporter:
         self.answered = answered
         self.waiting: list[Kept] = []
         self.under_way: set[int] = set()  # ids of the reports of the call that is being made
-        self.kept: set[tuple[str, int]] = set()  # `finished` reports that lie on the disk
+        self.kept: set[str] = set()  # names of reports that lie on the disk
         self.news = asyncio.Event()
         self.empty = asyncio.Event()
         self.sending: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         for report in self.spool.left():
-            self.kept.add((report.job, report.attempt))
+            self.kept.add(name_of(report))
             self.put(report)
         self.sending = asyncio.create_task(self.send(), name="reporter")
 
@@ -144,9 +158,11 @@ class Reporter:
             self.waiting = [
                 each
                 for each in self.waiting
-                if (each.report.job, each.report.attempt) != key or id(each.report) in self.under_way
+                if each.report.kind != "started"
+                or (each.report.job, each.report.attempt) != key
+                or id(each.report) in self.under_way
             ]
-            self.waiting.append(Kept(report, len(report.text) + (len(str(report.result)) if report.result else 0)))
+            self.waiting.append(Kept(report, size_of(report)))
         self.empty.clear()
         self.news.set()
 
@@ -213,15 +229,13 @@ class Reporter:
         return batch
 
     def keep(self, reports: list[Report]) -> None:
-        new = [
-            report for report in reports if report.kind == "finished" and (report.job, report.attempt) not in self.kept
-        ]
+        new = [report for report in reports if report.kind != "started" and name_of(report) not in self.kept]
         try:
             self.spool.keep(new)
         except OSError as error:  # a full disk: it stays in memory, and is sent all the same
             log.error("a report cannot be kept on disk", extra={"error": str(error)})
         else:
-            self.kept.update((report.job, report.attempt) for report in new)
+            self.kept.update(name_of(report) for report in new)
 
     async def deliver(self, batch: list[Report], done: list[Report], refused: list[Report]) -> None:
         """Send a batch and take it off the list. Where the portal refuses it whole, one by one."""
@@ -247,9 +261,7 @@ class Reporter:
 
     def put_away(self, done: list[Report], refused: list[Report]) -> None:
         for report in refused:
-            if report.kind == "finished":
+            if report.kind != "started":
                 self.spool.refuse(report)
-        self.spool.drop([report for report in done if report.kind == "finished"])
-        self.kept.difference_update(
-            (report.job, report.attempt) for report in done + refused if report.kind == "finished"
-        )
+        self.spool.drop([report for report in done if report.kind != "started"])
+        self.kept.difference_update(name_of(report) for report in done + refused)

@@ -66,6 +66,15 @@ def refusal(pool: PoolView) -> str:
     return ""
 
 
+def affordable(ranked: list[Candidate], max_usd_per_mwh: float | None) -> list[Candidate]:
+    """Those that may run the work now; with a ceiling, only where a MWh at the device costs less than that."""
+    return [
+        each
+        for each in ranked
+        if not each.refusal and (max_usd_per_mwh is None or each.pool.usd_per_mwh < max_usd_per_mwh)
+    ]
+
+
 def rank(pools: list[PoolView], residency: Iterable[str] | None = None) -> list[Candidate]:
     """Eligible pools first, cheapest marginal MWh first; ties by code, so that equal input gives equal output.
 

@@ -40,8 +40,16 @@ return redis.call('ZCARD', KEYS[1])
 """
 
 
+SHARDS = 2  # of batches at once on a pool: while one ends, the other keeps the engine busy
+
+
 def key(pool: str) -> str:
     return f"slots:{pool}"
+
+
+def lane(pool: str, *, shard: bool) -> str:
+    """Shards of batches have slots of their own: a runner gives their rows only what its other work leaves free."""
+    return f"{pool}:shards" if shard else pool
 
 
 def holder(job_id: object, attempt: int) -> str:
@@ -62,17 +70,17 @@ def _chosen(candidates: Sequence[Candidate], index: int) -> Candidate | None:
     return candidates[index - 1] if index else None
 
 
-def _arguments(candidates: Sequence[Candidate], holder: str) -> list[Any]:
-    keys = [key(each.pool.code) for each in candidates]
-    return [WIN, len(keys), *keys, holder, TTL_SECONDS, *(each.pool.slots for each in candidates)]
+def _arguments(candidates: Sequence[Candidate], holder: str, shard: bool = False) -> list[Any]:
+    keys = [key(lane(each.pool.code, shard=shard)) for each in candidates]
+    return [WIN, len(keys), *keys, holder, TTL_SECONDS, *(SHARDS if shard else each.pool.slots for each in candidates)]
 
 
-def win(candidates: Sequence[Candidate], *, holder: str) -> Candidate | None:
+def win(candidates: Sequence[Candidate], *, holder: str, shard: bool = False) -> Candidate | None:
     """Take a slot of the first candidate that has one free. Raises Contended, and `valkey.Away`."""
     if not candidates:
         return None
     try:
-        index = int(valkey.client().eval(*_arguments(candidates, holder)))
+        index = int(valkey.client().eval(*_arguments(candidates, holder, shard)))
     except redis.ResponseError as error:
         raise redis.ConnectionError("no writes") from error
     return _chosen(candidates, index)

@@ -17,7 +17,7 @@ EVENT_TYPES = (
     EventType("job.cancelled", "A job was cancelled"),
     EventType("job.expired", "A job was not started before its deadline"),
     EventType("batch.completed", "A batch ended and its output file is ready"),
-    EventType("batch.failed", "A batch failed its check, or every row of it failed"),
+    EventType("batch.failed", "A batch failed its check; nothing was charged"),
     EventType("batch.cancelled", "A batch was cancelled; finished rows are kept"),
     EventType("batch.expired", "A batch reached the end of its window; finished rows are kept"),
     EventType("budget.threshold_reached", "Spending passed 50 or 80% of a budget"),

@@ -174,7 +174,9 @@ class Progress:
             return None
         before = Tier.values[: Tier.values.index(self.job.tier)]  # they are named in their order
         sooner = Q(tier__in=before) | Q(tier=self.job.tier, deadline_at__lte=self.job.deadline_at)
-        return max(1, Job.objects.filter(sooner, state="queued", model_id=self.job.model_id).count())
+        return max(
+            1, Job.objects.filter(sooner, state="queued", model_id=self.job.model_id, batch_id__isnull=True).count()
+        )
 
     @property
     def queue(self) -> str:

@@ -1,0 +1,148 @@
+"""The end of a batch: its files, the rest of its hold, and the news, exactly once, whatever dies in between."""
+
+from __future__ import annotations
+
+import json
+import logging
+from contextlib import AbstractContextManager
+from typing import Any
+from uuid import UUID
+
+from django.core.files.storage import default_storage
+from django.db import transaction
+
+from apps.batches import news, shards, statements
+from apps.batches.claims import Claim, Stopped
+from apps.batches.collecting import row_id
+from apps.batches.models import ENDED, Row, Shard
+from apps.core.ids import public
+from apps.core.sql import Plan, Statement
+from apps.core.sql import Row as Record
+from apps.files import services as files
+from apps.files import statements as stored
+from apps.files.models import File
+from apps.files.writing import BY_DEFAULT, Writer
+from apps.ledger import statements as ledger
+from cango_portal import database
+
+log = logging.getLogger(__name__)
+
+ENDING = ("finalizing", "cancelling")
+OK = 200
+CLIENT_ERRORS = range(400, 500)
+UNFINISHED = {
+    "expired": ("batch_expired", "The batch's window ended before this request was run. Nothing was charged for it."),
+    "cancelled": (
+        "batch_cancelled",
+        "The batch was cancelled before this request was run. Nothing was charged for it.",
+    ),
+}
+LEFT_OPEN = "SELECT 1 FROM batches_shard s JOIN jobs_job j ON j.id = s.job_id WHERE s.batch_id = %(batch)s AND j.finished_at IS NULL LIMIT 1"
+HELD = "SELECT state FROM ledger_hold WHERE key = %(key)s"
+
+
+def finalize(batch_id: UUID) -> None:
+    """Write what has ended, then end the batch. Safe to run again after any crash: until the last step nothing counts."""
+    batch = database.run(statements.claim(batch_id, *ENDING))
+    if batch is None:
+        return
+    if database.run(rows(LEFT_OPEN, batch=batch_id)):
+        database.run(unclaim(batch_id))
+        return
+    claim = Claim(batch)
+    final = batch["ending"] or "cancelled"
+    try:
+        write_files(batch, claim, final)
+        with transaction.atomic():
+            if not database.run(statements.move(batch_id, final, sources=(batch["state"],), token=claim.token)):
+                raise Stopped
+            database.run(stored.end_reading(news.reader(batch_id)))
+            news.ended(batch_id, batch["organization_id"], final)
+            if database.run(rows(HELD, key=shards.hold_key(batch_id))):
+                database.run(ledger.release(shards.hold_key(batch_id)))
+    except Stopped:
+        return
+    log.info("batch ended", extra={"batch": public("batch", batch_id), "state": final})
+    news.changed(batch_id, batch["organization_id"])
+    clean(batch_id)
+
+
+def write_files(batch: Record, claim: Claim, final: str) -> None:
+    """Both files, those without a line left out. What an earlier try left is deleted. Raises Stopped."""
+    for earlier in File.objects.filter(pk__in=[id for id in (batch["output_file_id"], batch["error_file_id"]) if id]):
+        files.discard(earlier)
+    with writer(batch, "output") as output, writer(batch, "error") as errors:
+        write(batch, claim, final, output, errors)
+        named = {
+            "output": output.draft.id if output.size_bytes else None,
+            "error": errors.draft.id if errors.size_bytes else None,
+        }
+        if not database.run(statements.name_files(batch["id"], claim.token, **named)):
+            raise Stopped
+        for file in (output, errors):
+            if file.size_bytes:
+                file.commit()
+
+
+def writer(batch: Record, name: str) -> AbstractContextManager[Writer]:
+    return files.writer(
+        organization_id=batch["organization_id"],
+        name=f"{public('batch', batch['id'])}_{name}.jsonl",
+        purpose=File.Purpose.BATCH_OUTPUT,
+        expires_after_seconds=batch["output_seconds"] or BY_DEFAULT,
+    )
+
+
+def write(batch: Record, claim: Claim, final: str, output: Writer, errors: Writer) -> None:
+    """Every line of the batch into one of the two, one shard in memory at a time."""
+    for shard in Shard.objects.filter(batch_id=batch["id"]).order_by("number"):
+        claim.alive()
+        ended = {
+            row.line: row
+            for row in Row.objects.filter(
+                batch_id=batch["id"], line__gte=shard.first_line, line__lt=shard.first_line + shard.lines
+            )
+        }
+        for line, custom_id, _ in shards.lines(shard.path):
+            row = ended.get(line)
+            told = described(batch["id"], line, custom_id, row, final)
+            text = json.dumps(told, ensure_ascii=False, separators=(",", ":"))
+            (output if row is not None and row.status == OK else errors).write(text.encode() + b"\n")
+
+
+def described(batch_id: UUID, line: int, custom_id: str, row: Row | None, final: str) -> dict[str, Any]:
+    """A line of an output file: the answer, or why there is none. Faults of ours come as `error`, as the official ones."""
+    identity = row_id(batch_id, line)
+    told: dict[str, Any] = {
+        "id": public("batch_req", identity),
+        "custom_id": custom_id,
+        "response": None,
+        "error": None,
+    }
+    if row is None:
+        code, message = UNFINISHED.get(final, UNFINISHED["cancelled"])
+        told["error"] = {"code": code, "message": message}
+    elif row.status == OK or row.status in CLIENT_ERRORS:
+        told["response"] = {"status_code": row.status, "request_id": f"req_{identity.hex}", "body": row.body}
+    else:
+        error = (row.body or {}).get("error", {})
+        told["error"] = {"code": error.get("code", "server_error"), "message": error.get("message", "")}
+    return told
+
+
+def clean(batch_id: UUID) -> None:
+    """What only its work needed goes: shards' files, and answers, which are in the customer's files now. Safe to repeat."""
+    for shard in Shard.objects.filter(batch_id=batch_id, batch__state__in=ENDED).exclude(path=""):
+        Row.objects.filter(
+            batch_id=batch_id, line__gte=shard.first_line, line__lt=shard.first_line + shard.lines
+        ).update(body=None)
+        default_storage.delete(shard.path)
+        Shard.objects.filter(pk=shard.pk).update(path="")
+
+
+def unclaim(batch_id: UUID) -> Plan[None]:
+    yield Statement("UPDATE batches_batch SET working_until = NULL WHERE id = %(id)s", {"id": batch_id})
+
+
+def rows(sql: str, **params: object) -> Plan[list[Record]]:
+    return (yield Statement(sql, params))

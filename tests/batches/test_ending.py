@@ -1,0 +1,197 @@
+"""A batch ends once: done, cancelled, expired; and its files say what became of every line."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from apps.batches import ending, finalizing, services, sweeping
+from apps.batches.models import Batch, Row, Shard
+from apps.dispatch import allowance
+from apps.dispatch.dispatcher import Dispatcher
+from apps.files.models import File
+from apps.jobs.models import Job
+from apps.ledger import services as ledger
+from apps.ledger.models import Hold
+from apps.runner.protocol import control
+from apps.webhooks.models import Endpoint, Message
+from cango_portal import database
+from tests import make
+from tests.batches.works import ROW_MICROUSD, deliver, finished, lines_of, lose, pass_window, some, started
+from tests.threads import run_in_threads
+
+
+def test_cancel_keeps_and_charges_what_was_finished(works, valkey):
+    batch = works.begin(450)
+    first, second = works.feed()
+    deliver(started(first))
+    deliver(some(first, lines_of(first)[:30]))
+    services.cancel(batch=batch)
+    batch.refresh_from_db()
+    assert batch.state == "cancelling"
+    (told,) = valkey.xrange(control("runner-1"))
+    assert str(first.pk) in told[1]["e"]
+    third = Job.objects.exclude(pk__in=[first.pk, second.pk]).get(batch_id=batch.pk)
+    assert (third.state, third.charge_microusd) == ("cancelled", 0)  # it waited
+    deliver(finished(first, lines_of(first)[30:35], state="cancelled"))
+    lose(second)  # its site had not begun, and never will
+    services.cancel(batch=batch)  # again: nothing new
+    assert sweeping.sweep() == [batch.pk]
+    works.finalize(batch)
+    assert (batch.state, batch.completed, batch.failed) == ("cancelled", 35, 0)
+    assert batch.charge_microusd == 35 * ROW_MICROUSD
+    assert len(works.read(batch.output_file_id)) == 35
+    errors = works.read(batch.error_file_id)
+    assert len(errors) == 415
+    assert {line["error"]["code"] for line in errors} == {"batch_cancelled"}
+    assert {line["custom_id"] for line in errors} == {f"row-{n}" for n in range(36, 451)}
+    assert ledger.balance(works.organization.pk).held_microusd == 0
+    with pytest.raises(ending.CannotCancel):
+        services.cancel(batch=Batch(pk=works.run_to_end(works.begin(1)).pk, organization=works.organization))
+    works.correct(batch)
+
+
+def test_a_cancel_before_the_check_holds_nothing(works):
+    batch = works.create(works.lines(3))
+    services.cancel(batch=batch)
+    works.finalize(batch)
+    assert (batch.state, Hold.objects.count(), Job.objects.count()) == ("cancelled", 0, 0)
+    assert (batch.output_file_id, batch.error_file_id) == (None, None)
+    works.correct(batch)
+
+
+def test_rows_that_are_reported_while_it_is_cancelled_are_charged_or_refused_never_both(works):
+    batch = works.begin(200)
+    (job,) = works.feed()
+    deliver(started(job))
+    parts = [some(job, lines_of(job)[n * 20 : n * 20 + 20]) for n in range(9)]
+
+    def act(n):
+        return services.cancel(batch=batch) if n == 4 else deliver(parts[n]).outcome.accepted
+
+    outcomes = run_in_threads(9, act)
+    assert all(outcome is None or outcome is True for outcome in outcomes)
+    deliver(finished(job, [], state="cancelled"))
+    works.finalize(batch)
+    assert batch.state == "cancelled"
+    assert batch.charge_microusd == 160 * ROW_MICROUSD
+    works.correct(batch)
+
+
+def test_the_end_of_the_window_keeps_what_was_finished(works):
+    batch = works.begin(250)
+    first, second = works.feed()
+    deliver(started(first))
+    deliver(some(first, [1, 2, 3]))
+    pass_window(batch)
+    sweeping.sweep()
+    batch.refresh_from_db()
+    assert (batch.state, batch.ending) == ("finalizing", "expired")
+    deliver(finished(first, [4], state="cancelled"))
+    lose(second)
+    Dispatcher().feed()
+    second.refresh_from_db()
+    assert second.state == "queued"  # past its deadline nothing is placed
+    assert sweeping.sweep() == [batch.pk]
+    works.finalize(batch)
+    assert (batch.state, batch.completed, batch.charge_microusd) == ("expired", 4, 4 * ROW_MICROUSD)
+    assert {line["error"]["code"] for line in works.read(batch.error_file_id)} == {"batch_expired"}
+    works.correct(batch)
+
+
+def test_files_state_webhook_and_hold_come_once_whatever_dies_in_between(works, monkeypatch):
+    batch = works.begin(5)
+    (job,) = works.feed()
+    deliver(finished(job))
+
+    class Killed(BaseException):
+        pass
+
+    def die(*_: object, **__: object) -> None:
+        raise Killed
+
+    for name in ("described", "news", "ledger"):
+        with pytest.MonkeyPatch.context() as patch:
+            target = finalizing if name == "described" else getattr(finalizing, name)
+            patch.setattr(target, {"described": "described", "news": "ended", "ledger": "release"}[name], die)
+            with pytest.raises(Killed):
+                finalizing.finalize(batch.pk)
+        batch.refresh_from_db()
+        assert (batch.state, Hold.objects.get().state) == ("finalizing", "open")
+        Batch.objects.filter(pk=batch.pk).update(working_until=batch.created_at)
+    outcomes = run_in_threads(3, lambda n: finalizing.finalize(batch.pk))
+    assert outcomes == [None] * 3
+    batch.refresh_from_db()
+    assert batch.state == "completed"
+    assert [file.pk for file in File.objects.filter(purpose="batch_output")] == [batch.output_file_id]
+    assert len(works.read(batch.output_file_id)) == 5
+    assert [path for path in Path(works.media).rglob("batches/*/*") if path.is_file()] == []
+    assert Row.objects.exclude(body=None).count() == 0
+    works.correct(batch)
+
+
+def test_a_worker_that_died_after_the_end_leaves_nothing_behind(works, monkeypatch):
+    batch = works.begin(3)
+    with monkeypatch.context() as patch:
+        patch.setattr(finalizing, "clean", lambda _: None)
+        works.run_to_end(batch)
+    assert Shard.objects.exclude(path="").count() == 1
+    sweeping.sweep()
+    assert Shard.objects.exclude(path="").count() == 0
+    assert len(works.read(batch.output_file_id)) == 3
+
+
+def test_a_flexible_batch_waits_for_power_below_its_ceiling(works):
+    place = works.pool.node.site
+    price = place.power_usd_per_mwh * place.energy_factor
+    batch = works.begin(2, max_power_usd_per_mwh=price)
+    assert works.feed() == []  # not below it
+    place.power_usd_per_mwh -= 1
+    place.save()
+    (job,) = works.feed()
+    assert job.max_usd_per_mwh == price
+    other = make.pool(model=works.model)
+    assert other.node.site.power_usd_per_mwh == place.power_usd_per_mwh + 1
+    deliver(finished(job))
+    works.finalize(batch)
+    assert batch.state == "completed"
+
+
+def test_a_deadline_ends_the_window_sooner(works):
+    at = int((datetime.now(UTC) + timedelta(hours=2)).timestamp())
+    batch = works.create(works.lines(1), deadline_at=at)
+    assert int(batch.expires_at.timestamp()) == at
+    far = works.create(works.lines(1), deadline_at=at + 10**6)
+    assert far.expires_at - far.created_at == timedelta(hours=24)
+
+
+def test_a_site_that_dies_again_and_again_ends_in_failed_rows(works, settings):
+    settings.BATCH_SHARD_ATTEMPTS = 2
+    batch = works.begin(3)
+    for _ in range(2):
+        (job,) = works.feed()
+        deliver(started(job))
+        deliver(some(job, [1]))
+        lose(job)
+        sweeping.sweep()
+    job.refresh_from_db()
+    assert (job.state, job.rows, job.failed_rows) == ("failed", 3, 2)
+    works.finalize(batch)
+    assert (batch.state, batch.completed, batch.failed) == ("completed", 1, 2)
+    assert [line["error"]["code"] for line in works.read(batch.error_file_id)] == ["site_lost", "site_lost"]
+    works.correct(batch)
+
+
+def test_shards_leave_other_work_its_slots_and_its_open_jobs(works):
+    works.begin(900)
+    assert len(works.feed()) == 2
+    standing = database.run(allowance.standing(works.caller))
+    assert (standing.open, standing.leased) == (0, 0)
+
+
+def test_webhooks_hear_of_each_end_once(works):
+    Endpoint.objects.create(organization=works.organization, url="https://example.org/hook", secret="sealed")
+    batch = works.run_to_end(works.begin(1))
+    assert [(m.type, m.data) for m in Message.objects.all()] == [("batch.completed", {"id": batch.public_id})]
+    bad = works.begin(b"no\n")
+    assert Message.objects.filter(type="batch.failed", data={"id": bad.public_id}).count() == 1

@@ -53,11 +53,11 @@ def cancel_plan(job_id: UUID, *, begun: Begun, by: str = "") -> Plan[Outcome]:
     told = topics(job_id, job["organization_id"])
     idle = begun == Begun(job["attempt"], "") and not job["claimant"]
     if job["state"] == "queued" or (job["state"] == "dispatched" and idle):
-        yield from finishing.end(
+        ended = yield from finishing.end(
             job, "cancelled", cost_microusd=0, reason=f"{by or 'Cancelled before it started'}; nothing was charged"
         )
         freed = (job["pool"], slots.holder(job_id, job["attempt"])) if job["pool"] else None
-        return Outcome(accepted=True, topics=told, freed=freed, used=finishing.unused(job_id))
+        return Outcome(accepted=True, topics=told, freed=freed, told=ended.told, used=finishing.unused(job_id))
     if job["cancel_requested_at"] is not None:
         return Outcome(accepted=True)
     yield from ask_to_stop(job, by=by)
@@ -82,7 +82,7 @@ def expire_plan(job_id: UUID) -> Plan[Outcome]:
     job = yield from jobs.lock(job_id)
     if job is None or job["state"] != "queued" or not job["past_deadline"]:
         return finishing.REFUSED
-    yield from finishing.end(
+    ended = yield from finishing.end(
         job,
         "expired",
         cost_microusd=0,
@@ -91,7 +91,12 @@ def expire_plan(job_id: UUID) -> Plan[Outcome]:
         error_message="No site had a free slot in time. Nothing was charged.",
         error_status=503,
     )
-    return Outcome(accepted=True, topics=topics(job_id, job["organization_id"]), used=finishing.unused(job_id))
+    return Outcome(
+        accepted=True,
+        topics=topics(job_id, job["organization_id"]),
+        told=ended.told,
+        used=finishing.unused(job_id),
+    )
 
 
 def lose_plan(job_id: UUID, *, attempt: int, entries: list[Entry]) -> Plan[Outcome]:

@@ -4,6 +4,7 @@ A job ends by a runner's report, or, where the runner was lost, by what its stre
 the attempt, fence and claimant in force.
 """
 
+import asyncio
 import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,6 +16,7 @@ from psycopg.types.json import Jsonb
 
 from apps.catalog import offers
 from apps.catalog.prices import Terms
+from apps.core.ids import public
 from apps.core.sql import Plan, Row, Statement
 from apps.dispatch.admission import hold_key, topics
 from apps.jobs import statements as jobs
@@ -24,6 +26,8 @@ from apps.ledger import statements as ledger
 from apps.live import bell
 from apps.runner.protocol import Energy, Failure, Report, Usage
 from apps.scheduling import slots
+from apps.webhooks import statements as webhooks
+from apps.webhooks.services import ring as ring_webhooks
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +51,7 @@ class Used(TypedDict):
 class Outcome:
     """What became of a report: `accepted` False where the attempt is not the writer's. `freed` is a slot to give back.
 
-    `used` is what an ended job used of its rate limits.
+    `used` is what an ended job used of its rate limits. `told`: a webhook waits to be sent.
     """
 
     accepted: bool
@@ -55,6 +59,7 @@ class Outcome:
     freed: tuple[str, str] | None = None
     overrun_microusd: int = 0
     used: Used | None = None
+    told: bool = False
 
     def announce(self) -> None:
         """After the commit: give the slot back, ring the readers, raise the alarm where a hold was too small."""
@@ -65,6 +70,8 @@ class Outcome:
             slots.free(self.freed[0], holder=self.freed[1])
         if self.topics:
             bell.ring(*self.topics)
+        if self.told:
+            ring_webhooks()
 
     async def announce_async(self) -> None:
         self.alarm()
@@ -74,6 +81,8 @@ class Outcome:
             await slots.free_async(self.freed[0], holder=self.freed[1])
         if self.topics:
             await bell.ring_async(*self.topics)
+        if self.told:
+            await asyncio.to_thread(ring_webhooks)
 
     def alarm(self) -> None:
         if self.overrun_microusd:
@@ -244,7 +253,7 @@ def finish(job: Row, news: News) -> Plan[Outcome]:
         if charged and any_usage(usage)
         else 0
     )
-    settlement = yield from end(
+    ended = yield from end(
         job,
         state,
         cost_microusd=cost,
@@ -266,15 +275,38 @@ def finish(job: Row, news: News) -> Plan[Outcome]:
         accepted=True,
         topics=told,
         freed=freed,
-        overrun_microusd=settlement.overrun_microusd,
+        overrun_microusd=ended.settlement.overrun_microusd,
+        told=ended.told,
         used=Used(job_id=job["id"], input_tokens=usage.prompt_tokens, output_tokens=usage.completion_tokens),
     )
 
 
-def end(job: Row, state: str, *, cost_microusd: int, reason: str, **changes: Any) -> Plan[ledger.Settlement]:
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """`told`: a webhook of the customer's waits to be sent."""
+
+    settlement: ledger.Settlement
+    told: bool
+
+
+def end(job: Row, state: str, *, cost_microusd: int, reason: str, **changes: Any) -> Plan[Ended]:
     """The last step of any job: state, charge and the end of its hold together. The account row is touched last."""
-    yield from close(job, state, charge_microusd=min(cost_microusd, job["hold_microusd"]), reason=reason, **changes)
-    return (yield from ledger.settle(hold_key(job["id"]), cost_microusd))
+    charge = min(cost_microusd, job["hold_microusd"])
+    yield from close(job, state, charge_microusd=charge, reason=reason, **changes)
+    told = (yield from tell(job, state, charge)) if not job["interactive"] else False
+    return Ended((yield from ledger.settle(hold_key(job["id"]), cost_microusd)), told)
+
+
+def tell(job: Row, state: str, charge_microusd: int) -> Plan[bool]:
+    """The customer's webhooks hear of work that nobody waits for. True where one listens."""
+    message = yield from webhooks.notify(
+        organization=job["organization_id"],
+        type=f"job.{state}",
+        data={"id": public("job", job["id"]), "state": state, "charge_microusd": charge_microusd},
+        key=f"job.{state}:{job['id']}",
+        now=datetime.now(UTC),
+    )
+    return message is not None
 
 
 def close(job: Row, state: str, *, charge_microusd: int, reason: str, **changes: Any) -> Plan[None]:
@@ -303,8 +335,9 @@ def untaken(job: Row, reason: str) -> Plan[Outcome]:
 
     That was no try of the job's, so it does not count towards `MAX_ATTEMPTS`.
     """
+    told, used = False, None
     if job["past_deadline"] and not job["batch_id"]:
-        yield from end(
+        ended = yield from end(
             job,
             "expired",
             cost_microusd=0,
@@ -313,10 +346,16 @@ def untaken(job: Row, reason: str) -> Plan[Outcome]:
             error_message="No site took this in time. Nothing was charged.",
             error_status=503,
         )
+        told, used = ended.told, unused(job["id"])
     else:
         yield from again(job, reason, untaken=True)
-    used = unused(job["id"]) if job["past_deadline"] and not job["batch_id"] else None
-    return Outcome(accepted=True, topics=topics(job["id"], job["organization_id"]), freed=slot_of(job), used=used)
+    return Outcome(
+        accepted=True,
+        topics=topics(job["id"], job["organization_id"]),
+        freed=slot_of(job),
+        used=used,
+        told=told,
+    )
 
 
 def slot_of(job: Row) -> tuple[str, str]:

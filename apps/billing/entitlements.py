@@ -13,7 +13,8 @@ PAY_AS_YOU_GO = "Pay as you go"
 # In force: active, or overdue for less than the grace period, and not past the end that was asked for. A cheaper plan
 # begins when the month of the dearer one, which was paid, is over.
 IN_FORCE = """
-SELECT s.organization_id, p.title, p.reserved_slots, p.max_open_jobs
+SELECT s.organization_id, p.title, p.reserved_slots, p.max_open_jobs, p.requests_per_minute, p.input_tokens_per_minute,
+    p.output_tokens_per_minute, p.concurrent_requests
 FROM billing_subscription s
 JOIN billing_plan p ON p.id = CASE WHEN s.kept_until > %(now)s::timestamptz THEN s.kept_plan_id ELSE s.plan_id END
 WHERE (s.state = 'active' OR s.state = 'past_due' AND s.past_due_since > %(now)s::timestamptz - %(grace)s::interval)
@@ -21,18 +22,29 @@ WHERE (s.state = 'active' OR s.state = 'past_due' AND s.past_due_since > %(now)s
 """
 OF = f"""
 SELECT coalesce(p.title, %(title)s::text) AS title, coalesce(p.reserved_slots, 0)::int AS reserved_slots,
-    coalesce(p.max_open_jobs, %(open)s::int) AS max_open_jobs
+    coalesce(p.max_open_jobs, %(open)s::int) AS max_open_jobs,
+    coalesce(p.requests_per_minute, %(requests)s::bigint) AS requests_per_minute,
+    coalesce(p.input_tokens_per_minute, %(input_tokens)s::bigint) AS input_tokens_per_minute,
+    coalesce(p.output_tokens_per_minute, %(output_tokens)s::bigint) AS output_tokens_per_minute,
+    coalesce(p.concurrent_requests, %(concurrent)s::bigint) AS concurrent_requests
 FROM (SELECT %(organization)s::uuid AS id) o LEFT JOIN ({IN_FORCE}) p ON p.organization_id = o.id
 """  # noqa: S608 - a constant goes in
 
 
 @dataclass(frozen=True, slots=True)
 class Entitlement:
-    """`max_open_jobs` counts jobs that have not ended; `reserved_slots` of them never wait behind other organizations."""
+    """`max_open_jobs` counts jobs that have not ended; `reserved_slots` of them never wait behind other organizations.
+
+    The rate limits are those of an organization for which staff set none; None is no limit.
+    """
 
     title: str
     reserved_slots: int
     max_open_jobs: int
+    requests_per_minute: int | None = None
+    input_tokens_per_minute: int | None = None
+    output_tokens_per_minute: int | None = None
+    concurrent_requests: int | None = None
 
 
 def params(now: datetime) -> dict[str, object]:
@@ -47,6 +59,7 @@ def params_of(organization_id: UUID, now: datetime) -> dict[str, object]:
         "organization": organization_id,
         "title": PAY_AS_YOU_GO,
         "open": settings.PAYG_MAX_OPEN_JOBS,
+        **{name: figure or None for name, figure in settings.RATE_LIMITS.items()},
     }
 
 

@@ -202,8 +202,14 @@ class Dispute(models.Model):
         return self.stripe_id
 
 
+USUAL_RATE = "Of the whole organization. Empty: as without a plan"
+
+
 class Plan(models.Model):
-    """A monthly subscription on offer. Without one an organization pays as it goes."""
+    """A monthly subscription on offer. Without one an organization pays as it goes.
+
+    A row of `keys.RateLimit` for the organization goes before the plan's rate limits.
+    """
 
     code = models.SlugField(max_length=40, unique=True, help_text="Also the lookup key of its price at Stripe")
     title = models.CharField(max_length=80)
@@ -214,6 +220,10 @@ class Plan(models.Model):
     )
     reserved_slots = models.PositiveSmallIntegerField(default=0)
     max_open_jobs = models.PositiveIntegerField(help_text="Jobs that have not ended, at most")
+    requests_per_minute = models.PositiveIntegerField(null=True, blank=True, help_text=USUAL_RATE)
+    input_tokens_per_minute = models.PositiveBigIntegerField(null=True, blank=True, help_text=USUAL_RATE)
+    output_tokens_per_minute = models.PositiveBigIntegerField(null=True, blank=True, help_text=USUAL_RATE)
+    concurrent_requests = models.PositiveIntegerField(null=True, blank=True, help_text=USUAL_RATE)
     listed = models.BooleanField(default=True)
     stripe_price_id = models.CharField(max_length=64, blank=True)
     position = models.PositiveSmallIntegerField(default=0)

@@ -17,6 +17,8 @@ from apps.billing.models import Alert, AlertSettings, Plan, Subscription
 from apps.core import numbers
 from apps.core.money import MICROUSD_PER_USD
 
+RATES = ["requests_per_minute", "input_tokens_per_minute", "output_tokens_per_minute", "concurrent_requests"]
+
 
 class PlanForm(ReasonedModelForm):
     """Amounts are entered in USD."""
@@ -78,7 +80,8 @@ class PlanAdmin(ReasonedActions[Plan], ReasonedAdmin[Plan]):
     def get_fields(self, request: HttpRequest, obj: Plan | None = None) -> Any:
         fixed = obj is not None and obj.subscriptions.exists()
         amounts = ["price", "included"] if fixed else ["price_usd", "included_usd"]
-        fields = ["code", "title", "description", *amounts, "reserved_slots", "max_open_jobs", "position", "listed"]
+        limits = ["reserved_slots", "max_open_jobs", *RATES]
+        fields = ["code", "title", "description", *amounts, *limits, "position", "listed"]
         return [*fields, *(["stripe_price_id"] if obj else []), "staff_reason"]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Plan | None = None) -> list[str]:

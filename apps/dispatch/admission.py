@@ -63,7 +63,7 @@ def candidates_for(work: Work, caller: Caller) -> Plan[tuple[list[Candidate], bo
     caller.require_place(residency_of(caller, work))
     standing = yield from allowance.standing(caller, work.offer.model_id, work.tier)
     standing.admit_one()
-    limits = rates.limits(caller, standing.rates)
+    limits = standing.rate_limits(caller)
     ranked = placement.rank((yield from selectors.views(work.offer.model_id)), residency_of(caller, work))
     if standing.has_slot_of_its_own:
         return ranked, False, limits

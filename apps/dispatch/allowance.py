@@ -7,12 +7,14 @@ from apps.billing import entitlements
 from apps.core.errors import PortalError
 from apps.core.sql import Plan, Row, Statement
 from apps.keys import rates
+from apps.keys.rates import Limit
 from apps.keys.services import Caller
 from cango_portal import database
 
 # Counted no further than the answer needs, through the index of open jobs.
 STANDING = f"""
 SELECT e.title, e.reserved_slots, e.max_open_jobs,
+    ARRAY[e.requests_per_minute, e.input_tokens_per_minute, e.output_tokens_per_minute, e.concurrent_requests] AS usual,
     (SELECT count(*) FROM (
         SELECT FROM jobs_job WHERE organization_id = %(organization)s AND state IN ('queued', 'dispatched', 'running')
           AND batch_id IS NULL LIMIT e.max_open_jobs
@@ -34,14 +36,21 @@ class TooManyOpenJobs(PortalError):
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """`open` jobs have not ended, `leased` of them have a slot; both are counted up to the limits beside them."""
+    """`open` jobs have not ended, `leased` of them have a slot; both are counted up to the limits beside them.
+
+    `usual` are the rate limits of the plan, `rates` the rows that staff or the key's maker set.
+    """
 
     title: str
     reserved_slots: int
     max_open_jobs: int
     open: int
     leased: int
+    usual: list[int | None]
     rates: list[Row] | None
+
+    def rate_limits(self, caller: Caller) -> list[Limit]:
+        return rates.limits(caller, self.rates, usual=self.usual)
 
     @property
     def has_slot_of_its_own(self) -> bool:
@@ -74,5 +83,5 @@ def standing(caller: Caller, model_id: int | None = None, tier: str = "") -> Pla
 
 async def windows_async(caller: Caller) -> tuple[rates.Window, ...]:
     """What the caller's rate limits have counted, whatever the model. Counts nothing."""
-    limits = rates.limits(caller, (await database.run_async(standing(caller))).rates)
+    limits = (await database.run_async(standing(caller))).rate_limits(caller)
     return await rates.look_async(limits)

@@ -236,20 +236,11 @@ class TooManyAtOnce(RateLimited):
     code = "concurrent_requests_exceeded"
 
 
-def limits(caller: Caller, rows: Iterable[Row] | None, *, multiple: int = 1) -> list[Limit]:
-    """Those that count for a request: of `rows`, the result of OF, and of the settings where no row is for them.
-
-    `multiple` is how many times the settings' figures the organization's plan gives.
-    """
+def limits(caller: Caller, rows: Iterable[Row] | None, *, usual: Sequence[int | None]) -> list[Limit]:
+    """Those that count for a request: of `rows`, the result of OF, and `usual`, the plan's, where none is for the organization."""
     found = [limit_of(caller, row) for row in rows or ()]
     if not any(limit.counter == str(caller.organization_id) for limit in found):
-        found.append(
-            Limit(
-                str(caller.organization_id),
-                "This organization",
-                *(figure * multiple or None for figure in settings.RATE_LIMITS.values()),
-            )
-        )
+        found.append(Limit(str(caller.organization_id), "This organization", *usual))
     return [limit for limit in found if any(figure is not None for figure in limit.figures)]
 
 

@@ -99,6 +99,10 @@ PLANS: dict[str, dict[str, Any]] = {
         "included_microusd": 100_000_000,
         "reserved_slots": 2,
         "max_open_jobs": 5_000,
+        "requests_per_minute": 20_000,
+        "input_tokens_per_minute": 60_000_000,
+        "output_tokens_per_minute": 30_000_000,
+        "concurrent_requests": 1_500,
         "position": 1,
     },
     "business": {
@@ -108,6 +112,10 @@ PLANS: dict[str, dict[str, Any]] = {
         "included_microusd": 550_000_000,
         "reserved_slots": 10,
         "max_open_jobs": 50_000,
+        "requests_per_minute": 60_000,
+        "input_tokens_per_minute": 200_000_000,
+        "output_tokens_per_minute": 100_000_000,
+        "concurrent_requests": 5_000,
         "position": 2,
     },
 }

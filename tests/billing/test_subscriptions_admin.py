@@ -18,6 +18,7 @@ FORM = {
     "included_usd": "100",
     "reserved_slots": "2",
     "max_open_jobs": "5000",
+    "requests_per_minute": "20000",
     "position": "1",
     "listed": "on",
     "staff_reason": "A first plan",
@@ -49,6 +50,7 @@ def test_a_plan_is_entered_in_dollars(plan):
         2,
         5_000,
     )
+    assert (plan.requests_per_minute, plan.concurrent_requests) == (20_000, None)
     assert AuditEvent.objects.get(action="plan.added").reason == "A first plan"
 
 

@@ -8,10 +8,12 @@ from django.test import Client
 from apps.billing import entitlements
 from apps.billing.entitlements import Entitlement
 from apps.billing.models import Plan, Subscription
+from apps.dispatch import allowance
 from apps.dispatch import services as dispatch
 from apps.dispatch.allowance import TooManyOpenJobs
 from apps.dispatch.dispatcher import Dispatcher
 from apps.jobs.models import Job, Refusal
+from apps.keys.models import RateLimit
 from apps.keys.services import Caller
 from apps.ledger.models import Hold, Transfer
 from cango_portal import database
@@ -21,7 +23,8 @@ from tests.ledger.books import balanced
 
 NOW = datetime.now(UTC)
 DAY = timedelta(days=1)
-PAYG = Entitlement("Pay as you go", 0, 1000)
+USUAL = (6_000, 20_000_000, 10_000_000, 500)
+PAYG = Entitlement("Pay as you go", 0, 1000, *USUAL)
 
 
 @pytest.fixture
@@ -71,7 +74,7 @@ def test_without_a_plan_the_defaults_hold(db, settings):
 def test_a_plan_ends_by_the_date_without_a_task(team, fields, after, kept):
     organization = make.organization()
     subscribed(organization, team, **fields)
-    assert entitled(organization, NOW + after) == (Entitlement("Team", 1, 3) if kept else PAYG)
+    assert entitled(organization, NOW + after) == (Entitlement("Team", 1, 3, *USUAL) if kept else PAYG)
 
 
 def test_a_cheaper_plan_begins_when_the_paid_month_is_over(team):
@@ -79,7 +82,7 @@ def test_a_cheaper_plan_begins_when_the_paid_month_is_over(team):
     small = Plan.objects.create(code="small", title="Small", price_cents=100, max_open_jobs=2)
     subscribed(organization, small, kept_plan=team, kept_until=NOW + DAY)
     assert entitled(organization, NOW + DAY - timedelta(seconds=1)).title == "Team"
-    assert entitled(organization, NOW + DAY) == Entitlement("Small", 0, 2)
+    assert entitled(organization, NOW + DAY) == Entitlement("Small", 0, 2, *USUAL)
 
 
 def written():
@@ -181,3 +184,22 @@ def test_the_api_answers_429_keeps_a_note_and_writes_nothing(transactional_db, s
     assert written() == before
     assert Refusal.objects.get().code == "too_many_open_jobs"
     balanced()
+
+
+def test_a_plan_raises_the_rate_limits_that_staff_did_not_set(team, settings):
+    settings.RATE_LIMITS = {**settings.RATE_LIMITS, "concurrent": 0}
+    organization = make.organization()
+    caller = Caller(organization.pk, None, None)
+
+    def counted():
+        return [limit.figures for limit in database.run(allowance.standing(caller)).rate_limits(caller)]
+
+    assert counted() == [(6_000, 20_000_000, 10_000_000, None)]
+    Plan.objects.filter(pk=team.pk).update(requests_per_minute=20_000, concurrent_requests=1_500)
+    subscription = subscribed(organization, team)
+    assert counted() == [(20_000, 20_000_000, 10_000_000, 1_500)]
+    RateLimit.objects.create(organization=organization, requests_per_minute=7)
+    assert counted() == [(7, None, None, None)]
+    RateLimit.objects.all().delete()
+    Subscription.objects.filter(pk=subscription.pk).update(state="ended")
+    assert counted() == [(6_000, 20_000_000, 10_000_000, None)]

@@ -211,8 +211,8 @@ def test_the_headers_tell_of_the_limit_with_the_least_left():
     }
 
 
-def test_which_limits_count(settings):
-    settings.RATE_LIMITS = {"requests": 10, "input_tokens": 0, "output_tokens": 5, "concurrent": 0}
+def test_which_limits_count():
+    figures = (10, None, 5, None)
     caller = SimpleNamespace(organization_id="org", api_key_id="key")
     own = {
         "is_key": False,
@@ -223,11 +223,11 @@ def test_which_limits_count(settings):
         "output_tokens_per_minute": None,
         "concurrent_requests": None,
     }
-    [usual] = rates.limits(caller, None)
+    [usual] = rates.limits(caller, None, usual=figures)
     assert usual == Limit("org", "This organization", 10, None, 5, None)
-    assert rates.limits(caller, [own]) == [Limit("org", "This organization", 1)]
+    assert rates.limits(caller, [own], usual=figures) == [Limit("org", "This organization", 1)]
     named = {**own, "is_key": True, "model": "acme/chat", "tier": "flexible"}
-    assert rates.limits(caller, json.loads(json.dumps([named]))) == [
+    assert rates.limits(caller, json.loads(json.dumps([named])), usual=figures) == [
         Limit("org:key:acme/chat:flexible", "This API key, for the model acme/chat, at the tier flexible,", 1),
         usual,
     ]

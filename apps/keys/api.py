@@ -15,6 +15,7 @@ from rest_framework.views import APIView
 
 from apps.accounts.api import InOrganization, organization_of
 from apps.accounts.models import Membership, User
+from apps.accounts.permissions import PAYERS_ONLY, may_pay
 from apps.accounts.scopes import Scope
 from apps.core import ids
 from apps.core.errors import InvalidRequest, NotAllowed, NotFound
@@ -36,6 +37,7 @@ from apps.keys.serializers import (
     ReplaceKeySerializer,
 )
 from apps.keys.services import Caller
+from apps.ledger.budgets import PERIODS, Period
 
 OWNERS_ONLY = "Members are managed by the owners of your organization. An owner can change your role."
 
@@ -49,10 +51,14 @@ class Managing(APIView):
         return self.request.user if isinstance(self.request.user, User) else None
 
     @property
-    def role(self) -> str | None:
+    def membership(self) -> Membership | None:
         """Of the member who calls; None where a key does."""
         membership = getattr(self.request, "membership", None)
-        return membership.role if self.member and isinstance(membership, Membership) else None
+        return membership if self.member and isinstance(membership, Membership) else None
+
+    @property
+    def role(self) -> str | None:
+        return self.membership.role if self.membership else None
 
     def calling_key(self) -> APIKey | None:
         caller = self.request.auth
@@ -71,12 +77,17 @@ class KeysAPI(Managing):
         return found
 
     def changeable(self, public_id: str) -> APIKey:
-        """As on the pages: an owner any key, others those they made; a key those that may do no more than itself."""
+        """As on the pages: an owner any key, others those they made; a key those that may do no more than itself.
+
+        One with a spending limit only those that spend from it too.
+        """
         key = self.key(public_id)
         by = self.calling_key()
         if by is not None:
             permits.given_by_key(permits.of(key), permits.of(by))
             figures.given_by_key(figures.of(key), figures.of(by))
+            if services.has_limit(by) and key.budget_id != by.budget_id:
+                raise permits.beyond("limits")
         elif self.role != Membership.Role.OWNER and key.created_by_id != self.request.user.pk:
             raise NotAllowed(
                 "This key was created by someone else in your organization. Its creator and the owners may change it."
@@ -92,6 +103,20 @@ class KeysAPI(Managing):
         else:
             permits.given_by_role(permit, self.role or Membership.Role.BILLING, before=before)
         return permit
+
+    def allowed_spending(self, given: dict[str, Any], *, new: bool = False) -> dict[Period, int | None]:
+        """The limits that the request names, in micro-USD. As on the pages: on a new key by whoever makes it, later by those
+        who pay; by a key that has no limit itself, or it would lift its own. Raises NotAllowed and BeyondPermit.
+        """
+        asked = given.get("limits")
+        if asked is None:
+            return {}
+        by = self.calling_key()
+        if by is not None and services.has_limit(by):
+            raise permits.beyond("limits")
+        if by is None and not new and not may_pay(self.membership):
+            raise NotAllowed(PAYERS_ONLY)
+        return {period: asked[name] for period in PERIODS if (name := f"{period}_microusd") in asked}
 
     def allowed_rates(self, rates: Figures) -> Figures:
         """No more than the caller may give. Raises BeyondPermit."""
@@ -157,6 +182,7 @@ class KeysView(KeysAPI):
             user=self.member,
             permit=self.allowed(permit_in(given, Permit())),
             rates=self.allowed_rates(rates_in(given, figures.figures_of(None))),
+            spending=self.allowed_spending(given, new=True),
             by=self.calling_key(),
         )
         return with_secret(key, secret)
@@ -175,15 +201,19 @@ class KeyView(KeysAPI):
         responses=KeySerializer,
     )
     def patch(self, request: Request, public_id: str) -> Response:
-        key = self.changeable(public_id)
+        key = self.key(public_id)
         asked = KeyChangeSerializer(data=request.data)
         asked.is_valid(raise_exception=True)
         given = asked.validated_data
+        if self.member is None or given.keys() != {"limits"}:
+            self.changeable(public_id)
         before = permits.of(key)
+        permit = permit_in(given, before)
         services.change(
             key=key,
             name=given.get("name", key.name),
-            permit=self.allowed(permit_in(given, before), before=before),
+            permit=before if permit == before else self.allowed(permit, before=before),
+            spending=self.allowed_spending(given),
             rates=self.allowed_rates(rates_in(given, figures.of(key))),
             user=self.member,
             by=self.calling_key(),
@@ -234,7 +264,7 @@ def with_secret(key: APIKey, secret: str) -> Response:
 
 
 class MembersAPI(Managing):
-    def membership(self, public_id: str) -> Membership:
+    def found(self, public_id: str) -> Membership:
         number = public_id.removeprefix("mem_")
         ours = Membership.objects.filter(organization=organization_of(self.request)).select_related("user")
         found = ours.filter(pk=int(number)).first() if is_number(number) and public_id != number else None
@@ -278,7 +308,7 @@ class MembersView(MembersAPI):
 class MemberView(MembersAPI):
     @extend_schema(operation_id="member", summary="One member", responses=MemberSerializer)
     def get(self, request: Request, public_id: str) -> Response:
-        return Response(MemberSerializer(self.membership(public_id)).data)
+        return Response(MemberSerializer(self.found(public_id)).data)
 
     @extend_schema(
         operation_id="change_member",
@@ -289,7 +319,7 @@ class MemberView(MembersAPI):
     )
     def patch(self, request: Request, public_id: str) -> Response:
         self.owners_only()
-        membership = self.membership(public_id)
+        membership = self.found(public_id)
         asked = MemberChangeSerializer(data=request.data)
         asked.is_valid(raise_exception=True)
         changed = members.change_role(
@@ -306,5 +336,5 @@ class MemberView(MembersAPI):
     )
     def delete(self, request: Request, public_id: str) -> Response:
         self.owners_only()
-        members.remove(membership=self.membership(public_id), user=self.member, by=self.calling_key())
+        members.remove(membership=self.found(public_id), user=self.member, by=self.calling_key())
         return Response(status=status.HTTP_204_NO_CONTENT)

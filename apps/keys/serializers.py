@@ -11,10 +11,13 @@ from apps.accounts.models import Membership
 from apps.accounts.scopes import Scope
 from apps.core.errors import InvalidRequest
 from apps.core.ids import public
+from apps.core.money import MICROUSD_PER_CENT
 from apps.keys.figures import MOST
 from apps.keys.models import APIKey
 from apps.ledger.budgets import PERIODS
+from apps.ledger.forms import MOST_CENTS
 
+MOST_MICROUSD = MOST_CENTS * MICROUSD_PER_CENT
 OVERLAP_SECONDS = (0, 3600, 86_400, 604_800)
 STATES = ("active", "expired", "revoked")
 
@@ -33,12 +36,27 @@ class StrictSerializer(serializers.Serializer[Any]):
 
 
 class LimitsSerializer(serializers.Serializer[Any]):
-    """Micro-USD; null is no limit. Changed on the key's page, by those who pay."""
+    """Micro-USD; null is no limit. Those who pay change them, and keys that manage and have none themselves."""
 
     total_microusd = serializers.IntegerField(allow_null=True)
     daily_microusd = serializers.IntegerField(allow_null=True)
     weekly_microusd = serializers.IntegerField(allow_null=True)
     monthly_microusd = serializers.IntegerField(allow_null=True)
+
+
+def spending(words: str) -> serializers.IntegerField:
+    return serializers.IntegerField(
+        required=False, allow_null=True, min_value=0, max_value=MOST_MICROUSD, help_text=f"{words}; null is no limit"
+    )
+
+
+class LimitsChangeSerializer(StrictSerializer):
+    """Micro-USD; what is absent stays."""
+
+    total_microusd = spending("For as long as the key lives")
+    daily_microusd = spending("Begins anew at 00:00 UTC")
+    weekly_microusd = spending("Begins anew on Monday, 00:00 UTC")
+    monthly_microusd = spending("Begins anew on the first, 00:00 UTC")
 
 
 def rate(words: str) -> serializers.IntegerField:
@@ -159,6 +177,7 @@ class KeyChangeSerializer(StrictSerializer):
         help_text="CIDR, IPv4 and IPv6; null is from everywhere",
     )
     expires_at = serializers.DateTimeField(required=False, allow_null=True, help_text="null: until it is revoked")
+    limits = LimitsChangeSerializer(required=False)
     requests_per_minute = rate("Of any 60 seconds, beside the organization's own")
     input_tokens_per_minute = rate("The most that requests of any 60 seconds can read")
     output_tokens_per_minute = rate("The most that requests of any 60 seconds can write")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -26,6 +26,7 @@ from apps.keys.figures import Figures
 from apps.keys.models import APIKey
 from apps.keys.permits import Permit
 from apps.ledger import budgets, limits
+from apps.ledger.budgets import Period
 from apps.ledger.models import Budget
 from apps.webhooks import services as webhooks
 from cango_portal import database
@@ -133,11 +134,12 @@ def issue(
     permit: Permit | None = None,
     scopes: Iterable[str] | None = None,
     rates: Figures | None = None,
+    spending: Mapping[Period, int | None] | None = None,
     by: APIKey | None = None,
 ) -> tuple[APIKey, str]:
     """A new key and its secret. The secret is nowhere else: show it once.
 
-    `permit` was checked; `scopes` alone is short for one. With `key_id`, the id on a form, a second call raises
+    `permit` was checked; `scopes` alone is short for one. `spending` are limits in micro-USD. With `key_id`, the id on a form, a second call raises
     IntegrityError. A key that is issued `by` another belongs to whoever made that one, and where that one has a limit they
     spend from one budget: no key can lift its own. Rate limits for one model or tier it has from that one too.
     """
@@ -159,6 +161,9 @@ def issue(
         figures.copy(by, key, own=False)
     limited_to = {name: figure for name, figure in (rates or {}).items() if figure is not None}
     recorded(key, "api_key.issued", user=user, by=by, data={**shown(permit), **limited_to})
+    if key.budget and spending:
+        limits.change(budget=key.budget, actor=user, limits=spending, by_key=by.prefix if by else "")
+        key.budget.refresh_from_db()
     told(key, "key.created")
     return key, secret
 
@@ -175,6 +180,11 @@ def write(*, permit: Permit, **fields: Any) -> tuple[APIKey, str]:
     return key, secret
 
 
+def has_limit(key: APIKey) -> bool:
+    """May it spend only so much?"""
+    return key.budget is not None and limited(key.budget)
+
+
 def limited(budget: Budget) -> bool:
     return any(limit is not None for limit in limits.limits_of(budget).values())
 
@@ -186,21 +196,27 @@ def change(
     name: str,
     permit: Permit,
     rates: Figures | None = None,
+    spending: Mapping[Period, int | None] | None = None,
     user: User | None,
     by: APIKey | None = None,
 ) -> bool:
-    """Another name, permit or rate limits, checked, in force for the next request. False, and no event, where nothing differs.
+    """Another name, permit or limits, checked, in force for the next request. False, and no event, where nothing differs.
 
-    Raises KeyState for a key that is not in force.
+    Of `spending`, in micro-USD, what is not named stays. Raises KeyState for a key that is not in force.
     """
     locked = in_force(key)
+    spends_otherwise = False
+    if locked.budget and spending:
+        spends_otherwise = limits.change(
+            budget=locked.budget, actor=user, limits=spending, by_key=by.prefix if by else ""
+        )
     before, rates_before = permits.of(locked), figures.of(locked)
     rates = rates_before if rates is None else rates
     columns = {"name": name, **permit.columns()}
     old, new = {"name": locked.name, **before.columns(), **rates_before}, {**columns, **rates}
     changed = {field: {"from": old[field], "to": new[field]} for field in new if old[field] != new[field]}
     if not changed:
-        return False
+        return spends_otherwise
     for field, value in columns.items():
         setattr(locked, field, value)
     if before.expires_at != permit.expires_at:

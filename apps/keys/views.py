@@ -5,7 +5,7 @@ from uuid import UUID
 
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError
 from django.db.models import F
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
@@ -79,20 +79,17 @@ def new(request: MemberRequest) -> HttpResponse:
     return render(request, "keys/new.html", {"form": form}, status=422 if form.errors else 200)
 
 
-@transaction.atomic
 def issued(request: MemberRequest, form: KeyForm) -> tuple[APIKey, str]:
     """The key with its limits, or neither."""
-    key, secret = services.issue(
+    return services.issue(
         organization=request.organization,
         name=form.cleaned_data["name"],
         user=request.user,
         key_id=form.cleaned_data["ticket"],
         permit=form.cleaned_data["permit"],
         rates=form.rates,
+        spending=form.limits,
     )
-    if key.budget:
-        limits.change(budget=key.budget, actor=request.user, limits=form.limits)
-    return key, secret
 
 
 def created(request: MemberRequest, key: APIKey, secret: str) -> HttpResponse:

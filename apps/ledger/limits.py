@@ -67,8 +67,11 @@ def limits_of(budget: Budget) -> dict[Period, int | None]:
 
 
 @transaction.atomic
-def change(*, budget: Budget, actor: User, limits: Mapping[Period, int | None]) -> bool:
-    """Set these limits (micro-USD, None is none) and leave the others. False, and no event, where nothing differs."""
+def change(*, budget: Budget, actor: User | None, limits: Mapping[Period, int | None], by_key: str = "") -> bool:
+    """Set these limits (micro-USD, None is none) and leave the others. False, and no event, where nothing differs.
+
+    `by_key` is the prefix of the API key that asked for it.
+    """
     locked = Budget.objects.select_for_update().get(pk=budget.pk)
     old = limits_of(locked)
     new = {**old, **limits}
@@ -83,6 +86,7 @@ def change(*, budget: Budget, actor: User, limits: Mapping[Period, int | None]) 
         data={
             "budget": locked.pk,
             "kind": locked.kind,
+            **({"by_key": by_key} if by_key else {}),
             **{
                 f"{period}_microusd": {"from": old[period], "to": new[period]}
                 for period in PERIODS

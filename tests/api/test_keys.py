@@ -18,6 +18,8 @@ from tests.api.test_management import error
 ALL = ("inference", "usage", "manage")
 RATES = ("requests_per_minute", "input_tokens_per_minute", "output_tokens_per_minute", "concurrent_requests")
 
+NO_LIMITS = dict.fromkeys(["total_microusd", "daily_microusd", "weekly_microusd", "monthly_microusd"])
+
 
 def send(client, method, path, body=None):
     return client.generic(method, path, "" if body is None else json.dumps(body), "application/json")
@@ -68,7 +70,7 @@ def test_a_key_from_creation_to_revocation(shop, manager):
         "allowed_models": ["acme/chat"],
         "residency": ["US"],
         "ip_ranges": ["127.0.0.1/32"],
-        "limits": dict.fromkeys(["total_microusd", "daily_microusd", "weekly_microusd", "monthly_microusd"]),
+        "limits": NO_LIMITS,
         "requests_per_minute": 60,
         "input_tokens_per_minute": None,
         "output_tokens_per_minute": None,
@@ -228,6 +230,67 @@ def test_a_limit_holds_over_the_keys_a_key_makes(shop, manager):
     made = send(manager, "POST", "/api/v1/keys", {"name": "x", "scopes": ["inference"]}).json()
     assert made["limits"]["total_microusd"] == 5
     assert APIKey.objects.get(name="x").budget_id == shop.key.budget_id
+
+
+def test_spending_limits_by_a_key_that_has_none(shop, manager):
+    body = {"name": "x", "scopes": ["inference"], "limits": {"daily_microusd": 1_500_000, "total_microusd": None}}
+    made = send(manager, "POST", "/api/v1/keys", body).json()
+    assert made["limits"] == {**NO_LIMITS, "daily_microusd": 1_500_000}
+    path = f"/api/v1/keys/{made['id']}"
+    changed = send(manager, "PATCH", path, {"limits": {"monthly_microusd": 0}}).json()
+    assert changed["limits"] == {**NO_LIMITS, "daily_microusd": 1_500_000, "monthly_microusd": 0}
+    for limits_asked, param in [
+        ({"daily_microusd": -1}, "limits.daily_microusd"),
+        ({"daily_microusd": 10_000_000_000_001}, "limits.daily_microusd"),
+        ({"hourly_microusd": 1}, "hourly_microusd"),
+    ]:
+        assert error(send(manager, "PATCH", path, {"name": "y", "limits": limits_asked}))[1] == param
+    assert send(manager, "PATCH", path, {"limits": {"monthly_microusd": None}}).json()["limits"] == made["limits"]
+    assert manager.get(path).json()["name"] == "x"
+    events = AuditEvent.objects.filter(action="limits.changed", data__by_key=shop.key.prefix).order_by("pk")
+    assert [event.data.get("monthly_microusd") for event in events] == [
+        None,
+        {"from": None, "to": 0},
+        {"from": 0, "to": None},
+    ]
+
+
+def test_no_key_lifts_its_own_limit(shop, manager):
+    other, secret = make.api_key(shop.organization, name="other", scopes=["inference"])
+    limits.change(budget=shop.key.budget, actor=shop.owner, limits={"total": 5})
+    own = f"/api/v1/keys/{shop.key.public_id}"
+    for method, path, body in [
+        ("POST", "/api/v1/keys", {"name": "x", "scopes": ["inference"], "limits": {"total_microusd": 1}}),
+        ("PATCH", own, {"limits": {"total_microusd": None}}),
+        ("PATCH", f"/api/v1/keys/{other.public_id}", {"limits": {"total_microusd": 9}}),
+        ("PATCH", f"/api/v1/keys/{other.public_id}", {"name": "mine now"}),
+        ("POST", f"/api/v1/keys/{other.public_id}/replace", {}),
+        ("POST", f"/api/v1/keys/{other.public_id}/revoke", {}),
+    ]:
+        assert error(send(manager, method, path, body), 403) == ("beyond_permit", "limits")
+    assert manager.get(own).json()["limits"]["total_microusd"] == 5
+    assert [key.name for key in APIKey.objects.of(shop.organization)] == ["other", "test", "test"]
+    assert services.authenticate(secret)
+    assert send(manager, "PATCH", own, {"name": "same limit"}).json()["name"] == "same limit"
+
+
+def test_those_who_pay_change_spending_limits(shop):
+    key, _ = make.api_key(shop.organization, name="x", user=shop.owner)
+    path = f"/api/v1/keys/{key.public_id}"
+    _, payer = member(shop.organization, "billing")
+    _, developer = member(shop.organization, "developer")
+    assert send(payer, "PATCH", path, {"limits": {"daily_microusd": 7}}).json()["limits"]["daily_microusd"] == 7
+    both = {"name": "y", "limits": {"daily_microusd": 9}}
+    assert error(send(payer, "PATCH", path, both), 403)[0] == "permission_denied"
+    assert error(send(developer, "PATCH", path, {"limits": {"daily_microusd": 9}}), 403)[0] == "permission_denied"
+    body = {"name": "mine", "scopes": ["inference"], "limits": {"daily_microusd": 3}}
+    mine = send(developer, "POST", "/api/v1/keys", body).json()
+    assert mine["limits"]["daily_microusd"] == 3
+    refused = send(developer, "PATCH", f"/api/v1/keys/{mine['id']}", {"limits": {"daily_microusd": None}})
+    assert error(refused, 403)[0] == "permission_denied"
+    assert developer.get(f"/api/v1/keys/{mine['id']}").json()["limits"]["daily_microusd"] == 3
+    assert developer.get(path).json()["limits"]["daily_microusd"] == 7
+    assert developer.get(path).json()["name"] == "x"
 
 
 def test_members_manage_keys_as_on_the_pages(shop):

@@ -5,14 +5,13 @@ from django.urls import URLPattern, path, re_path
 from django.views.decorators.csrf import csrf_exempt
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
-from apps.accounts.api import OrganizationView
 from apps.batches.api import BatchesView, BatchView, CancelBatch
 from apps.billing.api import InvoicesView
 from apps.core.errors import NotFound
 from apps.dispatch.api import CancelJob, Jobs, RetryJob
 from apps.jobs.api import JobView
 from apps.jobs.usage_api import UsageView
-from apps.keys.api import KeysView, KeyView, MembersView, MemberView, ReplaceKey, RevokeKey
+from apps.keys.api import KeysView, KeyView, MembersView, MemberView, OrganizationView, ReplaceKey, RevokeKey
 from apps.ledger.api import BalanceView, TransfersView
 from apps.scheduling.api import SitesView
 from apps.scheduling.offered import ModelsView

@@ -1,15 +1,12 @@
-"""GET /api/v1/organization, and who may use the management API at all."""
+"""Who may use the management API at all."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Protocol, cast
 
-from drf_spectacular.utils import extend_schema
-from rest_framework import serializers
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
-from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from apps.accounts.models import Organization, User
@@ -69,22 +66,3 @@ def may_use(request: Request, model: str) -> bool:
 def organization_of(request: Request) -> Organization:
     """Whose data this is: set by the key, or by the session."""
     return cast(Organization, request.organization)  # type: ignore[attr-defined]
-
-
-class OrganizationSerializer(serializers.ModelSerializer[Organization]):
-    id = serializers.CharField(source="public_id", read_only=True)
-    object = serializers.CharField(default="organization", read_only=True)
-
-    class Meta:
-        model = Organization
-        fields = ("id", "object", "name", "created_at")
-        read_only_fields = fields
-
-
-class OrganizationView(APIView):
-    permission_classes = (InOrganization,)
-    scope = None
-
-    @extend_schema(operation_id="organization", summary="Your organization", responses=OrganizationSerializer)
-    def get(self, request: Request) -> Response:
-        return Response(OrganizationSerializer(organization_of(request)).data)

@@ -1,4 +1,4 @@
-"""/api/v1/keys and /api/v1/members: the pages' verbs for programs. A key needs the scope `manage`, a member the role."""
+"""/api/v1/keys, /api/v1/members and /api/v1/organization: the pages' verbs for programs. A key needs the scope `manage`, a member the role."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from rest_framework.views import APIView
 from apps.accounts.api import InOrganization, organization_of
 from apps.accounts.models import Membership, User
 from apps.accounts.permissions import PAYERS_ONLY, may_pay
-from apps.accounts.scopes import Scope
-from apps.core import ids
+from apps.accounts.scopes import Needed, Scope
+from apps.core import ids, places
 from apps.core.errors import InvalidRequest, NotAllowed, NotFound
-from apps.keys import figures, members, permits, services
+from apps.keys import figures, members, permits, residency, services
 from apps.keys.figures import Figures
 from apps.keys.models import APIKey
 from apps.keys.permits import Permit
@@ -34,6 +34,8 @@ from apps.keys.serializers import (
     MemberFilterSerializer,
     MemberPageSerializer,
     MemberSerializer,
+    OrganizationChangeSerializer,
+    OrganizationSerializer,
     ReplaceKeySerializer,
 )
 from apps.keys.services import Caller
@@ -44,7 +46,7 @@ OWNERS_ONLY = "Members are managed by the owners of your organization. An owner 
 
 class Managing(APIView):
     permission_classes = (InOrganization,)
-    scope = Scope.MANAGE
+    scope: Needed | dict[str, Needed] = Scope.MANAGE
 
     @property
     def member(self) -> User | None:
@@ -261,6 +263,35 @@ def with_secret(key: APIKey, secret: str) -> Response:
         status=status.HTTP_201_CREATED,
         headers={"Location": f"/api/v1/keys/{key.public_id}", "Cache-Control": "no-store"},
     )
+
+
+class OrganizationView(Managing):
+    scope = {"GET": None, "PATCH": Scope.MANAGE}
+
+    @extend_schema(operation_id="organization", summary="Your organization", responses=OrganizationSerializer)
+    def get(self, request: Request) -> Response:
+        return Response(OrganizationSerializer(organization_of(request)).data)
+
+    @extend_schema(
+        operation_id="change_organization",
+        summary="Change where your organization's work may run",
+        description="In force for the next request, of every key and page. By an owner, or a key that manages and may itself "
+        "run work in all of these places.",
+        request=OrganizationChangeSerializer,
+        responses=OrganizationSerializer,
+    )
+    def patch(self, request: Request) -> Response:
+        if self.member and self.role != Membership.Role.OWNER:
+            raise NotAllowed("Owners decide where the work of your organization may run. Ask one of them to change it.")
+        asked = OrganizationChangeSerializer(data=request.data)
+        asked.is_valid(raise_exception=True)
+        organization, by = organization_of(request), self.calling_key()
+        if "residency" in asked.validated_data:
+            rule = permits.optional(asked.validated_data["residency"])
+            if by is not None and not places.within(rule, permits.of(by).residency):
+                raise permits.beyond("residency")
+            residency.set_rule(organization=organization, residency=rule, user=self.member, by=by)
+        return self.get(request)
 
 
 class MembersAPI(Managing):

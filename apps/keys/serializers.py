@@ -7,7 +7,7 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from apps.accounts.models import Membership
+from apps.accounts.models import Membership, Organization
 from apps.accounts.scopes import Scope
 from apps.core.errors import InvalidRequest
 from apps.core.ids import public
@@ -194,6 +194,33 @@ class ReplaceKeySerializer(StrictSerializer):
         required=False,
         default=86_400,
         help_text="How long the old key works on: not at all, an hour, a day or a week",
+    )
+
+
+class OrganizationSerializer(serializers.ModelSerializer[Organization]):
+    id = serializers.CharField(source="public_id", read_only=True)
+    object = serializers.CharField(default="organization", read_only=True)
+    residency = serializers.ListField(
+        child=serializers.CharField(),
+        allow_null=True,
+        read_only=True,
+        help_text="Countries, regions or sites where all of its work runs; null is everywhere",
+    )
+
+    class Meta:
+        model = Organization
+        fields = ("id", "object", "name", "residency", "created_at")
+        read_only_fields = fields
+
+
+class OrganizationChangeSerializer(StrictSerializer):
+    residency = serializers.ListField(
+        child=serializers.CharField(max_length=100),
+        required=False,
+        allow_null=True,
+        min_length=1,
+        max_length=100,
+        help_text="US, US/Georgia, US/Georgia/ga-1; null is everywhere",
     )
 
 

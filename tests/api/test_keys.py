@@ -350,3 +350,33 @@ def test_who_manages_members(shop, manager):
     assert ([each["id"] for each in rest["data"]], rest["has_more"]) == ([f"mem_{row.pk}"], False)
     assert Membership.objects.count() == 3
     assert error(shop.client.get("/api/v1/members"), 403)[0] == "insufficient_scope"
+
+
+def test_places_of_the_organization(shop, manager):
+    make.site(country="US", region="Georgia", code="ga-1")
+    path = "/api/v1/organization"
+    assert shop.client.get(path).json()["residency"] is None
+    assert error(send(shop.client, "PATCH", path, {"residency": ["US"]}), 403)[0] == "insufficient_scope"
+    _, developer = member(shop.organization, "developer")
+    assert error(send(developer, "PATCH", path, {"residency": ["US"]}), 403)[0] == "permission_denied"
+    for body, param in [
+        ({"residency": ["Mars"]}, "residency"),
+        ({"residency": []}, "residency"),
+        ({"name": "x"}, "name"),
+    ]:
+        assert error(send(manager, "PATCH", path, body))[1] == param
+    shop.organization.refresh_from_db()
+    assert shop.organization.residency is None
+    body = send(manager, "PATCH", path, {"residency": ["US/Georgia", "US"]}).json()
+    assert (body["object"], body["name"], body["residency"]) == ("organization", "Meridian Foods", ["US"])
+    narrow = KeyClient(make.api_key(shop.organization, scopes=ALL, residency=("US/Georgia",))[1])
+    for wider in (["US"], None):
+        assert error(send(narrow, "PATCH", path, {"residency": wider}), 403) == ("beyond_permit", "residency")
+    assert send(manager, "PATCH", path, {}).json()["residency"] == ["US"]
+    _, owner = member(shop.organization, "owner")
+    assert send(owner, "PATCH", path, {"residency": None}).json()["residency"] is None
+    events = AuditEvent.objects.filter(action="organization.residency_changed").order_by("pk")
+    assert [event.data for event in events] == [
+        {"from": None, "to": ["US"], "by_key": shop.key.prefix},
+        {"from": ["US"], "to": None},
+    ]

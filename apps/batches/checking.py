@@ -14,7 +14,7 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.db import transaction
 
-from apps.batches import news, shards, statements
+from apps.batches import finalizing, news, shards, statements
 from apps.batches.claims import Claim, Stopped
 from apps.batches.endpoints import ENDPOINTS
 from apps.catalog import offers
@@ -132,11 +132,13 @@ class Check:
             self.claim.alive()
             if not line.content:
                 blank += 1
-                continue
-            for missed in range(number - blank, number):
-                self.wrong("invalid_json_line", "This line is empty. Take it out.", None, missed)
-            blank = 0
-            if number > wire.MAX_LINES:
+            elif blank:
+                says = (
+                    "This line is empty. Take it out." if blank == 1 else f"{blank:,} lines are empty. Take them out."
+                )
+                self.wrong("invalid_json_line", says, None, number - blank)
+                blank = 0
+            if (number if line.content else blank) > wire.MAX_LINES:
                 self.wrong(
                     "too_many_requests",
                     f"A batch has at most {wire.MAX_LINES:,} requests. Split the file.",
@@ -144,6 +146,8 @@ class Check:
                     number,
                 )
                 return
+            if not line.content:
+                continue
             self.lines += 1
             try:
                 self.take(line)
@@ -235,8 +239,7 @@ class Check:
         if cutting is None:
             return
         number = len(self.shards)
-        path = shards.path_of(self.batch["organization_id"], self.batch["id"], number)
-        default_storage.delete(path)  # an earlier try of this check
+        path = shards.path_of(self.batch["organization_id"], self.batch["id"], self.claim.name, number)
         self.shards.append(
             {
                 "number": number,
@@ -266,7 +269,9 @@ def check(batch_id: UUID) -> None:
         return
     reader = Check(batch)
     try:
-        reader.run()
+        with reader.claim.kept():
+            shards.remove(batch["organization_id"], batch_id, before=reader.claim.name)
+            reader.run()
         if reader.errors:
             fail(reader, reader.errors)
             return
@@ -326,3 +331,4 @@ def fail(reader: Check, errors: list[dict[str, Any]]) -> None:
             database.run(stored.end_reading(news.reader(batch["id"])))
             news.ended(batch["id"], batch["organization_id"], "failed")
     news.changed(batch["id"], batch["organization_id"])
+    finalizing.clean(batch["id"])

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 from contextlib import AbstractContextManager
 from typing import Any
 from uuid import UUID
 
+from django.conf import settings
 from django.core.files.storage import default_storage
 from django.db import transaction
 
 from apps.batches import news, shards, statements
 from apps.batches.claims import Claim, Stopped
 from apps.batches.collecting import row_id
-from apps.batches.models import ENDED, Row, Shard
+from apps.batches.models import ENDED, Batch, Row, Shard
+from apps.core.errors import PortalError
 from apps.core.ids import public
 from apps.core.sql import Plan, Statement
 from apps.core.sql import Row as Record
@@ -23,6 +26,8 @@ from apps.files import statements as stored
 from apps.files.models import File
 from apps.files.writing import BY_DEFAULT, Writer
 from apps.ledger import statements as ledger
+from apps.wire import batches as wire
+from apps.wire.bodies import parse
 from cango_portal import database
 
 log = logging.getLogger(__name__)
@@ -51,24 +56,33 @@ def finalize(batch_id: UUID) -> None:
         return
     claim = Claim(batch)
     final = batch["ending"] or "cancelled"
+    written: list[Writer] = []
     try:
-        write_files(batch, claim, final)
+        with claim.kept():
+            write_files(batch, claim, final, written)
         with transaction.atomic():
             if not database.run(statements.move(batch_id, final, sources=(batch["state"],), token=claim.token)):
                 raise Stopped
+            for file in written:
+                file.show()
             database.run(stored.end_reading(news.reader(batch_id)))
             news.ended(batch_id, batch["organization_id"], final)
             if database.run(rows(HELD, key=shards.hold_key(batch_id))):
                 database.run(ledger.release(shards.hold_key(batch_id)))
     except Stopped:
+        for file in written:
+            file.withdraw()
         return
     log.info("batch ended", extra={"batch": public("batch", batch_id), "state": final})
     news.changed(batch_id, batch["organization_id"])
     clean(batch_id)
 
 
-def write_files(batch: Record, claim: Claim, final: str) -> None:
-    """Both files, those without a line left out. What an earlier try left is deleted. Raises Stopped."""
+def write_files(batch: Record, claim: Claim, final: str, written: list[Writer]) -> None:
+    """Store both files, those without a line left out; nobody sees them before the batch ends. Raises Stopped.
+
+    What an earlier try left is deleted. `written` is filled as they are stored.
+    """
     for earlier in File.objects.filter(pk__in=[id for id in (batch["output_file_id"], batch["error_file_id"]) if id]):
         files.discard(earlier)
     with writer(batch, "output") as output, writer(batch, "error") as errors:
@@ -81,7 +95,8 @@ def write_files(batch: Record, claim: Claim, final: str) -> None:
             raise Stopped
         for file in (output, errors):
             if file.size_bytes:
-                file.commit()
+                written.append(file)
+                file.store()
 
 
 def writer(batch: Record, name: str) -> AbstractContextManager[Writer]:
@@ -95,23 +110,61 @@ def writer(batch: Record, name: str) -> AbstractContextManager[Writer]:
 
 def write(batch: Record, claim: Claim, final: str, output: Writer, errors: Writer) -> None:
     """Every line of the batch into one of the two, one shard in memory at a time."""
+    original: dict[int, str] | None = None
     for shard in Shard.objects.filter(batch_id=batch["id"]).order_by("number"):
         claim.alive()
+        lines = range(shard.first_line, shard.first_line + shard.lines)
+        custom_ids = custom_ids_of(shard)
+        if any(line not in custom_ids for line in lines):  # the batch ends all the same, and the hold is released
+            log.error(
+                "a shard's file is lost", extra={"batch": public("batch", batch["id"]), "first_line": shard.first_line}
+            )
+            if original is None:
+                original = custom_ids_of_input(batch, claim)
+            custom_ids = original | custom_ids
         ended = {
             row.line: row
-            for row in Row.objects.filter(
-                batch_id=batch["id"], line__gte=shard.first_line, line__lt=shard.first_line + shard.lines
-            )
+            for row in Row.objects.filter(batch_id=batch["id"], line__gte=lines.start, line__lt=lines.stop)
         }
-        for line, custom_id, _ in shards.lines(shard.path):
+        for line in lines:
             row = ended.get(line)
-            told = described(batch["id"], line, custom_id, row, final)
+            told = described(batch["id"], line, custom_ids.get(line), row, final)
             text = json.dumps(told, ensure_ascii=False, separators=(",", ":"))
-            (output if row is not None and row.status == OK else errors).write(text.encode() + b"\n")
+            good = row is not None and row.status == OK and told["error"] is None
+            (output if good else errors).write(text.encode() + b"\n")
 
 
-def described(batch_id: UUID, line: int, custom_id: str, row: Row | None, final: str) -> dict[str, Any]:
-    """A line of an output file: the answer, or why there is none. Faults of ours come as `error`, as the official ones."""
+def custom_ids_of(shard: Shard) -> dict[int, str]:
+    """By line, as far as the shard's file is there and can be read."""
+    found: dict[int, str] = {}
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        for line, custom_id, _ in shards.lines(shard.path) if shard.path else ():
+            found[line] = custom_id
+    return found
+
+
+def custom_ids_of_input(batch: Record, claim: Claim) -> dict[int, str]:
+    """By line, as far as the customer's own file is there. Raises Stopped."""
+    found: dict[int, str] = {}
+    file = database.run(stored.stored(batch["input_file_id"]))
+    if file is None:
+        return found
+    with (
+        contextlib.suppress(FileNotFoundError),
+        files.open_lines(file["path"], longest=settings.MAX_BODY_BYTES) as lines,
+    ):
+        for line in lines:
+            claim.alive()
+            with contextlib.suppress(PortalError):
+                found[line.number] = wire.batch_line(parse(line.content), endpoint=batch["endpoint"]).custom_id
+    return found
+
+
+def described(batch_id: UUID, line: int, custom_id: str | None, row: Row | None, final: str) -> dict[str, Any]:
+    """A line of an output file: the answer, or why there is none. Faults of ours come as `error`, as the official ones.
+
+    Without its custom_id, which was lost, it is an error that names the line, with the answer that was paid for.
+    """
     identity = row_id(batch_id, line)
     told: dict[str, Any] = {
         "id": public("batch_req", identity),
@@ -127,17 +180,25 @@ def described(batch_id: UUID, line: int, custom_id: str, row: Row | None, final:
     else:
         error = (row.body or {}).get("error", {})
         told["error"] = {"code": error.get("code", "server_error"), "message": error.get("message", "")}
+    if custom_id is None:
+        error = told["error"] or {"code": "custom_id_lost", "message": "The portal lost the custom_id of this request."}
+        told["error"] = {**error, "message": f"{error['message']} It is line {line} of the input file.".strip()}
     return told
 
 
 def clean(batch_id: UUID) -> None:
     """What only its work needed goes: shards' files, and answers, which are in the customer's files now. Safe to repeat."""
-    for shard in Shard.objects.filter(batch_id=batch_id, batch__state__in=ENDED).exclude(path=""):
+    batch = Batch.objects.filter(pk=batch_id, state__in=ENDED).first()
+    if batch is None:
+        return
+    for shard in Shard.objects.filter(batch_id=batch_id).exclude(path=""):
         Row.objects.filter(
             batch_id=batch_id, line__gte=shard.first_line, line__lt=shard.first_line + shard.lines
         ).update(body=None)
         default_storage.delete(shard.path)
         Shard.objects.filter(pk=shard.pk).update(path="")
+    shards.remove(batch.organization_id, batch_id)
+    Batch.objects.filter(pk=batch_id).update(cleaned=True)
 
 
 def unclaim(batch_id: UUID) -> Plan[None]:

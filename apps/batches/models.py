@@ -94,6 +94,9 @@ class Batch(models.Model):
     gpu_energy_mj = models.PositiveBigIntegerField(null=True)
     energy_wh = models.FloatField(null=True)
     carbon_gco2e = models.FloatField(null=True)
+    cleaned = models.BooleanField(
+        default=False, db_default=False, help_text="After its end: nothing of its work is left"
+    )
     objects = BatchQuerySet.as_manager()
 
     class Meta:
@@ -114,6 +117,7 @@ class Batch(models.Model):
             models.Index(fields=["organization", "-id"], name="batches_batch_history"),
             models.Index(fields=["digest"], name="batches_batch_digest"),
             models.Index(fields=["state"], condition=~Q(state__in=ENDED), name="batches_batch_open"),
+            models.Index(fields=["id"], condition=Q(state__in=ENDED, cleaned=False), name="batches_batch_unclean"),
         ]
 
     def __str__(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -45,8 +46,37 @@ def hold_key(batch_id: object) -> str:
     return f"batch:{batch_id}"
 
 
-def path_of(organization_id: UUID, batch_id: UUID, number: int) -> str:
-    return f"{organization_id}/batches/{batch_id}/{number}"
+def folder_of(organization_id: UUID, batch_id: UUID) -> str:
+    """All that is stored of a batch's shards, whichever check wrote it."""
+    return f"{organization_id}/batches/{batch_id}"
+
+
+def path_of(organization_id: UUID, batch_id: UUID, check: str, number: int) -> str:
+    """Each check has a folder of its own: one that comes too late takes away only what it wrote."""
+    return f"{folder_of(organization_id, batch_id)}/{check}/{number}"
+
+
+def remove(organization_id: UUID, batch_id: UUID, *, before: str = "") -> None:
+    """Remove all that is stored of its shards, whether a row names it or not; with `before` what earlier checks left."""
+    folder = folder_of(organization_id, batch_id)
+    for check in listed(folder)[0]:
+        if before and check >= before:
+            continue
+        for number in listed(f"{folder}/{check}")[1]:
+            default_storage.delete(f"{folder}/{check}/{number}")
+        with contextlib.suppress(OSError):  # a check that comes too late writes into it
+            default_storage.delete(f"{folder}/{check}")  # on a disk it is a directory
+    if not before:
+        with contextlib.suppress(OSError):
+            default_storage.delete(folder)
+
+
+def listed(folder: str) -> tuple[list[str], list[str]]:
+    """Folders and files in it. A store that has no such folder has nothing in it."""
+    try:
+        return default_storage.listdir(folder)
+    except FileNotFoundError:
+        return [], []
 
 
 def line_of(number: int, custom_id: str, work: Work) -> bytes:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from uuid import UUID
 
+import psycopg
 from django.conf import settings
+from django.db.utils import OperationalError as DatabaseAway
 
 from apps.batches import collecting, ending, finalizing, statements
-from apps.batches.models import ENDED, Shard
+from apps.core.ids import public
 from apps.core.sql import Plan, Statement
 from apps.core.sql import Row as Record
 from apps.dispatch import finishing
@@ -32,6 +36,11 @@ ORPHANS = """
 SELECT h.key FROM ledger_hold h JOIN batches_batch b ON h.key = 'batch:' || b.id
 WHERE h.state = 'open' AND b.state IN ('completed', 'failed', 'expired', 'cancelled')
 """
+UNCLEAN = """
+SELECT id FROM batches_batch
+WHERE state IN ('completed', 'failed', 'expired', 'cancelled') AND NOT cleaned ORDER BY id LIMIT %(most)s
+"""
+CLEANED = 1000  # batches a sweep cleans
 LOST = Failure(code="site_lost", message="The sites that worked on this stopped answering.", status=503)
 
 
@@ -39,17 +48,28 @@ def sweep() -> list[UUID]:
     """Repair what can be repaired at once. Returns the batches that a task is to go on with."""
     due: list[UUID] = []
     for batch in database.run(rows(OPEN)):
-        ready = repair(batch)
-        if batch["idle"] and (batch["state"] == "validating" or ready is not None):
-            due.append(batch["id"])
-    for batch_id in (
-        Shard.objects.filter(batch__state__in=ENDED).exclude(path="").values_list("batch_id", flat=True).distinct()
-    ):
-        finalizing.clean(batch_id)
+        with alone("repair", batch["id"]):
+            ready = repair(batch)
+            if batch["idle"] and (batch["state"] == "validating" or ready is not None):
+                due.append(batch["id"])
     for hold in database.run(rows(ORPHANS)):  # cannot happen while one transaction ends both, so it alarms
         log.error("orphaned hold released", extra={"hold": hold["key"]})
         database.run(ledger.release(hold["key"]))
+    for batch in database.run(rows(UNCLEAN, most=CLEANED)):
+        with alone("clean", batch["id"]):
+            finalizing.clean(batch["id"])
     return due
+
+
+@contextmanager
+def alone(doing: str, batch_id: UUID) -> Iterator[None]:
+    """One batch that cannot be worked on keeps no other back; a database that is away ends the sweep."""
+    try:
+        yield
+    except (DatabaseAway, psycopg.OperationalError):
+        raise
+    except Exception:
+        log.exception("a batch is stuck", extra={"batch": public("batch", batch_id), "doing": doing})
 
 
 def repair(batch: Record) -> UUID | None:

@@ -144,6 +144,7 @@ class Writer:
 
     def __init__(self, draft: Draft) -> None:
         self.draft = draft
+        self.path = draft.path
 
     @property
     def size_bytes(self) -> int:
@@ -158,17 +159,29 @@ class Writer:
 
         Raises StorageFull, but never for a `batch_output`, and Unavailable where the store is away; then nothing is kept.
         """
+        self.store()
+        return self.show()
+
+    def store(self) -> None:
+        """The first half of `commit`: the bytes are where they stay, and nobody sees them."""
         draft = self.draft
         draft.flush()
         database.run(statements.admit(draft.organization_id, limit_bytes=draft.limit_bytes, file=draft.row()))
         try:
-            path = draft.store()
+            self.path = draft.store()
         except Unavailable:
             with suppress(Exception):  # else the sweep removes both
-                default_storage.delete(draft.path)
-                database.run(statements.withdraw(draft.id))
+                self.withdraw()
             raise
-        return kept(database.run(statements.keep(draft.id, path=path, seconds=draft.seconds)))
+
+    def show(self) -> File:
+        """The second half, for a transaction of the caller's: from its commit on there is the file. Raises Unavailable."""
+        return kept(database.run(statements.keep(self.draft.id, path=self.path, seconds=self.draft.seconds)))
+
+    def withdraw(self) -> None:
+        """Instead of `show`: keep nothing. Safe to repeat."""
+        default_storage.delete(self.path)
+        database.run(statements.withdraw(self.draft.id))
 
 
 class AsyncWriter:

@@ -1,7 +1,6 @@
 """A file is checked line by line; nothing is held before all of it is good."""
 
 import json
-from pathlib import Path
 
 import pytest
 
@@ -22,7 +21,7 @@ def refused(works: Works, lines: object, **fields: object) -> list[tuple[str, st
     assert batch.failed_at is not None
     nothing_written(batch)
     assert ledger.balance(works.organization.pk).held_microusd == 0
-    assert [path for path in Path(works.media).rglob("batches/*") if path.is_file()] == []
+    assert works.working_files() == []
     return [(error["code"], error["param"], error["line"]) for error in batch.errors]
 
 
@@ -160,7 +159,7 @@ def test_a_check_that_died_is_done_again_and_two_at_once_hold_once(works):
     checking.check(batch.pk)
     batch.refresh_from_db()
     assert (batch.state, Hold.objects.count(), Shard.objects.count()) == ("in_progress", 1, 1)
-    assert sum(path.is_file() for path in Path(works.media).rglob(f"batches/{batch.pk}/*")) == 1
+    assert len(works.working_files()) == 1
     works.run_to_end(batch)
     works.correct(batch)
 
@@ -175,6 +174,40 @@ def test_a_check_whose_claim_has_passed_to_another_writes_nothing(works):
     with pytest.raises(checking.Stopped):
         database.run(checking.begin(claimed, late))
     assert (Hold.objects.count(), Shard.objects.count()) == (1, 1)
+
+
+def test_a_check_that_was_overtaken_takes_away_only_its_own_files(works, monkeypatch):
+    batch = works.create(works.lines(3))
+    run = checking.Check.run
+
+    def overtaken(late: checking.Check) -> None:
+        run(late)
+        monkeypatch.setattr(checking.Check, "run", run)
+        Batch.objects.filter(pk=batch.pk).update(working_until=batch.created_at)
+        checking.check(batch.pk)
+
+    monkeypatch.setattr(checking.Check, "run", overtaken)
+    checking.check(batch.pk)
+    batch.refresh_from_db()
+    assert (batch.state, Hold.objects.count()) == ("in_progress", 1)
+    assert [str(path.relative_to(works.media)) for path in works.working_files()] == [Shard.objects.get().path]
+    works.run_to_end(batch)
+    assert (batch.state, batch.completed) == ("completed", 3)
+    works.correct(batch)
+
+
+def test_blank_lines_count_and_a_run_of_them_is_named_once(works, monkeypatch):
+    good = json.dumps(works.line(1)).encode() + b"\n"
+    last = json.dumps(works.line(2)).encode() + b"\n"
+    batch = works.begin(good + b"\n" * 3 + last)
+    assert [(error["line"], error["message"]) for error in batch.errors] == [(2, "3 lines are empty. Take them out.")]
+    monkeypatch.setattr(wire, "MAX_LINES", 5)
+    assert refused(works, good + b"\n" * 6 + last) == [("too_many_requests", None, 7)]
+    assert refused(works, good + b"\n" * 4 + last) == [
+        ("invalid_json_line", None, 2),
+        ("too_many_requests", None, 6),
+    ]
+    assert works.begin(good + last + b"\n" * 5).state == "in_progress"
 
 
 def test_crlf_and_a_last_line_without_its_end_are_fine(works):

@@ -1,15 +1,17 @@
 """A batch ends once: done, cancelled, expired; and its files say what became of every line."""
 
+import time
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
+from django.core.files.storage import default_storage
 
-from apps.batches import ending, finalizing, services, sweeping
+from apps.batches import checking, claims, ending, finalizing, services, statements, sweeping
 from apps.batches.models import Batch, Row, Shard
 from apps.dispatch import allowance
 from apps.dispatch.dispatcher import Dispatcher
 from apps.files.models import File
+from apps.files.writing import Draft
 from apps.jobs.models import Job
 from apps.ledger import services as ledger
 from apps.ledger.models import Hold
@@ -125,9 +127,131 @@ def test_files_state_webhook_and_hold_come_once_whatever_dies_in_between(works, 
     assert batch.state == "completed"
     assert [file.pk for file in File.objects.filter(purpose="batch_output")] == [batch.output_file_id]
     assert len(works.read(batch.output_file_id)) == 5
-    assert [path for path in Path(works.media).rglob("batches/*/*") if path.is_file()] == []
+    assert works.working_files() == []
     assert Row.objects.exclude(body=None).count() == 0
     works.correct(batch)
+
+
+@pytest.mark.parametrize("input_is_there", [True, False])
+def test_a_batch_ends_without_the_file_of_a_shard(works, input_is_there):
+    batch = works.begin(450)
+    first, second = works.feed()
+    deliver(finished(first))
+    deliver(started(second))
+    deliver(some(second, [201]))
+    services.cancel(batch=batch)
+    deliver(finished(second, [], state="cancelled"))
+    default_storage.delete(Shard.objects.get(number=1).path)
+    if not input_is_there:
+        default_storage.delete(File.objects.get(pk=batch.input_file_id).path)
+    works.finalize(batch)
+    assert (batch.state, batch.completed, batch.charge_microusd) == ("cancelled", 201, 201 * ROW_MICROUSD)
+    output, errors = works.read(batch.output_file_id), works.read(batch.error_file_id)
+    if input_is_there:
+        assert [line["custom_id"] for line in output] == [f"row-{n}" for n in range(1, 202)]
+        assert [line["custom_id"] for line in errors] == [f"row-{n}" for n in range(202, 451)]
+    else:
+        assert [line["custom_id"] for line in output] == [f"row-{n}" for n in range(1, 201)]
+        assert [line["custom_id"] for line in errors] == [None] * 200 + [f"row-{n}" for n in range(401, 451)]
+        assert (errors[0]["error"]["code"], errors[0]["response"]["status_code"]) == ("custom_id_lost", 200)
+        assert errors[1]["error"]["code"] == "batch_cancelled"
+        assert errors[1]["error"]["message"].endswith("It is line 202 of the input file.")
+    assert works.working_files() == []
+    works.correct(batch)
+
+
+def test_files_that_take_long_to_store_are_not_overtaken_and_are_seen_at_the_end(works, monkeypatch):
+    monkeypatch.setattr(claims, "ALIVE_SECONDS", 0.05)
+    monkeypatch.setattr(statements, "WORK_SECONDS", 1)
+    batch = works.begin(3)
+    (job,) = works.feed()
+    deliver(finished(job))
+    store, seen = Draft.store, []
+
+    def slow(draft: Draft) -> str:
+        path = store(draft)
+        time.sleep(2)
+        assert sweeping.sweep() == []  # its claim is in force
+        finalizing.finalize(batch.pk)
+        seen.extend(File.objects.filter(purpose="batch_output").values_list("status", flat=True))
+        return path
+
+    monkeypatch.setattr(Draft, "store", slow)
+    works.finalize(batch)
+    assert (batch.state, seen) == ("completed", ["incoming"])
+    assert [file.status for file in File.objects.filter(purpose="batch_output")] == ["processed"]
+    works.correct(batch)
+
+
+def test_a_finalizer_that_was_overtaken_keeps_nothing(works, monkeypatch):
+    batch = works.begin(3)
+    (job,) = works.feed()
+    deliver(finished(job))
+    store = Draft.store
+
+    def overtaken(draft: Draft) -> str:
+        path = store(draft)
+        monkeypatch.setattr(Draft, "store", store)
+        Batch.objects.filter(pk=batch.pk).update(working_until=batch.created_at)
+        finalizing.finalize(batch.pk)
+        return path
+
+    monkeypatch.setattr(Draft, "store", overtaken)
+    works.finalize(batch)
+    (file,) = File.objects.filter(purpose="batch_output")
+    assert (batch.state, batch.output_file_id, len(works.read(file.pk))) == ("completed", file.pk, 3)
+    stored = [path.name for path in works.media.rglob("*") if path.is_file()]
+    assert sorted(stored) == sorted(str(id) for id in (file.pk, batch.input_file_id))
+    works.correct(batch)
+
+
+def test_a_batch_that_is_stuck_keeps_no_other_back(works, monkeypatch):
+    stuck, ended, good = works.begin(1), works.begin(1), works.begin(1)
+    for job in works.feed():
+        deliver(finished(job))
+    works.run_to_end(ended)
+    works.run_to_end(good)
+    Batch.objects.exclude(pk=stuck.pk).update(cleaned=False)
+    stop, clean, cleaned = ending.advance, finalizing.clean, []
+
+    def advance(batch_id):
+        if batch_id == stuck.pk:
+            raise RuntimeError("stuck")
+        return stop(batch_id)
+
+    def cleaning(batch_id):
+        if batch_id == ended.pk:
+            raise PermissionError("stuck")
+        clean(batch_id)
+        cleaned.append(batch_id)
+
+    monkeypatch.setattr(ending, "advance", advance)
+    monkeypatch.setattr(finalizing, "clean", cleaning)
+    waiting = works.create(works.lines(1))
+    assert sweeping.sweep() == [waiting.pk]
+    assert cleaned == [good.pk]
+
+
+@pytest.mark.parametrize("end", ["failed", "cancelled", "expired"])
+def test_nothing_is_left_of_a_check_that_died_whatever_the_end(works, monkeypatch, end):
+    batch = works.create(works.lines(2))
+    with monkeypatch.context() as patch:
+        patch.setattr(checking, "begin", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            checking.check(batch.pk)
+    assert len(works.working_files()) == 1
+    Batch.objects.filter(pk=batch.pk).update(working_until=batch.created_at)
+    if end == "failed":
+        File.objects.filter(pk=batch.input_file_id).update(size_bytes=10**12)
+        checking.check(batch.pk)
+    elif end == "cancelled":
+        services.cancel(batch=batch)
+    else:
+        pass_window(batch)
+        sweeping.sweep()
+    works.finalize(batch)
+    assert (batch.state, batch.cleaned) == (end, True)
+    assert works.working_files() == []
 
 
 def test_a_worker_that_died_after_the_end_leaves_nothing_behind(works, monkeypatch):

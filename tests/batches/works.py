@@ -72,6 +72,10 @@ class Works:
             out.write(content)
             return out.commit()
 
+    def working_files(self) -> list[Path]:
+        """What is stored of shards."""
+        return [path for path in self.media.rglob("*") if path.is_file() and "batches" in path.parts]
+
     def read(self, file_id: UUID | None) -> list[dict[str, Any]]:
         if file_id is None:
             return []

@@ -22,6 +22,7 @@ from apps.core.sql import Plan, Statement
 from apps.dispatch import finishing
 from apps.files import reading
 from apps.files import statements as files
+from apps.jobs.statements import StaleState
 from apps.live import bell
 from apps.runner.protocol import Heartbeat, Report, ReportAnswer, Reports, ReportsAnswer
 from apps.sites import nodes
@@ -32,6 +33,9 @@ log = logging.getLogger(__name__)
 
 MAX_BODY = 64 * 1024 * 1024  # a batch of reports carries results
 AT_ONCE = 4  # reports of one call that are written side by side: their commits share one flush of the disk
+
+# Taken at its word such a report can never be written; it keeps no other report of its call back.
+UNWRITABLE = (ValueError, OverflowError, DataError, IntegrityError, RuntimeError, StaleState)
 
 Shape = TypeVar("Shape", bound=BaseModel)
 
@@ -120,14 +124,21 @@ async def starts(reports: list[Report], node_id: int) -> set[tuple[str, int]]:
 async def taken(news: Report, node_id: int) -> tuple[finishing.Outcome, UUID | None]:
     """What became of it, and the batch whose files are to be written now, where it was the last of one."""
     try:
-        UUID(news.job)
-        if news.shard and news.kind != "started":
-            rows = await database.run_async(collecting.report(news, node_id=node_id))
-            return rows.outcome, rows.ready
-        return await database.run_async(finishing.report(news, node_id=node_id)), None
-    except (ValueError, OverflowError, DataError, IntegrityError):  # taken at its word it can never be written
+        try:
+            return await written(news, node_id)
+        except StaleState:  # its job was moved on at the same moment: as it stands now it may be taken
+            return await written(news, node_id)
+    except UNWRITABLE:
         log.exception("a report cannot be written", extra={"job": news.job[:40], "node": node_id})
         return finishing.REFUSED, None
+
+
+async def written(news: Report, node_id: int) -> tuple[finishing.Outcome, UUID | None]:
+    UUID(news.job)
+    if news.shard and news.kind != "started":
+        rows = await database.run_async(collecting.report(news, node_id=node_id))
+        return rows.outcome, rows.ready
+    return await database.run_async(finishing.report(news, node_id=node_id)), None
 
 
 def check_signature(request: Request) -> None:

@@ -167,12 +167,13 @@ def cost_of(result: RowResult, batch: Row, price: Price, terms: Terms, ceiling: 
 
 
 def row_of(result: RowResult, job: Row, batch: Row, charge_microusd: int, *, model: str, at: float) -> dict[str, Any]:
-    if result.failure is not None:
-        return failed(result.line, result.failure)
-    usage = finishing.bounded(result.usage)
     gpu_energy_mj = None if result.gpu_energy_mj is None else max(result.gpu_energy_mj, 0)
     energy_wh = None if gpu_energy_mj is None else gpu_energy_mj / 3_600_000 * (job["energy_factor"] or 1)
     carbon = None if energy_wh is None else energy_wh / 1000 * (job["grid_gco2e_per_kwh"] or 0)
+    used = {"gpu_energy_mj": gpu_energy_mj, "energy_wh": energy_wh, "carbon_gco2e": carbon}
+    if result.failure is not None:
+        return {**failed(result.line, result.failure), **used}
+    usage = finishing.bounded(result.usage)
     settled = {"cost_microusd": charge_microusd, "energy_wh": energy_wh, "carbon_gco2e": carbon}
     answer = ENDPOINTS[batch["endpoint"]].answer(
         Answered(
@@ -192,15 +193,13 @@ def row_of(result: RowResult, job: Row, batch: Row, charge_microusd: int, *, mod
         "cached_prompt_tokens": usage.cached_prompt_tokens,
         "completion_tokens": usage.completion_tokens,
         "charge_microusd": charge_microusd,
-        "gpu_energy_mj": gpu_energy_mj,
-        "energy_wh": energy_wh,
-        "carbon_gco2e": carbon,
+        **used,
         "body": answer,
     }
 
 
 def failed(line: int, failure: Failure) -> dict[str, Any]:
-    """A row that failed: it costs nothing, whatever was computed for it."""
+    """A row that failed: it costs nothing, whatever was computed for it. The energy of that is counted all the same."""
     status = failure.status if 400 <= failure.status < 600 else 500
     kind = "invalid_request_error" if status < 500 else "server_error"
     return {

@@ -29,6 +29,7 @@ DEFAULT_LIMIT, MOST = 20, 100
 async def create_batch(request: Request) -> None:
     """POST /v1/batches. The file is checked after the answer."""
     caller = await authenticated(request, Scope.BATCHES.value)
+    request.check_json()
     asked = batch_request(parse(await request.body(limit=settings.MAX_BODY_BYTES)))
     ticket = receipts.ticket(caller, request.headers, request.digest)
     batch_id, new = await database.run_async(services.create(caller, asked, ticket=ticket))

@@ -33,7 +33,7 @@ SELECT j.id FROM batches_shard s JOIN jobs_job j ON j.id = s.job_id
 WHERE s.batch_id = %(batch)s AND j.state = 'queued' AND j.attempt >= %(attempts)s
 """
 ORPHANS = """
-SELECT h.key FROM ledger_hold h JOIN batches_batch b ON h.key = 'batch:' || b.id
+SELECT h.key, b.id FROM ledger_hold h JOIN batches_batch b ON h.key = 'batch:' || b.id
 WHERE h.state = 'open' AND b.state IN ('completed', 'failed', 'expired', 'cancelled')
 """
 UNCLEAN = """
@@ -53,8 +53,9 @@ def sweep() -> list[UUID]:
             if batch["idle"] and (batch["state"] == "validating" or ready is not None):
                 due.append(batch["id"])
     for hold in database.run(rows(ORPHANS)):  # cannot happen while one transaction ends both, so it alarms
-        log.error("orphaned hold released", extra={"hold": hold["key"]})
-        database.run(ledger.release(hold["key"]))
+        with alone("release", hold["id"]):
+            log.error("orphaned hold released", extra={"hold": hold["key"]})
+            database.run(ledger.release(hold["key"]))
     for batch in database.run(rows(UNCLEAN, most=CLEANED)):
         with alone("clean", batch["id"]):
             finalizing.clean(batch["id"])

@@ -89,6 +89,15 @@ class Request:
         scheme, _, token = self.headers.get("authorization", "").partition(" ")
         return token.strip() if scheme.lower() == "bearer" and token.strip() else None
 
+    def check_json(self) -> None:
+        """Raises UnsupportedMediaType for a body that says it is no JSON."""
+        given = self.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if given and given != "application/json" and not given.endswith("+json"):
+            raise UnsupportedMediaType(
+                f"This takes application/json and the header Content-Type says {given[:60]}. "
+                "Send one JSON object with Content-Type: application/json."
+            )
+
     async def body(self, *, limit: int) -> bytes:
         """The whole body. Raises BodyTooLarge above `limit` bytes, UnsupportedMediaType, BodyTooSlow, Disconnected."""
         self.check_length(limit)

@@ -15,7 +15,7 @@ from psycopg_pool import PoolTimeout
 
 from apps.catalog import offers
 from apps.catalog.offers import Offer
-from apps.core.asgi import Disconnected, Handler, Request, UnsupportedMediaType
+from apps.core.asgi import Disconnected, Handler, Request
 from apps.core.errors import PortalError
 from apps.core.ids import public
 from apps.core.logging import job_id
@@ -37,12 +37,7 @@ REPLAYED = {"idempotent_replayed": "true"}
 
 async def sent(request: Request) -> dict[str, Any]:
     """The JSON object a request brings. Raises InvalidRequest, and UnsupportedMediaType for what says it is no JSON."""
-    given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if given and given != "application/json" and not given.endswith("+json"):
-        raise UnsupportedMediaType(
-            f"This takes application/json and the header Content-Type says {given[:60]}. "
-            "Send one JSON object with Content-Type: application/json."
-        )
+    request.check_json()
     return parse(await request.body(limit=settings.MAX_BODY_BYTES))
 
 

@@ -9,9 +9,11 @@ import pytest
 from apps.agents import heartbeats
 from apps.agents.door import application
 from apps.core.signing import sign
+from apps.dispatch import finishing
 from apps.dispatch.models import Order
 from apps.files.models import File
 from apps.jobs.models import Job
+from apps.jobs.statements import StaleState
 from apps.ledger import services as ledger
 from apps.runner.protocol import Report, Reports, Usage
 from cango_portal import database
@@ -111,6 +113,33 @@ def test_reports_are_committed_one_by_one(shop, node, door):
     assert [each["accepted"] for each in answer.json()["answers"]] == [False, False, True]
     states = [Job.objects.get(pk=each.pk).state for each in (first, second)]
     assert states == ["succeeded", "dispatched"]
+    balanced()
+
+
+def test_a_report_that_can_never_be_written_keeps_no_other_back(shop, node, door, monkeypatch):
+    shop.pool.slots = 4
+    shop.pool.save()
+    broken, moved, good = shop.submit(), shop.submit(), shop.submit()
+    write, raised = finishing.report, []
+
+    def report(news, **fields):
+        if news.job == str(broken.pk):
+            raise RuntimeError("can never be charged")
+        if news.job == str(moved.pk) and not raised:
+            raised.append(news.job)
+            raise StaleState(news.job)
+        return write(news, **fields)
+
+    monkeypatch.setattr(finishing, "report", report)
+    reports = [site.report(job, usage=Usage(prompt_tokens=1)) for job in (broken, moved, good)]
+    answer = door("POST", "/agent/v1/reports", headers=RIGHT, content=batch(*reports))
+    assert [each["accepted"] for each in answer.json()["answers"]] == [False, True, True]
+    assert [Job.objects.get(pk=job.pk).state for job in (broken, moved, good)] == [
+        "dispatched",
+        "succeeded",
+        "succeeded",
+    ]
+    assert ledger.balance(shop.organization.pk).held_microusd == broken.hold_microusd
     balanced()
 
 

@@ -173,6 +173,11 @@ def test_a_failed_row_costs_nothing_and_is_in_the_error_file(works):
     deliver(report(job, "finished", [row(1), row(2, failure=site.TOO_LONG)]))
     works.finalize(batch)
     assert (batch.state, batch.completed, batch.failed, batch.charge_microusd) == ("completed", 1, 1, ROW_MICROUSD)
+    assert list(Row.objects.order_by("line").values_list("gpu_energy_mj", flat=True)) == [101, 102]
+    assert batch.gpu_energy_mj == 203  # its energy was used all the same
+    job.refresh_from_db()
+    assert (job.energy_wh, job.carbon_gco2e) == (batch.energy_wh, batch.carbon_gco2e)
+    assert job.gpu_energy_wh == pytest.approx(203 / 3_600_000)
     (good,) = works.read(batch.output_file_id)
     assert good["custom_id"] == "row-1"
     assert good["error"] is None

@@ -233,7 +233,7 @@ def test_bodies_in_other_forms_are_not_unpacked(shop, http):
     key = {"authorization": f"Bearer {shop.secret}"}
     with nothing_written():
         for headers in OTHER_FORMS:
-            for path in ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/rerank"):
+            for path in ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/rerank", "/v1/batches"):
                 response = http.post(path, content=bomb, headers={"content-type": "application/json", **key, **headers})
                 assert (response.status_code, error(response)["code"]) == (415, "unsupported_media_type"), headers
     body = json.dumps({"model": "acme/none", "messages": ASK}).encode()

@@ -190,11 +190,10 @@ def test_a_finalizer_that_was_overtaken_keeps_nothing(works, monkeypatch):
     store = Draft.store
 
     def overtaken(draft: Draft) -> str:
-        path = store(draft)
         monkeypatch.setattr(Draft, "store", store)
         Batch.objects.filter(pk=batch.pk).update(working_until=batch.created_at)
         finalizing.finalize(batch.pk)
-        return path
+        return store(draft)
 
     monkeypatch.setattr(Draft, "store", overtaken)
     works.finalize(batch)

@@ -58,7 +58,8 @@ async def steps(submitted: Submitted, *, refusing: bool = True) -> AsyncGenerato
 
 
 def known_of(submitted: Submitted) -> Known | None:
-    return Known(submitted.attempt, submitted.pool) if submitted.pool else None
+    """A job that another request made may have come to its end since."""
+    return Known(submitted.attempt, submitted.pool) if submitted.pool and not submitted.replayed else None
 
 
 def usage_of(counted: Usage, job: Row | None) -> dict[str, Any]:

@@ -32,6 +32,8 @@ from cango_portal import database
 
 log = logging.getLogger(__name__)
 
+TRIES = "x-stainless-retry-count"  # the official clients say it with every try
+AGAIN_SECONDS = 0.8  # one that gave up waiting tries again within half a second; its work is not cancelled meanwhile
 REPLAYED = {"idempotent_replayed": "true"}
 
 
@@ -102,6 +104,8 @@ async def attended(
 ) -> None:
     """Submit and answer while the client listens; the last client to hang up cancels its job within a second.
 
+    An official client that got nothing yet may just have lost patience: its next try finds the job still at work.
+
     Work in the `background` goes on without its client.
 
     The submission itself is never cut off: a job that was written is known here, and then cancelled.
@@ -132,6 +136,8 @@ async def attended(
             with contextlib.suppress(asyncio.CancelledError, Exception):
                 await answer
         if not background:
+            if not request.began and TRIES in request.headers:
+                await asyncio.sleep(AGAIN_SECONDS)
             await left(accepted)
         raise Disconnected
     finally:

@@ -55,17 +55,17 @@ class Kept:
         )
 
 
-def kept_plan(job_id: UUID, organization_id: UUID) -> Plan[Kept | None]:
-    content = yield from jobs.asked(job_id, organization_id)
+def kept_plan(job_id: UUID, caller: Caller) -> Plan[Kept | None]:
+    content = yield from jobs.asked(job_id, caller.organization_id, key=caller.sees_key)
     job = (yield from jobs.snapshot(job_id)) if content else None
     return Kept(job, content["asked"]) if job and content else None
 
 
 async def kept(request: Request, caller: Caller) -> Kept:
-    """Raises NotFound, for another organization's and what was not kept as for what never was."""
+    """Raises NotFound, for another's and what was not kept as for what never was."""
     response_id = request.scope["path_params"]["response"]
     job_id = ids.parse(PREFIX, response_id)
-    found = await database.run_async(kept_plan(job_id, caller.organization_id)) if job_id else None
+    found = await database.run_async(kept_plan(job_id, caller)) if job_id else None
     if found is None:
         raise NotFound(f"Response with id '{response_id[:100]}' not found.", code="response_not_found")
     return found

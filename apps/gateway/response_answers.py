@@ -198,7 +198,7 @@ class Telling:
         chunks = step.entry.chunks
         if chunks and self.sent not in (0, step.attempt):
             if not self.response.background:
-                await dispatch.cancel_async(job_id=self.submitted.job_id)
+                await dispatch.leave_async(job_id=self.submitted.job_id)
             raise refusals.site_lost()
         if chunks:
             self.sent = step.attempt

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
+
+from django.conf import settings
 
 from apps.catalog.offers import Offer
 from apps.core import ids
@@ -62,6 +65,13 @@ def work_of(offer: Offer, body: Mapping[str, Any], earlier: list[Message]) -> Wo
     talk = conversation(body, earlier)
     try:
         chat = chat_body(body, talk.messages)
+        if earlier and len(json.dumps(chat, ensure_ascii=False).encode()) > settings.MAX_BODY_BYTES:
+            raise InvalidRequest(
+                f"With all that was said before, this is more than {settings.MAX_BODY_BYTES:,} bytes. Begin a new "
+                "conversation, with a summary of this one.",
+                param="previous_response_id",
+                code="context_length_exceeded",
+            )
         chat_request(chat)
         work = intake.chat_work(offer, chat, interactive=not body.get("background"), streaming=bool(body.get("stream")))
     except InvalidRequest as error:
@@ -76,7 +86,7 @@ def said_before(caller: Caller, response_id: str) -> Plan[tuple[list[Message], R
     And the places it had to stay in: what was said there stays there.
     """
     job_id = ids.parse(PREFIX, response_id)
-    content = (yield from jobs.asked(job_id, caller.organization_id)) if job_id else None
+    content = (yield from jobs.asked(job_id, caller.organization_id, key=caller.sees_key)) if job_id else None
     job = (yield from jobs.snapshot(job_id)) if job_id and content else None
     if job is None or content is None or not content["request"]:
         raise InvalidRequest(

@@ -34,6 +34,7 @@ async def list_chats(request: Request) -> None:
     rows = await database.run_async(
         stored.page(
             caller.organization_id,
+            key=caller.sees_key,
             after=known(query["after"], "after") if query.get("after") else None,
             limit=limit + 1,
             newest_first=order == "desc",
@@ -73,9 +74,11 @@ async def update_chat(request: Request) -> None:
     body = await sent(request)
     changes = fit(StoredChanges, body)
     job_id = known(request.scope["path_params"]["completion"])
-    if not await database.run_async(stored.describe(caller.organization_id, job_id, changes.metadata or {})):
+    if not await database.run_async(
+        stored.describe(caller.organization_id, job_id, changes.metadata or {}, key=caller.sees_key)
+    ):
         raise unknown()
-    row = await database.run_async(stored.one(caller.organization_id, job_id))
+    row = await database.run_async(stored.one(caller.organization_id, job_id, key=caller.sees_key))
     if row is None:
         raise unknown()
     await request.json(described(row))
@@ -85,7 +88,7 @@ async def delete_chat(request: Request) -> None:
     """DELETE /v1/chat/completions/{id}: question and answer are gone at once; the job's record stays."""
     caller = await authenticated(request)
     job_id = known(request.scope["path_params"]["completion"])
-    if not await database.run_async(stored.forget(caller.organization_id, job_id)):
+    if not await database.run_async(stored.forget(caller.organization_id, job_id, key=caller.sees_key)):
         raise unknown()
     await request.json({"object": "chat.completion.deleted", "id": completion_id(job_id), "deleted": True})
 
@@ -93,7 +96,7 @@ async def delete_chat(request: Request) -> None:
 async def found(request: Request) -> Row:
     caller = await authenticated(request)
     row = await database.run_async(
-        stored.one(caller.organization_id, known(request.scope["path_params"]["completion"]))
+        stored.one(caller.organization_id, known(request.scope["path_params"]["completion"]), key=caller.sees_key)
     )
     if row is None:
         raise unknown()

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from multipart import MultipartError, MultipartSegment, ParserLimitReached, PushMultipartParser, parse_options_header
 
-from apps.core.asgi import BodyTooLarge, BodyTooSlow, Disconnected, Request
+from apps.core.asgi import BodyTooLarge, BodyTooSlow, Disconnected, Request, UnsupportedMediaType
 from apps.core.errors import InvalidRequest, PortalError
 from apps.files.services import AsyncWriter
 
@@ -23,10 +23,6 @@ HEADER_BYTES = 4096
 AT_ONCE = 32  # in one process: each holds a file on the disk
 AT_ONCE_OF_ONE = 8  # of one organization
 SHOWN = 100  # characters of a name from the form that an error repeats
-
-
-class UnsupportedMediaType(PortalError):
-    code, status = "unsupported_media_type", 415
 
 
 class TooManyUploads(PortalError):

@@ -191,10 +191,11 @@ class Watch:
         return self.entries is not None and (self.latest is None or self.latest["state"] != "queued")
 
     def settle(self) -> None:
-        """The runner's last word was read: look when the bell rings, or at once where it has rung."""
+        """The runner's last word was read: look when the bell rings, at once where it has, soon where it does not."""
+        if self.settling or self.rung is None:
+            return
         self.settling = True
-        if self.rung_at is not None and self.rung is not None:
-            self.rung.news.set()
+        self.loop.call_later(0 if self.rung_at is not None else SETTLING_SECONDS, self.rung.news.set)
 
     async def wait(self, rung: Rung) -> None:
         """Until it is time to look: a ring, or silence.

@@ -136,6 +136,7 @@ SELECT EXISTS (
 ASKED = """
 SELECT c.asked, c.request, j.residency FROM jobs_content c JOIN jobs_job j ON j.id = c.job_id
 WHERE j.id = %(id)s AND j.organization_id = %(organization)s AND c.asked IS NOT NULL
+    AND (%(key)s::uuid IS NULL OR j.api_key_id = %(key)s::uuid)
 """
 
 FORGET = """
@@ -255,9 +256,12 @@ def transition(
     return moved
 
 
-def asked(job_id: UUID, organization_id: UUID) -> Plan[Row | None]:
-    """`asked`, `request` and `residency` of the organization's own job that came as a response and whose content is still kept."""
-    rows = yield Statement(ASKED, {"id": job_id, "organization": organization_id})
+def asked(job_id: UUID, organization_id: UUID, *, key: UUID | None) -> Plan[Row | None]:
+    """`asked`, `request` and `residency` of the organization's own job that came as a response and whose content is still kept.
+
+    `key`: only of what that key sent; None is the whole organization's.
+    """
+    rows = yield Statement(ASKED, {"id": job_id, "organization": organization_id, "key": key})
     return rows[0] if rows else None
 
 

@@ -1,4 +1,7 @@
-"""Chats that were kept on request (`store`): what GET /v1/chat/completions reads and changes."""
+"""Chats that were kept on request (`store`): what GET /v1/chat/completions reads and changes.
+
+`key` narrows all of it to what that key sent; None is the whole organization's.
+"""
 
 from typing import Any
 from uuid import UUID
@@ -9,13 +12,14 @@ from apps.core.sql import Plan, Row, Statement
 
 READ = """
 SELECT j.id, j.kind, j.tier, m.name AS model, s.name AS site, j.metadata, j.prompt_tokens, j.cached_prompt_tokens, j.completion_tokens,
-    j.pages, j.charge_microusd, j.energy_wh, j.energy_quality, j.carbon_gco2e, j.finish_reason, c.text, c.result, c.request
+    j.pages, j.charge_microusd, j.energy_wh, j.energy_quality, j.carbon_gco2e, j.finish_reason, c.text, c.result, {more}
 FROM jobs_job j JOIN catalog_model m ON m.id = j.model_id JOIN jobs_content c ON c.job_id = j.id
 LEFT JOIN sites_pool p ON p.id = j.pool_id LEFT JOIN sites_node n ON n.id = p.node_id LEFT JOIN sites_site s ON s.id = n.site_id
 WHERE j.organization_id = %(organization)s AND j.stored AND j.state = 'succeeded'
+    AND (%(key)s::uuid IS NULL OR j.api_key_id = %(key)s::uuid)
 """
-ONE = f"{READ} AND j.id = %(id)s"
-PAGE = f"""{READ}
+ONE = f"{READ.format(more='c.request')} AND j.id = %(id)s"
+PAGE = f"""{READ.format(more="NULL AS request")}
     AND (%(model)s::text IS NULL OR m.name = %(model)s) AND j.metadata @> %(metadata)s::jsonb
     AND (%(after)s::uuid IS NULL OR j.id {{than}} %(after)s::uuid)
 ORDER BY j.id {{order}} LIMIT %(limit)s
@@ -26,12 +30,14 @@ NEWEST_FIRST = PAGE.format(than="<", order="DESC")
 DESCRIBE = """
 UPDATE jobs_job SET metadata = %(metadata)s
 WHERE id = %(id)s AND organization_id = %(organization)s AND stored AND state = 'succeeded'
+    AND (%(key)s::uuid IS NULL OR api_key_id = %(key)s::uuid)
 RETURNING id
 """
 FORGET = """
 WITH gone AS (
     UPDATE jobs_job SET stored = false
     WHERE id = %(id)s AND organization_id = %(organization)s AND stored AND state = 'succeeded'
+    AND (%(key)s::uuid IS NULL OR api_key_id = %(key)s::uuid)
     RETURNING id
 ), emptied AS (
     UPDATE jobs_content SET request = NULL, text = '', result = NULL FROM gone WHERE job_id = gone.id
@@ -40,14 +46,15 @@ SELECT id FROM gone
 """
 
 
-def one(organization_id: UUID, job_id: UUID) -> Plan[Row | None]:
-    rows = yield Statement(ONE, {"organization": organization_id, "id": job_id})
+def one(organization_id: UUID, job_id: UUID, *, key: UUID | None) -> Plan[Row | None]:
+    rows = yield Statement(ONE, {"organization": organization_id, "id": job_id, "key": key})
     return rows[0] if rows else None
 
 
 def page(
     organization_id: UUID,
     *,
+    key: UUID | None,
     after: UUID | None,
     limit: int,
     newest_first: bool,
@@ -59,6 +66,7 @@ def page(
             NEWEST_FIRST if newest_first else OLDEST_FIRST,
             {
                 "organization": organization_id,
+                "key": key,
                 "after": after,
                 "limit": limit,
                 "model": model,
@@ -68,12 +76,12 @@ def page(
     )
 
 
-def describe(organization_id: UUID, job_id: UUID, metadata: dict[str, Any]) -> Plan[bool]:
+def describe(organization_id: UUID, job_id: UUID, metadata: dict[str, Any], *, key: UUID | None) -> Plan[bool]:
     """Set the customer's words about it. False: there is none to describe."""
-    params = {"organization": organization_id, "id": job_id, "metadata": Jsonb(metadata)}
+    params = {"organization": organization_id, "id": job_id, "metadata": Jsonb(metadata), "key": key}
     return bool((yield Statement(DESCRIBE, params)))
 
 
-def forget(organization_id: UUID, job_id: UUID) -> Plan[bool]:
+def forget(organization_id: UUID, job_id: UUID, *, key: UUID | None) -> Plan[bool]:
     """Delete what was asked and answered; the record of the job, its usage and its price stay. False: there is none."""
-    return bool((yield Statement(FORGET, {"organization": organization_id, "id": job_id})))
+    return bool((yield Statement(FORGET, {"organization": organization_id, "id": job_id, "key": key})))

@@ -20,7 +20,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from apps.accounts.models import Organization, User
-from apps.core.asgi import MethodNotAllowed, ServerError
+from apps.core.asgi import MethodNotAllowed, ServerError, UnsupportedMediaType
 from apps.core.errors import InvalidRequest, NotAllowed, NotAuthenticated, NotFound, PortalError, Unavailable
 from apps.core.logging import request_id
 from apps.keys import services
@@ -28,6 +28,10 @@ from apps.keys.addresses import client_address
 from apps.keys.services import Caller
 
 log = logging.getLogger(__name__)
+
+
+class NotAcceptable(PortalError):
+    code, status = "not_acceptable", 406
 
 
 class KeyHolder:
@@ -108,9 +112,9 @@ def refusal_for(error: Exception) -> PortalError:  # noqa: PLR0911  # one line f
             param, message = first_of(error.detail)
             return InvalidRequest(message, param=param)
         case exceptions.UnsupportedMediaType():
-            return InvalidRequest(
-                "Send application/json, or multipart/form-data with a file.", code="unsupported_media_type"
-            )
+            return UnsupportedMediaType("Send application/json, or multipart/form-data with a file.")
+        case exceptions.NotAcceptable():
+            return NotAcceptable(str(error.detail))
         case exceptions.APIException() if error.status_code < status.HTTP_500_INTERNAL_SERVER_ERROR:
             return InvalidRequest(str(error.detail))
         case OperationalError():

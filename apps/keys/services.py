@@ -89,6 +89,11 @@ class Caller:
     def may(self, needed: Needed) -> bool:
         return holds(self.scopes, needed)
 
+    @property
+    def sees_key(self) -> UUID | None:
+        """Of the organization's stored work a key that may not read usage sees what it sent itself; None is all."""
+        return None if self.may(Scope.USAGE) else self.api_key_id
+
     def may_use(self, model: str) -> bool:
         return self.allowed_models is None or model in self.allowed_models
 

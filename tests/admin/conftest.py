@@ -7,6 +7,7 @@ from django.test import Client
 
 from apps.accounts import audit
 from apps.accounts.models import Organization, User
+from apps.batches.models import Batch
 from apps.catalog.models import Model
 from apps.core.ids import uuid7
 from apps.dispatch.models import Order
@@ -67,6 +68,14 @@ def world(db: None) -> World:
             size_bytes=10,
             sha256=hashlib.sha256(b"x").hexdigest(),
             path=f"{uuid7()}",
+            expires_at=datetime.now(UTC),
+        )
+        Batch.objects.create(
+            organization=organization,
+            api_key=key,
+            endpoint="/v1/chat/completions",
+            input_file_id=uuid7(),
+            created_at=datetime.now(UTC),
             expires_at=datetime.now(UTC),
         )
         Refusal.objects.create(

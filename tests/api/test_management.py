@@ -155,7 +155,7 @@ def test_bad_requests_are_named_and_leave_nothing(shop, settings):
         ({"model": "acme/ocr", "input": {}}, "missing_required_parameter", "file"),
     ]:
         assert error(post(shop.client, data)) == (code, param), data
-    assert error(shop.client.post("/api/v1/jobs", "x", content_type="text/plain"))[0] == "unsupported_media_type"
+    assert error(shop.client.post("/api/v1/jobs", "x", content_type="text/plain"), 415)[0] == "unsupported_media_type"
     assert (
         error(shop.client.post("/api/v1/jobs", "x", content_type="multipart/form-data; boundary=x"))[0]
         == "missing_required_parameter"

@@ -103,3 +103,35 @@ def test_a_revoked_key_is_refused_everywhere_at_once_and_its_stream_ends_whole(c
         texts += [chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices]
     assert "".join(texts) == "before after"
     assert Job.objects.count() == 1
+
+
+def test_a_key_that_may_not_read_usage_sees_only_what_it_sent(openai_client, shop, site):
+    """Stored chats and responses of another key are as unknown to it as its jobs are."""
+    mine, other = (make.api_key(shop.organization, scopes=["inference"])[1] for _ in range(2))
+    sender, stranger, reader = (
+        openai_client.with_options(api_key=secret, max_retries=0) for secret in (mine, other, shop.secret)
+    )
+    chat = sender.chat.completions.create(model=shop.model.name, messages=ASK, store=True)
+    response = sender.responses.create(model=shop.model.name, input="Say hello")
+    for client, seen in ((sender, True), (reader, True), (stranger, False)):
+        assert [each.id for each in client.chat.completions.list()] == ([chat.id] if seen else [])
+        for asking in (
+            lambda client=client: client.chat.completions.retrieve(chat.id),
+            lambda client=client: client.responses.retrieve(response.id),
+        ):
+            if seen:
+                asking()
+            else:
+                with pytest.raises(openai.NotFoundError):
+                    asking()
+    for asking in (
+        lambda: stranger.chat.completions.update(chat.id, metadata={"a": "b"}),
+        lambda: stranger.chat.completions.delete(chat.id),
+        lambda: stranger.responses.delete(response.id),
+    ):
+        with pytest.raises(openai.NotFoundError):
+            asking()
+    with pytest.raises(openai.BadRequestError) as unknown:
+        stranger.responses.create(model=shop.model.name, input="More", previous_response_id=response.id)
+    assert unknown.value.param == "previous_response_id"
+    assert Job.objects.count() == 2

@@ -538,3 +538,12 @@ def test_without_credit_nothing_is_left(client, shop):
     with nothing_written(), pytest.raises(openai.APIStatusError) as refused:
         poor.responses.create(model=shop.model.name, input="Hello")
     assert (refused.value.status_code, refused.value.code) == (402, "insufficient_credit")
+
+
+def test_a_conversation_stays_within_the_size_of_a_body(client, shop, site, settings):
+    settings.MAX_BODY_BYTES = 4_000
+    first = client.responses.create(model=shop.model.name, input="x" * 2_000)
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.responses.create(model=shop.model.name, input="y" * 2_000, previous_response_id=first.id)
+    assert (refused.value.param, refused.value.code) == ("previous_response_id", "context_length_exceeded")
+    assert Job.objects.count() == 1

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cango_portal.launcher import chromium, environment
+from cango_portal.launcher import chromium, debian, environment
 
 
 class Commands:
@@ -101,15 +101,15 @@ def test_an_old_python_is_named(root, monkeypatch, capsys):
 
 def test_left_out_browser_tests_are_said(monkeypatch, capsys):
     monkeypatch.setattr(chromium, "find", lambda: None)
-    monkeypatch.setattr(chromium.shutil, "which", lambda name: None)
+    monkeypatch.setattr(debian.shutil, "which", lambda name: None)
     assert chromium.main() == 1
     assert "(marker browser) are left out: Chromium is not installed" in capsys.readouterr().out
 
 
 def test_only_root_may_install_it(monkeypatch, capsys):
     monkeypatch.setattr(chromium, "find", lambda: None)
-    monkeypatch.setattr(chromium.shutil, "which", lambda name: f"/usr/bin/{name}")
-    monkeypatch.setattr(chromium.os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(debian.shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(debian.os, "geteuid", lambda: 1000)
     assert chromium.main() == 1
     assert "only root may install it" in capsys.readouterr().out
 

@@ -5,7 +5,7 @@ LAUNCHER := $(BIN)/python -m cango_portal.launcher
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help run stop manage seed demo test unit stories bench-ledger bench-gateway check fmt lock clean environment test-environment
+.PHONY: help run stop manage seed demo test unit stories fuzz bench-ledger bench-gateway check fmt lock clean environment test-environment
 MAKEFLAGS += --no-print-directory
 export PORT PORTAL_VAR ENGINE_URL ENGINE_KEY
 
@@ -41,7 +41,10 @@ test: test-environment  ## check everything, then run all tests, those in a brow
 	@$(MAKE) stories
 	@$(LAUNCHER) chromium && chosen="whole or browser" || chosen="whole and not browser"; \
 	  $(LAUNCHER) node || chosen="($$chosen) and not node"; \
-	  WHOLE_REQUIRED=1 $(PYTEST) -q -m "$$chosen"
+	  WHOLE_REQUIRED=1 $(PYTEST) -q -m "($$chosen) and not fuzz"
+
+fuzz: test-environment  ## schemathesis asks every operation of the OpenAPI document of a running portal; FUZZ=500 asks more
+	@$(PYTEST) -q -m fuzz
 
 unit: test-environment  ## the tests that start no portal, but those of money and those of the house, which check runs
 	@$(PYTEST) -q -m "not whole and not browser and not story" --ignore tests/house -n auto --maxprocesses 4 --dist worksteal

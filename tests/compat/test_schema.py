@@ -27,6 +27,7 @@ document = SchemaGenerator().get_schema(request=None, public=True)  # type: igno
 schema = schemathesis.openapi.from_dict(document)
 
 
+@pytest.mark.fuzz
 @pytest.mark.timeout(600 if FUZZ else 180)
 @schema.parametrize()
 @hypothesis.settings(

@@ -7,6 +7,8 @@ PYTEST := $(BIN)/python -m pytest
 .DEFAULT_GOAL := help
 .PHONY: help run stop manage seed demo test unit stories fuzz bench-ledger bench-gateway check fmt lock clean environment test-environment
 MAKEFLAGS += --no-print-directory
+# A process that may not keep its compiled modules takes three times as long to start; git ignores them.
+unexport PYTHONDONTWRITEBYTECODE
 export PORT PORTAL_VAR ENGINE_URL ENGINE_KEY
 
 help:  ## say what each command does

@@ -1,5 +1,6 @@
 """One ASGI application: the lean doors by path, the socket by scheme, Django for everything else."""
 
+import asyncio
 import os
 from collections.abc import MutableMapping
 from typing import Any
@@ -14,6 +15,7 @@ from django.template import loader
 
 pages: Any = get_asgi_application()  # loads the apps; what is imported below needs them
 
+from apps.agents import heartbeats
 from apps.agents.door import application as agents
 from apps.core.asgi import Application, BodyTooLarge, Receive, Request, Scope, Send
 from apps.core.logging import request_id
@@ -106,11 +108,15 @@ def back(request: Request) -> str:
 
 
 async def lifespan(receive: Receive, send: Send) -> None:
+    listening: asyncio.Task[None] | None = None
     while True:
         message = await receive()
         if message["type"] == "lifespan.startup":
+            listening = asyncio.create_task(heartbeats.listen())
             await send({"type": "lifespan.startup.complete"})
         elif message["type"] == "lifespan.shutdown":
+            if listening is not None:
+                listening.cancel()
             await streams.close()
             await bell.close()
             await database.close()

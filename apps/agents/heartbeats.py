@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
+import psycopg
 from django.conf import settings
 from psycopg.errors import DataError
 from psycopg.types.json import Jsonb
@@ -24,6 +25,7 @@ from cango_portal import database
 
 log = logging.getLogger(__name__)
 
+LISTEN_SECONDS = 1.0
 GATHER_SECONDS = 0.1  # how long a beat waits for others before all are written
 OVERDUE_SECONDS = 300  # past its order's deadline a runner has stopped and reported; after this its lease runs out
 
@@ -139,6 +141,16 @@ class Collector:
                     )
                 )
         await bell.ring_async(*(f"job.{public('job', UUID(str(row['job'])))}" for row in rows if row["kind"] == "ocr"))
+
+
+async def listen() -> None:
+    """Tell the dispatcher, for as long as this process takes heartbeats, that it may believe a lease that ran out."""
+    while True:
+        try:
+            await database.run_async(sites.listen())
+        except psycopg.Error as error:
+            log.warning("heartbeats cannot be written", extra={"reason": type(error).__name__})
+        await asyncio.sleep(LISTEN_SECONDS)
 
 
 def attempt(row: dict[str, Any]) -> Attempt:

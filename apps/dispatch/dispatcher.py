@@ -13,6 +13,7 @@ from uuid import UUID
 
 import psycopg
 import redis
+from django.conf import settings
 from django.db import connection
 from django.db.utils import Error as DatabaseError
 from django.db.utils import OperationalError as DatabaseAway
@@ -28,6 +29,7 @@ from apps.ledger import statements as ledger
 from apps.live import bell
 from apps.runner import protocol
 from apps.scheduling import placement, selectors, slots
+from apps.sites import statements as sites
 from cango_portal import database, valkey
 
 log = logging.getLogger(__name__)
@@ -36,9 +38,15 @@ TICK_SECONDS = 1.0
 ORPHAN_SECONDS = 60
 SERVED = 10_000  # organizations and models whose last turn is remembered
 
+# Where the portal itself could take no heartbeats, its runners get a whole lease's time to say that they live.
 LOST = """
 SELECT j.id, j.attempt, j.streaming, j.state, p.code AS pool FROM jobs_job j JOIN sites_pool p ON p.id = j.pool_id
-WHERE j.state IN ('dispatched', 'running') AND j.lease_expires_at < clock_timestamp() ORDER BY j.lease_expires_at LIMIT 200
+WHERE j.state IN ('dispatched', 'running') AND j.lease_expires_at < clock_timestamp()
+  AND NOT EXISTS (
+    SELECT FROM sites_listening l WHERE l.at < clock_timestamp() - make_interval(secs => %(deaf)s)
+      OR l.since > clock_timestamp() - make_interval(secs => %(lease)s)
+  )
+ORDER BY j.lease_expires_at LIMIT 200
 """
 # Shards of batches are ended by `batches`, which knows what their rows cost.
 EXPIRED = (
@@ -165,7 +173,8 @@ class Dispatcher:
     def lose_leases(self) -> None:
         """End, or send back, what a silent runner held."""
         away = False  # asked once: each question may take seconds to fail
-        for row in database.run(rows(LOST)):
+        lease = settings.INTERACTIVE_LEASE_SECONDS
+        for row in database.run(rows(LOST, deaf=sites.DEAF_SECONDS, lease=lease)):
             entries: list[protocol.Entry] = []
             try:
                 entries = [] if away else told(row)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.db import models
 from django.db.models import Q
+from django.db.models.functions import Now
 
 from apps.catalog.models import Model
 
@@ -71,3 +72,15 @@ class Pool(models.Model):
 
     def __str__(self) -> str:
         return self.code
+
+
+class Listening(models.Model):
+    """One row: since when the portal has heard runners without a gap, and when it last said so, by the database clock.
+
+    Written each second by every process that takes heartbeats. Where none could, no lease was extended, and an expired
+    one says nothing about its runner.
+    """
+
+    id = models.SmallIntegerField(primary_key=True, default=1)
+    since = models.DateTimeField(db_default=Now())
+    at = models.DateTimeField(db_default=Now())

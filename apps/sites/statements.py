@@ -35,6 +35,14 @@ WITH beat AS (
 SELECT count(*) AS changed FROM pools
 """
 
+DEAF_SECONDS = 3  # a door that has not said for so long that it listens may have missed heartbeats
+LISTENING = """
+INSERT INTO sites_listening AS l (id) VALUES (1)
+ON CONFLICT (id) DO UPDATE SET at = clock_timestamp(), since = CASE
+    WHEN l.at < clock_timestamp() - make_interval(secs => %(deaf)s) THEN clock_timestamp() ELSE l.since END
+WHERE l.at < clock_timestamp() - interval '0.5 s'
+"""
+
 
 def pools(model_id: int | None = None) -> Plan[list[Row]]:
     """The pools of a model (or all), as placement needs them."""
@@ -51,3 +59,8 @@ def beat(*, nodes: list[dict[str, Any]], pools: list[dict[str, Any]]) -> Plan[in
     rows = yield Statement(BEAT, {"nodes": Jsonb(nodes), "pools": Jsonb(pools)})
     changed: int = rows[0]["changed"]
     return changed
+
+
+def listen() -> Plan[None]:
+    """Say that heartbeats are being taken. After a gap the time since which they are begins anew."""
+    yield Statement(LISTENING, {"deaf": DEAF_SECONDS}, alone=True)

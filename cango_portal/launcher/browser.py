@@ -15,7 +15,7 @@ class PageProblem(Exception):
 class Form:
     action: str
     method: str
-    fields: dict[str, str] = field(default_factory=dict)
+    fields: dict[str, list[str]] = field(default_factory=dict)  # several boxes may be ticked under one name
     buttons: set[str] = field(default_factory=set)
 
     @property
@@ -42,7 +42,7 @@ class Forms(HTMLParser):
             return
         elif tag == "option" and self.select:
             if "selected" in values or self.select not in self.open.fields:
-                self.open.fields[self.select] = values.get("value", "")
+                self.open.fields[self.select] = [values.get("value", "")]
         elif not values.get("name"):
             return
         elif tag == "select":
@@ -52,7 +52,7 @@ class Forms(HTMLParser):
         elif tag in {"input", "textarea"}:
             unticked = values.get("type") in {"checkbox", "radio"} and "checked" not in values
             if not unticked:
-                self.open.fields[values["name"]] = values.get("value", "")
+                self.open.fields.setdefault(values["name"], []).append(values.get("value", ""))
 
     def handle_endtag(self, tag: str) -> None:
         if tag == "form":

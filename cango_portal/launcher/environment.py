@@ -50,8 +50,9 @@ def install(lock: Path, turn: int) -> None:
     """`turn` is the descriptor of the lock we hold: an installer that outlives us keeps it until it is done."""
     print(f"Installing packages from {lock.name} into .venv …", flush=True)
     MARK.touch()
-    uv = [VENV / "bin" / "uv", "pip", "install", "--quiet", "--python", PYTHON]
-    pip = [PYTHON, "-m", "pip", "install", "--quiet", "--no-deps"]
+    # Compiled once here: where nothing may be written beside the modules, each process would compile them all again.
+    uv = [VENV / "bin" / "uv", "pip", "install", "--quiet", "--compile-bytecode", "--python", PYTHON]
+    pip = [PYTHON, "-m", "pip", "install", "--quiet", "--compile", "--no-deps"]
     attempts = [pip]
     if quiet(PYTHON, "-m", "pip", "install", "--require-hashes", "--no-deps", "-r", UV_LOCK):
         attempts = [uv, [*uv, "--system-certs"], pip]  # behind a proxy of its own the system knows the certificates

@@ -54,6 +54,7 @@ def with_environment(own: Mapping[str, str]) -> dict[str, str]:
         "BASE_URL",
         "CELERY_BROKER_URL",
         "SECRET_KEY",
+        "PYTHONDONTWRITEBYTECODE",  # a server that compiles all its modules at each start is away for seconds more
         *(f"{name}_FILE" for name in ("DATABASE_URL", "REDIS_URL", "CELERY_BROKER_URL")),
     }
     kept = {name: value for name, value in os.environ.items() if name not in foreign}

@@ -6,6 +6,7 @@ from typing import Any
 
 from rest_framework import serializers
 
+from apps.accounts.serializers import StrictSerializer
 from apps.billing.models import Invoice
 from apps.billing.selectors import invoice_key
 
@@ -42,17 +43,11 @@ class InvoicePageSerializer(serializers.Serializer[Any]):
     has_more = serializers.BooleanField(help_text="Ask again with `after` set to the last id")
 
 
-class InvoiceFilterSerializer(serializers.Serializer[Any]):
+class InvoiceFilterSerializer(StrictSerializer):
     since = serializers.DateTimeField(required=False, help_text="Issued at this time or later")
     until = serializers.DateTimeField(required=False, help_text="Issued before this time")
     after = serializers.CharField(max_length=40, required=False, help_text="An id: invoices older than that one")
     limit = serializers.IntegerField(min_value=1, max_value=100, default=20)
-
-    def to_internal_value(self, data: Any) -> Any:
-        unknown = next((name for name in data if name not in self.fields), None)
-        if unknown is not None:
-            raise serializers.ValidationError({unknown[:100]: "There is no such filter."})
-        return super().to_internal_value(data)
 
     def validate(self, attrs: Any) -> Any:
         if attrs.get("since") and attrs.get("until") and attrs["until"] <= attrs["since"]:

@@ -1,7 +1,9 @@
 """What an organization's plan allows of its next request: how many jobs it may have open, and slots that are its own."""
 
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from uuid import UUID
 
 from apps.billing import entitlements
 from apps.core.errors import PortalError
@@ -26,6 +28,9 @@ SELECT e.title, e.reserved_slots, e.max_open_jobs,
     ({rates.OF}) AS rates
 FROM ({entitlements.OF}) e
 """  # noqa: S608 - a constant goes in
+
+SHOWN_SECONDS, SHOWN_AT_MOST = 5, 10_000
+shown: dict[tuple[UUID, UUID | None], tuple[float, list[Limit]]] = {}  # until when, and the limits, of whom
 
 
 class TooManyOpenJobs(PortalError):
@@ -82,6 +87,15 @@ def standing(caller: Caller, model_id: int | None = None, tier: str = "") -> Pla
 
 
 async def windows_async(caller: Caller) -> tuple[rates.Window, ...]:
-    """What the caller's rate limits have counted, whatever the model. Counts nothing."""
-    limits = (await database.run_async(standing(caller))).rate_limits(caller)
+    """What the caller's rate limits have counted, whatever the model. Counts nothing, and costs one look at Valkey.
+
+    For showing only: which limits there are may be as old as SHOWN_SECONDS. Admission reads them anew.
+    """
+    who, now = (caller.organization_id, caller.api_key_id), time.monotonic()
+    until, limits = shown.get(who, (0.0, []))
+    if until <= now:
+        limits = (await database.run_async(standing(caller))).rate_limits(caller)
+        if len(shown) >= SHOWN_AT_MOST:
+            shown.clear()
+        shown[who] = now + SHOWN_SECONDS, limits
     return await rates.look_async(limits)

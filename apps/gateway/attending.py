@@ -6,25 +6,23 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
-from functools import wraps
 from typing import Any
 
 from django.conf import settings
 from psycopg import OperationalError
-from psycopg_pool import PoolTimeout
 
 from apps.catalog import offers
 from apps.catalog.offers import Offer
-from apps.core.asgi import Disconnected, Handler, Request
+from apps.core.asgi import Disconnected, Request
 from apps.core.errors import PortalError
 from apps.core.ids import public
 from apps.core.logging import job_id
 from apps.dispatch import intake
 from apps.dispatch import services as dispatch
 from apps.dispatch.services import Submitted, Work
+from apps.gateway.headers import WINDOWS
 from apps.jobs.models import FINAL
 from apps.keys import rates
-from apps.keys.door import CALLER
 from apps.keys.rates import RateLimited
 from apps.keys.services import Caller
 from apps.wire.bodies import parse
@@ -58,7 +56,7 @@ async def submitted(request: Request, caller: Caller, work: Work) -> Submitted:
     try:
         accepted = await dispatch.submit_async(caller=caller, work=work, ticket=ticket)
     except RateLimited as refused:
-        request.note(**rates.headers(refused.windows))
+        request.scope[WINDOWS] = refused.windows
         raise
     except intake.NOTED as refused:
         with contextlib.suppress(OperationalError):
@@ -66,33 +64,9 @@ async def submitted(request: Request, caller: Caller, work: Work) -> Submitted:
         raise
     job_id.set(public("job", accepted.job_id))
     request.note(x_job_id=public("job", accepted.job_id), **REPLAYED if accepted.replayed else {})
-    if accepted.replayed:
-        await shown(request, caller)
-    else:
-        request.note(**rates.headers(accepted.windows))
+    if not accepted.replayed:
+        request.scope[WINDOWS] = accepted.windows
     return accepted
-
-
-async def shown(request: Request, caller: Caller) -> None:
-    """The headers of the rate limits for an answer that does not count in them."""
-    with contextlib.suppress(OperationalError, PoolTimeout):
-        request.note(**rates.headers(await dispatch.windows_async(caller)))
-
-
-def limited(handler: Handler) -> Handler:
-    """Refusals say how the caller's rate limits stand, as soon as it is known who calls."""
-
-    @wraps(handler)
-    async def guarded(request: Request) -> None:
-        try:
-            await handler(request)
-        except PortalError:
-            caller = request.scope.get(CALLER)
-            if caller is not None and not request.began and not request.noted("x-ratelimit-limit-requests"):
-                await shown(request, caller)
-            raise
-
-    return guarded
 
 
 async def attended(

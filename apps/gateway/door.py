@@ -6,7 +6,6 @@ from django.conf import settings
 
 from apps.batches import door as batches
 from apps.core.asgi import Routes, door
-from apps.gateway.attending import limited
 from apps.gateway.chat import chat_completions
 from apps.gateway.completions import create_completion
 from apps.gateway.embeddings import create_embeddings
@@ -46,7 +45,7 @@ ROUTES: Routes = {
 
 application = with_headers(
     door(
-        {place: reachable(limited(handler)) for place, handler in ROUTES.items()},
+        {place: reachable(handler) for place, handler in ROUTES.items()},
         hint=f"The base URL is {settings.BASE_URL}/v1; clients put /models, /chat/completions, /responses or /embeddings after it.",
     )
 )

@@ -26,7 +26,7 @@ from apps.runner.protocol import stream
 from apps.scheduling import slots
 from apps.wire import items
 from apps.wire.response_object import PREFIX, ResponseObject
-from apps.wire.responses import IMAGE_URLS
+from apps.wire.responses import ENCRYPTED, IMAGE_URLS
 from cango_portal import database, valkey
 
 CANCEL_SECONDS = 2.0  # so long for a site to stop; then the answer says how far it is
@@ -79,7 +79,7 @@ def check_query(request: Request, known: Collection[str]) -> None:
             raise InvalidRequest(
                 f"Unrecognized request argument supplied: {shown}.", param=shown, code="unknown_parameter"
             )
-    include = {request.query.get("include"), request.query.get("include[]")} - {None, IMAGE_URLS}
+    include = {request.query.get("include"), request.query.get("include[]")} - {None, IMAGE_URLS, ENCRYPTED}
     if include:
         raise InvalidRequest(
             f"'include' of what was kept has only '{IMAGE_URLS}'; log probabilities are in the first answer alone.",

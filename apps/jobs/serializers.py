@@ -7,6 +7,7 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from apps.accounts.serializers import StrictSerializer
 from apps.jobs.models import FINAL, Content, Event, Job
 
 OPEN = "open"
@@ -152,7 +153,7 @@ class JobPageSerializer(serializers.Serializer[Any]):
     has_more = serializers.BooleanField(help_text="Ask again with `after` set to the last id")
 
 
-class JobFilterSerializer(serializers.Serializer[Any]):
+class JobFilterSerializer(StrictSerializer):
     state = serializers.ChoiceField(choices=[OPEN, *Job.State.values], required=False, help_text="open: not ended")
     kind = serializers.ChoiceField(choices=Job.Kind.choices, required=False)
     model = serializers.CharField(max_length=100, required=False)
@@ -162,12 +163,6 @@ class JobFilterSerializer(serializers.Serializer[Any]):
     until = serializers.DateTimeField(required=False, help_text="Made before this time")
     after = serializers.CharField(max_length=40, required=False, help_text="An id: jobs older than that one")
     limit = serializers.IntegerField(min_value=1, max_value=100, default=20)
-
-    def to_internal_value(self, data: Any) -> Any:
-        unknown = next((name for name in data if name not in self.fields), None)
-        if unknown is not None:
-            raise serializers.ValidationError({unknown[:100]: "There is no such filter."})
-        return super().to_internal_value(data)
 
 
 class UsageGroupSerializer(serializers.Serializer[Any]):
@@ -202,19 +197,13 @@ class UsageReportSerializer(serializers.Serializer[Any]):
     total = UsageGroupSerializer()
 
 
-class UsageFilterSerializer(serializers.Serializer[Any]):
+class UsageFilterSerializer(StrictSerializer):
     start = serializers.DateTimeField(required=False, help_text="From this time on; 30 days before `end` if absent")
     end = serializers.DateTimeField(required=False, help_text="Before this time; now if absent")
     group_by = serializers.CharField(
         required=False, max_length=60, default="", help_text="Some of model, key, member, site, day, with commas"
     )
     format = serializers.ChoiceField(choices=["json", "csv"], required=False, help_text="csv, or Accept: text/csv")
-
-    def to_internal_value(self, data: Any) -> Any:
-        unknown = next((name for name in data if name not in self.fields), None)
-        if unknown is not None:
-            raise serializers.ValidationError({unknown[:100]: "There is no such filter."})
-        return super().to_internal_value(data)
 
     def validate_group_by(self, value: str) -> list[str]:
         asked = [name.strip() for name in value.split(",") if name.strip()]

@@ -17,7 +17,7 @@ from apps.accounts.api import InOrganization, organization_of
 from apps.accounts.models import Membership, User
 from apps.accounts.permissions import PAYERS_ONLY, may_pay
 from apps.accounts.scopes import Needed, Scope
-from apps.core import ids, places
+from apps.core import ids
 from apps.core.errors import InvalidRequest, NotAllowed, NotFound
 from apps.keys import figures, members, permits, residency, services
 from apps.keys.figures import Figures
@@ -275,8 +275,8 @@ class OrganizationView(Managing):
     @extend_schema(
         operation_id="change_organization",
         summary="Change where your organization's work may run",
-        description="In force for the next request, of every key and page. By an owner, or a key that manages and may itself "
-        "run work in all of these places.",
+        description="In force for the next request, of every key and page. By an owner; a key that manages only narrows "
+        "them, to places where its own work may run.",
         request=OrganizationChangeSerializer,
         responses=OrganizationSerializer,
     )
@@ -288,8 +288,6 @@ class OrganizationView(Managing):
         organization, by = organization_of(request), self.calling_key()
         if "residency" in asked.validated_data:
             rule = permits.optional(asked.validated_data["residency"])
-            if by is not None and not places.within(rule, permits.of(by).residency):
-                raise permits.beyond("residency")
             residency.set_rule(organization=organization, residency=rule, user=self.member, by=by)
         return self.get(request)
 
@@ -344,7 +342,8 @@ class MemberView(MembersAPI):
     @extend_schema(
         operation_id="change_member",
         summary="Change a member's role",
-        description="One owner is left at least. Keys they made lose what the new role may not give.",
+        description="One owner is left at least. Keys they made lose what the new role may not give. An API key changes "
+        "neither an owner nor makes one: 403 owner_required.",
         request=MemberChangeSerializer,
         responses=MemberSerializer,
     )
@@ -361,7 +360,8 @@ class MemberView(MembersAPI):
     @extend_schema(
         operation_id="remove_member",
         summary="Remove a member",
-        description="One owner is left at least. The keys they made go on, but manage nothing any more; revoke those they know.",
+        description="One owner is left at least. The keys they made go on, but manage nothing any more; revoke those they "
+        "know. An API key removes no owner: 403 owner_required.",
         request=None,
         responses={204: None},
     )

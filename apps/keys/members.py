@@ -7,7 +7,7 @@ from django.db import transaction
 from apps.accounts import audit
 from apps.accounts.models import Membership, Organization, User
 from apps.accounts.scopes import USUAL
-from apps.core.errors import PortalError
+from apps.core.errors import NotAllowed, PortalError
 from apps.keys import permits, services
 from apps.keys.models import APIKey
 
@@ -18,13 +18,21 @@ class LastOwner(PortalError):
     code, status = "last_owner", 409
 
 
+class OwnersByOwners(NotAllowed):
+    """Whoever holds a key of an owner's rights must not become, replace or remove one. Nothing was changed."""
+
+    code = "owner_required"
+
+
 @transaction.atomic
 def change_role(*, membership: Membership, role: str, user: User | None, by: APIKey | None = None) -> Membership:
     """Another role, in force with the member's next request, and fewer scopes on their keys where it may give fewer.
 
-    Raises LastOwner.
+    Raises LastOwner, and OwnersByOwners for a key.
     """
     locked = locked_member(membership)
+    if by is not None:
+        spare_owners(locked, role)
     if locked.role == role:
         return locked
     keep_an_owner(locked, role)
@@ -37,8 +45,13 @@ def change_role(*, membership: Membership, role: str, user: User | None, by: API
 
 @transaction.atomic
 def remove(*, membership: Membership, user: User | None, by: APIKey | None = None) -> None:
-    """End a membership. The keys they made go on for the organization, but manage nothing any more. Raises LastOwner."""
+    """End a membership. The keys they made go on for the organization, but manage nothing any more.
+
+    Raises LastOwner, and OwnersByOwners for a key.
+    """
     locked = locked_member(membership)
+    if by is not None:
+        spare_owners(locked, "")
     keep_an_owner(locked, "")
     recorded(locked, "member.removed", user=user, by=by, data={"role": locked.role})
     narrow_keys(locked, frozenset(USUAL), user=user, by=by)
@@ -50,6 +63,21 @@ def locked_member(membership: Membership) -> Membership:
     Organization.objects.select_for_update(no_key=True).get(pk=membership.organization_id)
     return (
         Membership.objects.select_for_update(of=("self",)).select_related("organization", "user").get(pk=membership.pk)
+    )
+
+
+def spare_owners(membership: Membership, role: str) -> None:
+    """What a key may not do, whoever made it. Raises OwnersByOwners."""
+    owner = Membership.Role.OWNER
+    if membership.role == owner:
+        what = f"{'change the role of' if role else 'remove'} the owner {membership.user.email}"
+    elif role == owner:
+        what = "make an owner"
+    else:
+        return
+    raise OwnersByOwners(
+        f"An API key may not {what}, whatever its scopes. Nothing was changed. An owner can, signed in.",
+        param="role" if role else None,
     )
 
 

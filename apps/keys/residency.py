@@ -12,6 +12,7 @@ from apps.core import places
 from apps.core.places import Rule
 from apps.keys import permits
 from apps.keys.models import APIKey
+from apps.keys.permits import BeyondPermit
 from apps.sites.models import Site
 
 
@@ -31,10 +32,19 @@ def choices(around: Iterable[str] | None = None, kept: Iterable[str] = ()) -> li
 def set_rule(*, organization: Organization, residency: Rule, user: User | None, by: APIKey | None = None) -> bool:
     """Where all work of the organization may run, from the next request on; None is everywhere. False where nothing differs.
 
-    Work accepted before keeps the rule of its admission. Raises InvalidRequest.
+    Work accepted before keeps the rule of its admission. A key only narrows it, for a wider one would widen the key too.
+    Raises InvalidRequest and BeyondPermit.
     """
     rule = permits.residency_checked(residency, None)
     locked = Organization.objects.select_for_update(no_key=True).get(pk=organization.pk)
+    if by is not None and not places.within(
+        rule, places.narrowed(permits.optional(locked.residency), permits.of(by).residency)
+    ):
+        raise BeyondPermit(
+            "A key can only narrow the places where the work of its organization may run, to some of its own. Nothing was "
+            "changed. An owner can change them, signed in.",
+            param="residency",
+        )
     old, new = locked.residency, None if rule is None else list(rule)
     if old == new:
         return False

@@ -9,7 +9,7 @@ from rest_framework import serializers
 
 from apps.accounts.models import Membership, Organization
 from apps.accounts.scopes import Scope
-from apps.core.errors import InvalidRequest
+from apps.accounts.serializers import StrictSerializer
 from apps.core.ids import public
 from apps.core.money import MICROUSD_PER_CENT
 from apps.keys.figures import MOST
@@ -20,19 +20,6 @@ from apps.ledger.forms import MOST_CENTS
 MOST_MICROUSD = MOST_CENTS * MICROUSD_PER_CENT
 OVERLAP_SECONDS = (0, 3600, 86_400, 604_800)
 STATES = ("active", "expired", "revoked")
-
-
-class StrictSerializer(serializers.Serializer[Any]):
-    """Refuses what it does not know by name."""
-
-    def to_internal_value(self, data: Any) -> Any:
-        unknown = next((name for name in data if name not in self.fields), None) if isinstance(data, dict) else None
-        if unknown is not None:
-            name = str(unknown)[:100]
-            raise InvalidRequest(
-                f"Unrecognized request argument supplied: {name}.", param=name, code="unknown_parameter"
-            )
-        return super().to_internal_value(data)
 
 
 class LimitsSerializer(serializers.Serializer[Any]):

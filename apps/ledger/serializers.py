@@ -5,6 +5,7 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from apps.accounts.serializers import StrictSerializer
 from apps.ledger import movements
 from apps.ledger.models import Transfer
 
@@ -61,18 +62,12 @@ class TransferPageSerializer(serializers.Serializer[Any]):
     has_more = serializers.BooleanField(help_text="Ask again with `after` set to the last id")
 
 
-class TransferFilterSerializer(serializers.Serializer[Any]):
+class TransferFilterSerializer(StrictSerializer):
     account = serializers.ChoiceField(choices=OWN, required=False, help_text="One of your accounts, on either side")
     since = serializers.DateTimeField(required=False, help_text="Made at this time or later")
     until = serializers.DateTimeField(required=False, help_text="Made before this time")
     after = serializers.CharField(max_length=40, required=False, help_text="An id: transfers older than that one")
     limit = serializers.IntegerField(min_value=1, max_value=100, default=20)
-
-    def to_internal_value(self, data: Any) -> Any:
-        unknown = next((name for name in data if name not in self.fields), None)
-        if unknown is not None:
-            raise serializers.ValidationError({unknown[:100]: "There is no such filter."})
-        return super().to_internal_value(data)
 
     def validate(self, attrs: Any) -> Any:
         if attrs.get("since") and attrs.get("until") and attrs["until"] <= attrs["since"]:

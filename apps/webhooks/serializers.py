@@ -4,7 +4,7 @@ from typing import Any
 
 from rest_framework import serializers
 
-from apps.core.errors import InvalidRequest
+from apps.accounts.serializers import StrictSerializer
 from apps.webhooks.models import URL_LENGTH, Delivery, Endpoint
 
 
@@ -44,19 +44,6 @@ class WebhookWithSecretSerializer(WebhookSerializer):
 class WebhookListSerializer(serializers.Serializer[Any]):
     object = serializers.CharField(default="list")
     data = WebhookSerializer(many=True)  # type: ignore[assignment]
-
-
-class StrictSerializer(serializers.Serializer[Any]):
-    """Refuses what it does not know by name."""
-
-    def to_internal_value(self, data: Any) -> Any:
-        unknown = next((name for name in data if name not in self.fields), None) if isinstance(data, dict) else None
-        if unknown is not None:
-            name = str(unknown)[:100]
-            raise InvalidRequest(
-                f"Unrecognized request argument supplied: {name}.", param=name, code="unknown_parameter"
-            )
-        return super().to_internal_value(data)
 
 
 class WebhookRequestSerializer(StrictSerializer):

@@ -16,6 +16,7 @@ from apps.wire.chat import MAX_TOOLS, JSONObjectFormat, Metadata, RefusalPart, T
 MAX_ITEMS = 10_000
 LOGPROBS = "message.output_text.logprobs"
 IMAGE_URLS = "message.input_image.image_url"  # input items have them whether asked for or not
+ENCRYPTED = "reasoning.encrypted_content"  # no reasoning here is: asked for, and not there, as of models without any
 
 UNSUPPORTED = {
     "access_programs": "",
@@ -305,7 +306,10 @@ class ResponsesRequest(Shape):
     temperature: float | None = Field(default=None, ge=0, le=2)
     top_p: float | None = Field(default=None, ge=0, le=1)
     top_logprobs: int | None = Field(default=None, ge=0, le=20)
-    include: list[Literal["message.output_text.logprobs", "message.input_image.image_url"]] | None = None
+    include: (
+        list[Literal["message.output_text.logprobs", "message.input_image.image_url", "reasoning.encrypted_content"]]
+        | None
+    ) = None
     tools: list[Tool] | None = Field(default=None, max_length=MAX_TOOLS)
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None

@@ -308,6 +308,7 @@ def test_members_manage_keys_as_on_the_pages(shop):
 
 def test_a_role_changes_and_takes_its_scopes_from_the_keys(shop, manager):
     row, _ = member(shop.organization, "owner")
+    _, owner = member(shop.organization, "owner")
     _, secret = make.api_key(shop.organization, user=row.user, scopes=["inference", "webhooks", "manage"])
     path = f"/api/v1/members/mem_{row.pk}"
     assert manager.get(path).json() == {
@@ -318,7 +319,7 @@ def test_a_role_changes_and_takes_its_scopes_from_the_keys(shop, manager):
         "role": "owner",
         "joined_at": manager.get(path).json()["joined_at"],
     }
-    assert send(manager, "PATCH", path, {"role": "developer"}).json()["role"] == "developer"
+    assert send(owner, "PATCH", path, {"role": "developer"}).json()["role"] == "developer"
     assert services.authenticate(secret).scopes == {"inference", "webhooks"}
     assert error(send(manager, "PATCH", path, {"role": "king"}))[1] == "role"
     assert send(manager, "DELETE", path).status_code == 204
@@ -328,13 +329,78 @@ def test_a_role_changes_and_takes_its_scopes_from_the_keys(shop, manager):
     assert list(actions) == ["member.role_changed", "member.removed"]
 
 
-def test_one_owner_is_left(shop, manager):
+def test_one_owner_is_left(shop):
     owner = Membership.objects.get(user=shop.owner)
+    client = Client(raise_request_exception=False)
+    client.force_login(shop.owner)
     for method, body in (("PATCH", {"role": "developer"}), ("DELETE", None)):
-        assert error(send(manager, method, f"/api/v1/members/mem_{owner.pk}", body), 409)[0] == "last_owner"
+        assert error(send(client, method, f"/api/v1/members/mem_{owner.pk}", body), 409)[0] == "last_owner"
     owner.refresh_from_db()
     assert owner.role == "owner"
     assert not AuditEvent.objects.filter(action__startswith="member.").exists()
+
+
+def test_no_key_makes_changes_or_removes_an_owner(shop, manager):
+    owner, _ = member(shop.organization, "owner")
+    developer, _ = member(shop.organization, "developer")
+    roles = list(Membership.objects.order_by("pk").values_list("user", "role"))
+    events = AuditEvent.objects.count()
+    asked = [
+        ("PATCH", developer, {"role": "owner"}, "make an owner"),
+        ("PATCH", owner, {"role": "developer"}, f"change the role of the owner {owner.user.email}"),
+        ("PATCH", owner, {"role": "owner"}, f"change the role of the owner {owner.user.email}"),
+        ("DELETE", owner, None, f"remove the owner {owner.user.email}"),
+    ]
+    for method, row, body, what in asked:
+        refused = send(manager, method, f"/api/v1/members/mem_{row.pk}", body)
+        assert error(refused, 403) == ("owner_required", "role" if body else None)
+        assert refused.json()["error"]["message"] == (
+            f"An API key may not {what}, whatever its scopes. Nothing was changed. An owner can, signed in."
+        )
+    assert list(Membership.objects.order_by("pk").values_list("user", "role")) == roles
+    assert AuditEvent.objects.count() == events
+    assert send(manager, "PATCH", f"/api/v1/members/mem_{developer.pk}", {"role": "billing"}).status_code == 200
+
+
+def test_no_key_widens_itself(shop):
+    make.site(country="US", region="Georgia", code="ga-1")
+    shop.organization.residency = ["US"]
+    shop.organization.save()
+    ends = timezone.now() + timedelta(days=2)
+    key, secret = make.api_key(
+        shop.organization,
+        scopes=("inference", "manage"),
+        allowed_models=("acme/chat",),
+        residency=("US/Georgia",),
+        ip_ranges=("127.0.0.1",),
+        expires_at=ends,
+    )
+    RateLimit.objects.create(organization=shop.organization, api_key=key, requests_per_minute=5)
+    client, path = KeyClient(secret), f"/api/v1/keys/{key.public_id}"
+    before, events = client.get(path).json(), AuditEvent.objects.count()
+    wider = {
+        "scopes": ["inference", "manage", "usage"],
+        "allowed_models": None,
+        "residency": ["US"],
+        "ip_ranges": None,
+        "expires_at": (ends + timedelta(days=1)).isoformat(),
+        "requests_per_minute": 6,
+    }
+    for name, value in wider.items():
+        assert error(send(client, "PATCH", path, {name: value}), 403) == ("beyond_permit", name)
+    for places in (["US", "DE"], ["US"], None):  # its organization's rule is its own too
+        refused = send(client, "PATCH", "/api/v1/organization", {"residency": places})
+        assert error(refused, 403) == ("beyond_permit", "residency")
+    free = KeyClient(make.api_key(shop.organization, scopes=ALL)[1])  # of no place itself
+    events += 1
+    for places in (["US", "DE"], None):
+        refused = send(free, "PATCH", "/api/v1/organization", {"residency": places})
+        assert error(refused, 403) == ("beyond_permit", "residency")
+    after = client.get(path).json()
+    assert {name: after[name] for name in wider} == {name: before[name] for name in wider}
+    shop.organization.refresh_from_db()
+    assert shop.organization.residency == ["US"]
+    assert AuditEvent.objects.count() == events
 
 
 def test_who_manages_members(shop, manager):

@@ -10,8 +10,9 @@ from django.conf import settings as conf
 
 from apps.dispatch.models import Receipt
 from apps.jobs.models import Job
-from apps.keys import rates
 from apps.keys.models import RateLimit
+from apps.keys.rates import counting
+from apps.keys.rates.alone import Alone
 from apps.ledger.models import Hold
 from cango_portal import valkey as hot
 from tests import make
@@ -96,6 +97,64 @@ def test_refusals_for_other_reasons_tell_and_do_not_count(shop, http, send, limi
     )
     assert (refused.status_code, six(refused)) == (402, ["3", "3", "0s", "100000", "100000", "0s"])
     assert not any(name in http.post("/v1/chat/completions").headers for name in SIX)  # 401: nobody's limits
+
+
+def ask(http, shop, method, path, **options):
+    return http.request(method, path, headers={"authorization": f"Bearer {shop.secret}"}, **options)
+
+
+def uploaded(http, shop):
+    rows = b'{"custom_id": "1"}'
+    return ask(http, shop, "POST", "/v1/files", data={"purpose": "batch"}, files={"file": ("rows.jsonl", rows)})
+
+
+def test_every_answer_tells_and_what_is_free_does_not_count(shop, site, http, send, limit, settings, tmp_path):
+    settings.MEDIA_ROOT, settings.UPLOADS = tmp_path / "files", tmp_path / "uploads"
+    limit(requests_per_minute=9, output_tokens_per_minute=500)
+    stored = send(store=True).json()["id"]
+    body = {"model": shop.model.name, "input": "Hello", "max_output_tokens": 100}
+    response = ask(http, shop, "POST", "/v1/responses", json=body).json()["id"]
+    file = uploaded(http, shop).json()["id"]
+    until(lambda: six(ask(http, shop, "GET", "/v1/models"))[4] == "496")  # two answers of two tokens
+    batch = {"input_file_id": file, "endpoint": "/v1/chat/completions", "completion_window": "24h"}
+    free = [
+        ("GET", "/v1/models", 200, {}),
+        ("GET", f"/v1/models/{shop.model.name}", 200, {}),
+        ("HEAD", "/v1/models", 200, {}),
+        ("GET", "/v1/chat/completions", 200, {}),
+        ("GET", f"/v1/chat/completions/{stored}/messages", 200, {}),
+        ("POST", f"/v1/chat/completions/{stored}", 200, {"json": {"metadata": {"a": "b"}}}),
+        ("DELETE", f"/v1/chat/completions/{stored}", 200, {}),
+        ("GET", f"/v1/responses/{response}", 200, {}),
+        ("GET", f"/v1/responses/{response}/input_items", 200, {}),
+        ("POST", f"/v1/responses/{response}/cancel", 400, {}),
+        ("DELETE", f"/v1/responses/{response}", 200, {}),
+        ("GET", "/v1/files", 200, {}),
+        ("GET", f"/v1/files/{file}/content", 200, {}),
+        ("POST", "/v1/files", 415, {"content": b""}),
+        ("POST", "/v1/batches", 200, {"json": batch}),
+        ("GET", "/v1/batches", 200, {}),
+        ("GET", "/v1/batches/batch_none", 404, {}),
+        ("DELETE", "/v1/files/none", 404, {}),
+    ]
+    for method, path, status, options in free:
+        answer = ask(http, shop, method, path, **options)
+        assert answer.status_code == status, (path, answer.text)
+        assert [six(answer)[n] for n in (0, 1, 3, 4)] == ["9", "7", "500", "496"], path
+        assert answer.headers["x-request-id"].startswith("req_")
+        assert int(answer.headers["openai-processing-ms"]) >= 0
+        assert answer.headers["openai-organization"] == shop.organization.public_id
+
+
+def test_what_is_free_is_answered_without_valkey_and_says_nothing_of_limits(shop, http, limit, monkeypatch):
+    limit(requests_per_minute=9)
+    monkeypatch.setattr(conf, "REDIS_URL", "unix:///nonexistent/valkey.sock")
+    monkeypatch.setattr(hot, "client_async", lambda: redis.asyncio.Redis.from_url(conf.REDIS_URL))
+    for path, status in (("/v1/models", 200), ("/v1/models/none", 404), ("/v1/files", 200)):
+        answer = ask(http, shop, "GET", path)
+        assert answer.status_code == status
+        assert not any(name in answer.headers for name in SIX)
+        assert answer.headers["openai-processing-ms"]
 
 
 def test_a_limit_on_tokens_holds_for_streams_while_they_run(shop, site, send, limit):
@@ -204,7 +263,7 @@ def sleeping(waits, valkey):
 
 def test_without_valkey_the_door_keeps_to_this_process_share(shop, send, limit, monkeypatch, http):
     monkeypatch.setattr(conf, "REDIS_URL", "unix:///nonexistent/valkey.sock")
-    monkeypatch.setattr(rates, "alone", rates.Alone())
+    monkeypatch.setattr(counting, "alone", Alone())
     hot.client.cache_clear()
     monkeypatch.setattr(hot, "client_async", lambda: redis.asyncio.Redis.from_url(conf.REDIS_URL))
     limit(requests_per_minute=1)

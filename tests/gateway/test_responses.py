@@ -487,7 +487,7 @@ WRONG = [
     ({"reasoning": {"summary": "auto"}}, "invalid_value", "reasoning.summary"),
     ({"text": {"verbosity": "chatty"}}, "invalid_value", "text.verbosity"),
     ({"truncation": "auto"}, "invalid_value", "truncation"),
-    ({"include": ["reasoning.encrypted_content"]}, "invalid_value", "include[0]"),
+    ({"include": ["reasoning.encrypted"]}, "invalid_value", "include[0]"),
     ({"top_logprobs": 2}, "invalid_value", "top_logprobs"),
     ({"tools": [{"type": "web_search"}]}, "invalid_value", "tools[0]"),
     ({"tool_choice": "required"}, "invalid_value", "tool_choice"),
@@ -510,6 +510,24 @@ def test_what_is_refused_is_named(shop, http):
             assert answer.status_code == (404 if error["code"] == "model_not_found" else 400), error
             told.append((wrong, error["code"], error["param"]))
     assert told == WRONG
+
+
+def test_encrypted_reasoning_may_be_asked_for_and_is_not_there(client, shop, site):
+    def script(attempt: Attempt) -> None:
+        attempt.claim()
+        attempt.write([{"index": 0, "delta": {"reasoning_content": "Hm."}, "finish_reason": None}])
+        attempt.say("Hello")
+        attempt.finish()
+
+    site.script = script
+    asked = {"include": ["reasoning.encrypted_content"]}
+    answer = client.responses.create(model=shop.model.name, input="Say hello", store=False, **asked)
+    thought, message = answer.output
+    assert (thought.type, thought.encrypted_content, message.content[0].text) == ("reasoning", None, "Hello")
+    assert "encrypted_content" not in answer.to_dict()["output"][0]
+    assert events_of(shop, store=False, **asked)[-1]["response"]["status"] == "completed"
+    kept = client.responses.create(model=shop.model.name, input="Say hello", **asked)
+    assert client.responses.retrieve(kept.id, **asked).id == kept.id
 
 
 def test_what_the_engine_cannot_do_is_refused_in_the_words_of_the_request(shop, http):

@@ -10,14 +10,17 @@ from django.conf import settings as conf
 
 from apps.core.ids import uuid7
 from apps.keys import rates
-from apps.keys.rates import Limit, RateLimited, TooManyAtOnce
+from apps.keys.rates import Limit, RateLimited, TooManyAtOnce, counting
+from apps.keys.rates.alone import Alone
+from apps.keys.rates.script import SLOT_MS
+from apps.keys.rates.window import duration
 from cango_portal import valkey as hot
 from tests.threads import run_in_threads
 
 
 @pytest.fixture
 def take(valkey, monkeypatch):
-    monkeypatch.setattr(rates, "alone", rates.Alone())
+    monkeypatch.setattr(counting, "alone", Alone())
 
     def take(*limits, job=None, input=0, output=0, lease=False):
         return rates.take(limits, job_id=job or uuid7(), input_tokens=input, output_tokens=output, lease=lease)
@@ -27,7 +30,7 @@ def take(valkey, monkeypatch):
 
 def age(valkey, seconds):
     """As if everything so far had happened so much earlier."""
-    slots = int(seconds * 1000 / rates.SLOT_MS)
+    slots = int(seconds * 1000 / SLOT_MS)
     for key in valkey.keys("rate:*"):
         if key.startswith("rate:of:"):
             slot, *rest = valkey.get(key).split(" ")
@@ -195,7 +198,7 @@ def test_without_valkey_a_process_keeps_to_its_share(take, without_valkey, setti
     [(0, "0s"), (12, "12ms"), (999, "999ms"), (1000, "1s"), (1250, "1.25s"), (60_000, "1m0s"), (360_000, "6m0s")],
 )
 def test_durations_as_the_official_api_writes_them(milliseconds, text):
-    assert rates.duration(milliseconds) == text
+    assert duration(milliseconds) == text
 
 
 def test_the_headers_tell_of_the_limit_with_the_least_left():

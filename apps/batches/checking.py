@@ -18,7 +18,7 @@ from apps.batches import finalizing, news, shards, statements
 from apps.batches.claims import Claim, Stopped
 from apps.batches.endpoints import ENDPOINTS
 from apps.catalog import offers
-from apps.catalog.models import Model, Tier
+from apps.catalog.models import Tier
 from apps.catalog.offers import Offer
 from apps.core.errors import InvalidRequest, PortalError
 from apps.core.ids import public
@@ -28,6 +28,7 @@ from apps.dispatch.work import Work
 from apps.files import services as files
 from apps.files import statements as stored
 from apps.files.reading import Line
+from apps.jobs.models import Job
 from apps.keys.services import Caller
 from apps.ledger import statements as ledger
 from apps.wire import batches as wire
@@ -173,7 +174,8 @@ class Check:
         self.seen.add(digest)
         work = self.work(line.body)
         if not self.bad:
-            self.cut(given.number, line.custom_id, work)
+            kept = ENDPOINTS[self.endpoint].kept(work, line.body)
+            self.cut(given.number, work, shards.line_of(given.number, line.custom_id, work, kept))
 
     def work(self, body: dict[str, Any]) -> Work:
         if body.get("stream"):
@@ -185,13 +187,15 @@ class Check:
                 "A batch has its own price. Leave 'service_tier' out.", param="body.service_tier", code="invalid_value"
             )
         offer = self.offered(body.get("model"))
-        intake.of_kind(offer, ENDPOINTS[self.endpoint].kind)
+        endpoint = ENDPOINTS[self.endpoint]
+        if endpoint.models:
+            intake.of_kind(offer, endpoint.models)
         try:
-            work = replace(ENDPOINTS[self.endpoint].work(offer, body), tier=Tier.BATCH.value)
+            work = replace(endpoint.work(offer, body), tier=Tier.BATCH.value)
         except InvalidRequest as error:
             error.param = f"body.{error.param}" if error.param else "body"
             raise
-        if offer.kind == Model.Kind.EMBEDDINGS:
+        if endpoint.kind == Job.Kind.EMBEDDINGS:
             self.inputs += len(ceilings.inputs(body["input"]))
             if self.inputs > wire.MAX_INPUTS:
                 raise InvalidRequest(
@@ -221,11 +225,10 @@ class Check:
             self.discount = database.run(offers.discount(self.batch["organization_id"], offer.model_id))
         return offer
 
-    def cut(self, number: int, custom_id: str, work: Work) -> None:
+    def cut(self, number: int, work: Work, part: bytes) -> None:
         if self.cutting is not None and self.cutting.full:
             self.store()
         cutting = self.cutting = self.cutting or Cutting(first_line=number)
-        part = shards.line_of(number, custom_id, work)
         ceiling = work.ceiling_microusd(discount_basis_points=self.discount)
         cutting.parts.append(part)
         cutting.ceilings.append(ceiling)

@@ -182,10 +182,9 @@ def row_of(result: RowResult, job: Row, batch: Row, charge_microusd: int, *, mod
             result=result,
             usage=usage_of(usage, settled),
             site=job["site"],
+            at=int(at),
         )
     )
-    if "created" in answer:
-        answer["created"] = int(at)
     return {
         "line": result.line,
         "status": 200,

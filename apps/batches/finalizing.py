@@ -16,6 +16,7 @@ from django.db import transaction
 from apps.batches import news, shards, statements
 from apps.batches.claims import Claim, Stopped
 from apps.batches.collecting import row_id
+from apps.batches.endpoints import ENDPOINTS
 from apps.batches.models import ENDED, Batch, Row, Shard
 from apps.core.errors import PortalError
 from apps.core.ids import public
@@ -111,11 +112,13 @@ def writer(batch: Record, name: str) -> AbstractContextManager[Writer]:
 def write(batch: Record, claim: Claim, final: str, output: Writer, errors: Writer) -> None:
     """Every line of the batch into one of the two, one shard in memory at a time."""
     original: dict[int, str] | None = None
+    endpoint = ENDPOINTS[batch["endpoint"]]
     for shard in Shard.objects.filter(batch_id=batch["id"]).order_by("number"):
         claim.alive()
         lines = range(shard.first_line, shard.first_line + shard.lines)
-        custom_ids = custom_ids_of(shard)
-        if any(line not in custom_ids for line in lines):  # the batch ends all the same, and the hold is released
+        asked = asked_of(shard)
+        custom_ids = {line: row.custom_id for line, row in asked.items()}
+        if any(line not in asked for line in lines):  # the batch ends all the same, and the hold is released
             log.error(
                 "a shard's file is lost", extra={"batch": public("batch", batch["id"]), "first_line": shard.first_line}
             )
@@ -128,18 +131,21 @@ def write(batch: Record, claim: Claim, final: str, output: Writer, errors: Write
         }
         for line in lines:
             row = ended.get(line)
-            told = described(batch["id"], line, custom_ids.get(line), row, final)
+            body = row.body if row is not None else None
+            if body is not None and row is not None and row.status == OK and line in asked:
+                body = endpoint.told(body, json.loads(asked[line].kept))
+            told = described(batch["id"], line, custom_ids.get(line), row, final, body=body)
             text = json.dumps(told, ensure_ascii=False, separators=(",", ":"))
             good = row is not None and row.status == OK and told["error"] is None
             (output if good else errors).write(text.encode() + b"\n")
 
 
-def custom_ids_of(shard: Shard) -> dict[int, str]:
+def asked_of(shard: Shard) -> dict[int, shards.Line]:
     """By line, as far as the shard's file is there and can be read."""
-    found: dict[int, str] = {}
+    found: dict[int, shards.Line] = {}
     with contextlib.suppress(FileNotFoundError, ValueError):
-        for line, custom_id, _ in shards.lines(shard.path) if shard.path else ():
-            found[line] = custom_id
+        for line in shards.lines(shard.path) if shard.path else ():
+            found[line.number] = line
     return found
 
 
@@ -160,7 +166,9 @@ def custom_ids_of_input(batch: Record, claim: Claim) -> dict[int, str]:
     return found
 
 
-def described(batch_id: UUID, line: int, custom_id: str | None, row: Row | None, final: str) -> dict[str, Any]:
+def described(
+    batch_id: UUID, line: int, custom_id: str | None, row: Row | None, final: str, *, body: dict[str, Any] | None
+) -> dict[str, Any]:
     """A line of an output file: the answer, or why there is none. Faults of ours come as `error`, as the official ones.
 
     Without its custom_id, which was lost, it is an error that names the line, with the answer that was paid for.
@@ -176,7 +184,7 @@ def described(batch_id: UUID, line: int, custom_id: str | None, row: Row | None,
         code, message = UNFINISHED.get(final, UNFINISHED["cancelled"])
         told["error"] = {"code": code, "message": message}
     elif row.status == OK or row.status in CLIENT_ERRORS:
-        told["response"] = {"status_code": row.status, "request_id": f"req_{identity.hex}", "body": row.body}
+        told["response"] = {"status_code": row.status, "request_id": f"req_{identity.hex}", "body": body}
     else:
         error = (row.body or {}).get("error", {})
         told["error"] = {"code": error.get("code", "server_error"), "message": error.get("message", "")}

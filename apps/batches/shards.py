@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.core.files.storage import default_storage
 
+from apps.batches.endpoints import ENDPOINTS
 from apps.catalog.models import Tier
 from apps.core.ids import uuid7
 from apps.core.sql import Plan, Row, Statement
@@ -31,8 +32,8 @@ ORDER BY s.number LIMIT greatest(%(open)s - (SELECT count FROM busy), 0)
 """
 TERMS = """
 SELECT b.organization_id, b.api_key_id, b.user_id, b.model_id, b.price_id, b.discount_basis_points, b.max_power_usd_per_mwh, b.residency,
-    m.kind, extract(epoch FROM b.expires_at - clock_timestamp())::float8 AS seconds_left
-FROM batches_batch b JOIN catalog_model m ON m.id = b.model_id WHERE b.id = %(batch)s AND b.state = 'in_progress'
+    b.endpoint, extract(epoch FROM b.expires_at - clock_timestamp())::float8 AS seconds_left
+FROM batches_batch b WHERE b.id = %(batch)s AND b.state = 'in_progress'
 """
 BODY = """
 SELECT s.path, s.first_line, s.lines, array(
@@ -79,18 +80,28 @@ def listed(folder: str) -> tuple[list[str], list[str]]:
         return [], []
 
 
-def line_of(number: int, custom_id: str, work: Work) -> bytes:
-    """A line of a shard's file: number, custom_id and the runner's task, between tabs, which JSON never holds."""
+def line_of(number: int, custom_id: str, work: Work, kept: Any = None) -> bytes:
+    """A line of a shard's file: number, custom_id, the runner's task, and what of the request its answer will say.
+
+    Between them are tabs, which JSON never holds.
+    """
     task = Task(line=number, body=work.body, max_completion_tokens=work.max_completion_tokens)
-    return f"{number}\t{json.dumps(custom_id)}\t{task.model_dump_json()}\n".encode()
+    return f"{number}\t{json.dumps(custom_id)}\t{task.model_dump_json()}\t{json.dumps(kept)}\n".encode()
 
 
-def lines(path: str) -> Iterator[tuple[int, str, bytes]]:
-    """(line, custom_id, task) of each row of a shard's file."""
+class Line(NamedTuple):
+    number: int
+    custom_id: str
+    task: bytes
+    kept: bytes
+
+
+def lines(path: str) -> Iterator[Line]:
+    """The rows of a shard's file. Raises FileNotFoundError, and ValueError for one that is damaged."""
     with default_storage.open(path, "rb") as opened:
         for raw in opened:
-            number, custom_id, task = raw.split(b"\t", 2)
-            yield int(number), json.loads(custom_id), task
+            number, custom_id, task, *kept = raw.rstrip(b"\n").split(b"\t")
+            yield Line(int(number), json.loads(custom_id), task, kept[0] if kept else b"null")
 
 
 def open_next(batch_id: UUID) -> Plan[int]:
@@ -116,7 +127,7 @@ def open_one(batch_id: UUID, shard: Row, terms: Row) -> Plan[None]:
         "model": terms["model_id"],
         "price": terms["price_id"],
         "file": None,
-        "kind": terms["kind"],
+        "kind": ENDPOINTS[terms["endpoint"]].kind,
         "interactive": False,
         "streaming": False,
         "tier": Tier.BATCH.value,
@@ -159,6 +170,7 @@ def tasks(place: Row) -> bytes:
     """What its runner is to do: a task a line, without the rows that have ended. Nothing after the batch's end."""
     done = set(place["done"])
     try:
-        return b"".join(task for line, _, task in lines(place["path"]) if line not in done) if place["path"] else b""
+        wanted = [line.task for line in lines(place["path"]) if line.number not in done] if place["path"] else []
+        return b"".join(task + b"\n" for task in wanted)
     except FileNotFoundError:
         return b""

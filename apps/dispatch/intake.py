@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
+
+from django.conf import settings
 
 from apps.catalog.models import Model, Tier
 from apps.catalog.offers import Offer
@@ -19,6 +22,7 @@ from apps.keys.services import Caller
 from apps.ledger.statements import BudgetExceeded, InsufficientCredit, PaymentOwed
 from apps.wire import capabilities, ceilings, chat, embeddings, rerank, text
 from apps.wire.capabilities import Capability
+from apps.wire.conversation import Message, chat_body, conversation
 
 
 def unknown(name: str) -> NotFound:
@@ -98,6 +102,31 @@ def completion_work(offer: Offer, body: Mapping[str, Any], *, interactive: bool,
         kind=Job.Kind.COMPLETION.value,
         metadata=body.get("metadata") or {},
     )
+
+
+def response_work(
+    offer: Offer,
+    body: Mapping[str, Any],
+    *,
+    interactive: bool,
+    streaming: bool = False,
+    earlier: Sequence[Message] = (),
+) -> Work:
+    """A response as a chat, after the `earlier` messages. `body` has passed `responses.responses_request`."""
+    talk = conversation(body, list(earlier))
+    try:
+        asked = chat_body(body, talk.messages)
+        if earlier and len(json.dumps(asked, ensure_ascii=False).encode()) > settings.MAX_BODY_BYTES:
+            raise InvalidRequest(
+                f"With all that was said before, this is more than {settings.MAX_BODY_BYTES:,} bytes. Begin a new "
+                "conversation, with a summary of this one.",
+                param="previous_response_id",
+                code="context_length_exceeded",
+            )
+        chat.chat_request(asked)
+        return chat_work(offer, asked, interactive=interactive, streaming=streaming)
+    except InvalidRequest as error:
+        raise talk.refused(error) from None
 
 
 def rerank_work(offer: Offer, body: Mapping[str, Any], *, interactive: bool) -> Work:

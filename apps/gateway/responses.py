@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
-
-from django.conf import settings
 
 from apps.catalog.offers import Offer
 from apps.core import ids
@@ -23,8 +20,7 @@ from apps.jobs import statements as jobs
 from apps.keys.door import authenticated
 from apps.keys.services import Caller
 from apps.wire import items
-from apps.wire.chat import chat_request
-from apps.wire.conversation import Conversation, Message, chat_body, conversation
+from apps.wire.conversation import Conversation, Message
 from apps.wire.response_object import PREFIX, ResponseObject
 from apps.wire.responses import LOGPROBS, responses_request
 from cango_portal import database
@@ -62,20 +58,8 @@ async def create_response(request: Request) -> None:
 
 def work_of(offer: Offer, body: Mapping[str, Any], earlier: list[Message]) -> Work:
     """The response as a chat. `body` has passed `responses.responses_request`; what is kept is told apart by `asked`."""
-    talk = conversation(body, earlier)
-    try:
-        chat = chat_body(body, talk.messages)
-        if earlier and len(json.dumps(chat, ensure_ascii=False).encode()) > settings.MAX_BODY_BYTES:
-            raise InvalidRequest(
-                f"With all that was said before, this is more than {settings.MAX_BODY_BYTES:,} bytes. Begin a new "
-                "conversation, with a summary of this one.",
-                param="previous_response_id",
-                code="context_length_exceeded",
-            )
-        chat_request(chat)
-        work = intake.chat_work(offer, chat, interactive=not body.get("background"), streaming=bool(body.get("stream")))
-    except InvalidRequest as error:
-        raise talk.refused(error) from None
+    interactive, streaming = not body.get("background"), bool(body.get("stream"))
+    work = intake.response_work(offer, body, interactive=interactive, streaming=streaming, earlier=earlier)
     kept = body.get("store") is not False
     return replace(work, asked={n: v for n, v in body.items() if v is not None} if kept else None)
 

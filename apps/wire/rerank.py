@@ -90,14 +90,19 @@ def answer(
         "id": public("rerank", job_id).replace("_", "-", 1),
         "object": "list",
         "model": model,
-        "results": [
-            {
-                "index": item["index"],
-                "relevance_score": item["relevance_score"],
-                **({"document": {"text": documents[item["index"]]}} if documents is not None else {}),
-            }
-            for item in results[: top_n or None]
-        ],
+        "results": shown(results, documents=documents, top_n=top_n),
         "usage": dict(usage),
         "meta": {"billed_units": {"input_tokens": usage["prompt_tokens"]}},
     }
+
+
+def shown(results: list[dict[str, Any]], *, documents: list[str] | None, top_n: int | None) -> list[dict[str, Any]]:
+    """The best `top_n` of them, with their texts where `documents` are given."""
+    return [
+        {
+            "index": item["index"],
+            "relevance_score": item["relevance_score"],
+            **({"document": {"text": documents[item["index"]]}} if documents is not None else {}),
+        }
+        for item in results[: top_n or None]
+    ]

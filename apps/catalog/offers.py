@@ -50,9 +50,10 @@ WHERE m.listed AND (%(name)s::text IS NULL OR m.name = %(name)s)
 ORDER BY m.name
 """
 
+# `model`: an expression
 DISCOUNT = """
 SELECT coalesce(max(basis_points), 0)::int AS basis_points FROM catalog_discount
-WHERE organization_id = %(organization)s AND (model_id = %(model)s OR model_id IS NULL)
+WHERE organization_id = %(organization)s AND (model_id = {model} OR model_id IS NULL)
   AND starts_at <= now() AND (ends_at IS NULL OR ends_at > now())
 """
 
@@ -69,7 +70,10 @@ def price_of(row: Row) -> Price:
     return Price(**{name: row.pop(name) for name in Price.__slots__})
 
 
-def _offer(row: Row) -> Offer:
+def offer_of(row: Row) -> Offer:
+    """Of a row of `OFFERS`; also where it came as JSON."""
+    if isinstance(row["created_at"], str):
+        row["created_at"] = datetime.fromisoformat(row["created_at"])
     price = price_of(row)
     return Offer(**row, price=price)
 
@@ -79,7 +83,7 @@ def offers(name: str | None = None) -> Plan[list[Offer]]:
     if name and "\x00" in name:  # PostgreSQL's text has no such character, so no model has
         return []
     rows = yield Statement(OFFERS, {"name": name}, alone=True)
-    return [_offer(row) for row in rows]
+    return [offer_of(row) for row in rows]
 
 
 def offer(name: str) -> Plan[Offer | None]:
@@ -89,7 +93,9 @@ def offer(name: str) -> Plan[Offer | None]:
 
 def discount(organization_id: UUID, model_id: int) -> Plan[int]:
     """Basis points off for an organization's work on a model admitted now: the largest in force, alone."""
-    rows = yield Statement(DISCOUNT, {"organization": organization_id, "model": model_id}, alone=True)
+    rows = yield Statement(
+        DISCOUNT.format(model="%(model)s"), {"organization": organization_id, "model": model_id}, alone=True
+    )
     points: int = rows[0]["basis_points"]
     return points
 

@@ -25,8 +25,8 @@ JSONB_OID = 3802
 class Statement:
     """One SQL statement with named parameters (`%(name)s`). A parameter that may be NULL is cast in the SQL.
 
-    `alone`: it takes no lock and only reads, or stands whatever becomes of the plan: the transaction begins after it.
-    That saves a door the BEGIN and COMMIT of a plan that has no other.
+    `alone`: it only reads and takes no lock, or it is the one statement of its plan that writes, and needs no other to be
+    true with it. The transaction begins after it, which saves a door BEGIN and COMMIT where there is no other.
     """
 
     sql: str

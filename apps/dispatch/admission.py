@@ -13,14 +13,14 @@ from django.db import connection
 from psycopg.errors import OperationalError
 from psycopg_pool import PoolTimeout
 
-from apps.catalog import offers
 from apps.catalog.models import Tier
 from apps.core import places
 from apps.core.errors import Unavailable
 from apps.core.ids import public
-from apps.core.sql import Plan, Statement
-from apps.dispatch import allowance, orders, outbox, receipts
+from apps.core.sql import Plan
+from apps.dispatch import orders, outbox, receipts
 from apps.dispatch.receipts import StillStopping, Taken, Ticket
+from apps.dispatch.situation import Situation, situation
 from apps.dispatch.work import Submitted, Work
 from apps.jobs import statements as jobs
 from apps.keys import rates
@@ -29,11 +29,12 @@ from apps.keys.services import Caller
 from apps.ledger import statements as ledger
 from apps.live import bell
 from apps.runner import protocol
-from apps.scheduling import placement, selectors, slots
+from apps.scheduling import placement, slots
 from apps.scheduling.placement import Candidate
 from cango_portal import database, valkey
 
 WAITING = "Waiting for a free GPU"
+NOTIFIED = "notified AS (SELECT pg_notify('dispatch', '') FROM job)"  # a job in the queue: the dispatcher looks at once
 STOPPING_SECONDS, STOPPING_LOOKS = 3, 30  # a job that its client left is waited for so long, and looked at so often
 DOUBT_SECONDS = (0.05, 0.4, 1.5)  # pauses before looking whether a commit arrived
 
@@ -52,23 +53,21 @@ def topics(job_id: UUID, organization_id: object) -> tuple[str, str]:
     return f"job.{public('job', job_id)}", f"organization.{organization_id}"
 
 
-def candidates_for(work: Work, caller: Caller) -> Plan[tuple[list[Candidate], bool, list[Limit]]]:
-    """The ranked pools, whether others already wait for this model (then nobody jumps the line), and the rate limits.
+def candidates_for(work: Work, caller: Caller, now: Situation) -> tuple[list[Candidate], list[Limit]]:
+    """The ranked pools and the rate limits.
 
-    Who has a free slot of its own by its plan waits behind nobody. Raises ModelNotAllowed, NowhereAllowed, and
-    TooManyOpenJobs: counted without a lock, so requests that come at the same moment may pass the limit by as many as
-    they are.
+    Raises ModelNotAllowed, NowhereAllowed, and TooManyOpenJobs: counted without a lock, so requests that come at the same
+    moment may pass the limit by as many as they are.
     """
     caller.require_model(work.offer.name)
     caller.require_place(residency_of(caller, work))
-    standing = yield from allowance.standing(caller, work.offer.model_id, work.tier)
-    standing.admit_one()
-    limits = standing.rate_limits(caller)
-    ranked = placement.rank((yield from selectors.views(work.offer.model_id)), residency_of(caller, work))
-    if standing.has_slot_of_its_own:
-        return ranked, False, limits
-    waiting = yield from jobs.waiting(work.offer.model_id, work.tier, [each.pool.place for each in eligible(ranked)])
-    return ranked, waiting, limits
+    now.standing.admit_one()
+    return placement.rank(now.pools, residency_of(caller, work)), now.standing.rate_limits(caller)
+
+
+def behind(work: Work, ranked: list[Candidate]) -> Plan[bool]:
+    """Whether others already wait for this model where this could run: nobody jumps the line."""
+    return (yield from jobs.waiting(work.offer.model_id, work.tier, [each.pool.place for each in eligible(ranked)]))
 
 
 def residency_of(caller: Caller, work: Work) -> places.Rule:
@@ -89,9 +88,10 @@ def admit(
     work: Work,
     chosen: Candidate | None,
     ranked: list[Candidate],
+    discount: int,
     ticket: Ticket | None = None,
 ) -> Plan[tuple[Submitted, protocol.Order | None]]:
-    """The one transaction. The account row is touched last. Raises InsufficientCredit, and Taken; then nothing was written."""
+    """The one statement, a transaction of its own. The account row is touched last. Raises what the ledger refuses a hold with, and Taken; then nothing was written."""
     fence = orders.new_fence() if chosen else None
     placed = (
         orders.draft_changes(chosen, ranked, fence)
@@ -105,55 +105,65 @@ def admit(
         }
     )
     reason = orders.reason(chosen, ranked) if chosen else waiting_reason(ranked)
-    discount = yield from offers.discount(caller.organization_id, work.offer.model_id)
     residency = residency_of(caller, work)
     ceiling = work.ceiling_microusd(discount_basis_points=discount)
-    made = yield from jobs.create(
-        {
-            "id": job_id,
-            "organization": caller.organization_id,
-            "api_key": caller.api_key_id,
-            "user": caller.user_id,
-            "model": work.offer.model_id,
-            "price": work.offer.price.id,
-            "file": work.file_id,
-            "kind": work.kind,
-            "interactive": work.interactive,
-            "streaming": work.streaming,
-            "tier": work.tier,
-            "discount": discount,
-            "state": "dispatched" if chosen else "queued",
-            "reason": reason,
-            "attempt": 1 if chosen else 0,
-            "fence": placed["fence"],
-            "pool": placed["pool_id"],
-            "placement": placed["placement"],
-            "residency": None if residency is None else list(residency),
-            "wait_seconds": wait_seconds(work),
-            "lease_seconds": settings.DISPATCH_LEASE_SECONDS,
-            "hold": ceiling,
-            "max_completion_tokens": work.max_completion_tokens,
-            "pages": work.pages,
-            "energy_factor": placed["energy_factor"],
-            "grid": placed["grid_gco2e_per_kwh"],
-            "request": work.body,
-            "metadata": work.metadata,
-            "stored": work.stored,
-            "asked": work.asked,
-            "data": {"site": chosen.pool.site} if chosen else {},
-            **(receipts.params(ticket) if ticket else {}),
-        },
-        beside=receipts.WRITE if ticket else "",
-    )
-    if ticket and not made["beside"]:
-        raise Taken
     order = None
     if chosen and fence:
         order = orders.make(draft(job_id, work), attempt=1, pool=chosen.pool.code, fence=fence)
-        yield from orders.write(order)
-    else:
-        yield Statement("SELECT pg_notify('dispatch', '')")
-    yield from ledger.reserve(caller.organization_id, ceiling, hold_key(job_id), caller.budgets)
+    params = {
+        "id": job_id,
+        "organization": caller.organization_id,
+        "api_key": caller.api_key_id,
+        "user": caller.user_id,
+        "model": work.offer.model_id,
+        "price": work.offer.price.id,
+        "file": work.file_id,
+        "kind": work.kind,
+        "interactive": work.interactive,
+        "streaming": work.streaming,
+        "tier": work.tier,
+        "discount": discount,
+        "state": "dispatched" if chosen else "queued",
+        "reason": reason,
+        "attempt": 1 if chosen else 0,
+        "fence": placed["fence"],
+        "pool": placed["pool_id"],
+        "placement": placed["placement"],
+        "residency": None if residency is None else list(residency),
+        "wait_seconds": wait_seconds(work),
+        "lease_seconds": settings.DISPATCH_LEASE_SECONDS,
+        "hold": ceiling,
+        "max_completion_tokens": work.max_completion_tokens,
+        "pages": work.pages,
+        "energy_factor": placed["energy_factor"],
+        "grid": placed["grid_gco2e_per_kwh"],
+        "request": work.body,
+        "metadata": work.metadata,
+        "stored": work.stored,
+        "asked": work.asked,
+        "data": {"site": chosen.pool.site} if chosen else {},
+        **(receipts.params(ticket) if ticket else {}),
+    }
+    try:
+        made = yield from jobs.create(
+            params,
+            first=receipts.WRITE if ticket else "",
+            beside=jobs.Beside(
+                parts=(orders.ORDERED if order else NOTIFIED,),
+                last=ledger.HOLD,
+                params={
+                    **ledger.hold(caller.organization_id, ceiling, hold_key(job_id), caller.budgets),
+                    **(orders.beside(order) if order else {}),
+                },
+            ),
+            alone=True,
+        )
+    except Exception as error:
+        if refusal := ledger.refused(error, ceiling):
+            raise refusal from error
+        raise
+    if made is None:
+        raise Taken
     return Submitted(
         job_id,
         "dispatched" if chosen else "queued",
@@ -225,12 +235,22 @@ def submit(*, caller: Caller, work: Work, ticket: Ticket | None = None) -> Submi
 def admitted(*, caller: Caller, work: Work, ticket: Ticket | None) -> Submitted:
     job_id = work.job_id
     try:
-        ranked, backlog, limits = database.run(candidates_for(work, caller))
+        now = database.run(situation(caller, work.offer.name, work.tier))
+        ranked, limits = candidates_for(work, caller, now)
+        backlog = now.is_crowded and database.run(behind(work, ranked))
         windows = rates.take(limits, **asked(work))
         chosen = None
         try:
             chosen = None if backlog else _win(ranked, job_id)
-            plan = admit(job_id=job_id, caller=caller, work=work, chosen=chosen, ranked=ranked, ticket=ticket)
+            plan = admit(
+                job_id=job_id,
+                caller=caller,
+                work=work,
+                chosen=chosen,
+                ranked=ranked,
+                discount=now.discount,
+                ticket=ticket,
+            )
             try:
                 submitted, order = database.run(plan)
             except DjangoOperationalError:
@@ -248,9 +268,12 @@ def admitted(*, caller: Caller, work: Work, ticket: Ticket | None) -> Submitted:
     return replace(submitted, windows=windows)
 
 
-async def submit_async(*, caller: Caller, work: Work, ticket: Ticket | None = None) -> Submitted:
+async def submit_async(
+    *, caller: Caller, work: Work, now: Situation | None = None, ticket: Ticket | None = None
+) -> Submitted:
     """Admit from a lean door. The order leaves after commit; the dispatcher sends what that misses.
 
+    `now` is the situation that the door has just read for this caller, model and tier.
     A request that made a job before, by its `ticket`, gets that one. Without a free slot, or with Redis away, the job is
     `queued`. Raises InsufficientCredit, what `receipts.find` raises, and Unavailable without the database; then no job,
     hold or order exists.
@@ -259,18 +282,30 @@ async def submit_async(*, caller: Caller, work: Work, ticket: Ticket | None = No
         if ticket and ticket.is_repeat and (before := await found_async(ticket)):
             return before
         with contextlib.suppress(Taken):
-            return await admitted_async(caller=caller, work=work, ticket=ticket)
+            return await admitted_async(caller=caller, work=work, now=now, ticket=ticket)
+        now = None
 
 
-async def admitted_async(*, caller: Caller, work: Work, ticket: Ticket | None) -> Submitted:
+async def admitted_async(*, caller: Caller, work: Work, now: Situation | None, ticket: Ticket | None) -> Submitted:
     job_id = work.job_id
     try:
-        ranked, backlog, limits = await database.run_async(candidates_for(work, caller))
+        if now is None:
+            now = await database.run_async(situation(caller, work.offer.name, work.tier))
+        ranked, limits = candidates_for(work, caller, now)
+        backlog = now.is_crowded and await database.run_async(behind(work, ranked))
         windows = await rates.take_async(limits, **asked(work))
         chosen = None
         try:
             chosen = None if backlog else await _win_async(ranked, job_id)
-            plan = admit(job_id=job_id, caller=caller, work=work, chosen=chosen, ranked=ranked, ticket=ticket)
+            plan = admit(
+                job_id=job_id,
+                caller=caller,
+                work=work,
+                chosen=chosen,
+                ranked=ranked,
+                discount=now.discount,
+                ticket=ticket,
+            )
             try:
                 submitted, order = await database.run_async(plan)
             except PoolTimeout:

@@ -71,18 +71,19 @@ class Standing:
             )
 
 
-def standing(caller: Caller, model_id: int | None = None, tier: str = "") -> Plan[Standing]:
-    """`rates` are the rows of the rate limits that count for a request for this model and tier."""
-    rows = yield Statement(
-        STANDING,
-        {
-            **entitlements.params_of(caller.organization_id, datetime.now(UTC)),
-            "api_key": caller.api_key_id,
-            "model": model_id,
-            "tier": tier,
-        },
-        alone=True,
-    )
+def params(caller: Caller, model: str | None = None, tier: str = "") -> dict[str, object]:
+    """Of `STANDING`. Its `rates` are the rows of the rate limits that count for a request for this model and tier."""
+    return {
+        **entitlements.params_of(caller.organization_id, datetime.now(UTC)),
+        "api_key": caller.api_key_id,
+        "model": model,
+        "tier": tier,
+    }
+
+
+def standing(caller: Caller) -> Plan[Standing]:
+    """Whatever the model."""
+    rows = yield Statement(STANDING, params(caller), alone=True)
     return Standing(**rows[0])
 
 

@@ -5,8 +5,9 @@ the attempt, fence and claimant in force.
 """
 
 import asyncio
+import contextlib
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, TypedDict
 from uuid import UUID
@@ -21,6 +22,7 @@ from apps.core.sql import Plan, Row, Statement
 from apps.dispatch.admission import hold_key, topics
 from apps.jobs import statements as jobs
 from apps.jobs.models import FINAL
+from apps.jobs.statements import StaleState
 from apps.keys import rates
 from apps.ledger import statements as ledger
 from apps.live import bell
@@ -31,11 +33,12 @@ from apps.webhooks.services import ring as ring_webhooks
 
 log = logging.getLogger(__name__)
 
-# Its order is done with, and whoever waits may have its slot.
-ENDED = """
-WITH gone AS (DELETE FROM dispatch_order WHERE job_id = %(job)s)
-SELECT pg_notify('dispatch', '') WHERE EXISTS (SELECT FROM jobs_job WHERE state = 'queued')
-"""
+# Of the statement that ends a job: its order is done with, and whoever waits may have its slot.
+ENDED = (
+    "gone AS (DELETE FROM dispatch_order WHERE job_id = (SELECT id FROM moved) RETURNING 1)",
+    "notified AS (SELECT pg_notify('dispatch', '') FROM moved WHERE EXISTS (SELECT FROM jobs_job WHERE state = 'queued'))",
+)
+UNSETTLED = jobs.Beside()
 LEASED = ("dispatched", "running")
 MOST = 2**31 - 1  # what a count's column holds
 RETRY_SECONDS = 10  # an interactive job that goes back to the queue waits at least so long for another site
@@ -99,7 +102,18 @@ def report(news: Report, *, node_id: int | None = None) -> Plan[Outcome]:
 
     `node_id` is the node that authenticated: it may only speak for its own pools.
     """
-    job = yield from jobs.lock(UUID(news.job))
+    if news.kind == "finished":
+        job = yield from jobs.read(UUID(news.job))
+        if job is None or job["interactive"]:  # others' ends are told to webhooks, which is more than one statement
+            with contextlib.suppress(
+                StaleState
+            ):  # somebody wrote at this moment: decide anew, and hold the row meanwhile
+                return (yield from taken(news, job, node_id))
+    return (yield from taken(news, (yield from jobs.lock(UUID(news.job))), node_id))
+
+
+def taken(news: Report, job: Row | None, node_id: int | None) -> Plan[Outcome]:
+    """Raises StaleState where the row was not locked, and has changed since it was read; then nothing was written."""
     if job is None or not names_the_attempt(job, news, node_id):
         return REFUSED
     if job["batch_id"] is not None and news.kind != "started":
@@ -258,6 +272,7 @@ def finish(job: Row, news: News) -> Plan[Outcome]:
         state,
         cost_microusd=cost,
         reason=reason_of(state, news, delivered=delivered, by=by),
+        claimants=("", news.claimant),
         claimant=news.claimant,
         prompt_tokens=usage.prompt_tokens,
         cached_prompt_tokens=usage.cached_prompt_tokens,
@@ -292,9 +307,18 @@ class Ended:
 def end(job: Row, state: str, *, cost_microusd: int, reason: str, **changes: Any) -> Plan[Ended]:
     """The last step of any job: state, charge and the end of its hold together. The account row is touched last."""
     charge = min(cost_microusd, job["hold_microusd"])
-    yield from close(job, state, charge_microusd=charge, reason=reason, **changes)
+    key = hold_key(job["id"])
     told = (yield from tell(job, state, charge)) if not job["interactive"] else False
-    return Ended((yield from ledger.settle(hold_key(job["id"]), cost_microusd)), told)
+    ended = yield from close(
+        job,
+        state,
+        charge_microusd=charge,
+        reason=reason,
+        settling=jobs.Beside(last=ledger.END_HOLD, params=ledger.end(key, cost_microusd)),
+        alone=job["interactive"],
+        **changes,
+    )
+    return Ended(ledger.settled(key, ended), told)
 
 
 def tell(job: Row, state: str, charge_microusd: int) -> Plan[bool]:
@@ -309,9 +333,21 @@ def tell(job: Row, state: str, charge_microusd: int) -> Plan[bool]:
     return message is not None
 
 
-def close(job: Row, state: str, *, charge_microusd: int, reason: str, **changes: Any) -> Plan[None]:
-    """The last step of a locked job but for its hold: a shard of a batch has none."""
-    yield from jobs.transition(
+def close(
+    job: Row,
+    state: str,
+    *,
+    charge_microusd: int,
+    reason: str,
+    settling: jobs.Beside = UNSETTLED,
+    alone: bool = False,
+    **changes: Any,
+) -> Plan[Any]:
+    """The last step of a job. `settling` ends its hold, and what that gives is returned: a shard of a batch has none.
+
+    Raises StaleState where it has changed since it was read.
+    """
+    moved = yield from jobs.transition(
         job["id"],
         state,
         sources=("queued", *LEASED),
@@ -321,9 +357,11 @@ def close(job: Row, state: str, *, charge_microusd: int, reason: str, **changes:
         now=("finished_at",),
         charge_microusd=charge_microusd,
         lease_expires_at=None,
+        beside=replace(settling, parts=ENDED),
+        alone=alone,
         **changes,
     )
-    yield Statement(ENDED, {"job": job["id"]})
+    return moved["last"]
 
 
 def unused(job_id: UUID) -> Used:

@@ -11,9 +11,10 @@ from django.conf import settings
 
 from apps.catalog.models import Model, Tier
 from apps.catalog.offers import Offer
-from apps.core.errors import InvalidRequest, NotFound, PortalError
+from apps.core.errors import InvalidRequest, PortalError
 from apps.core.sql import Plan
 from apps.dispatch.allowance import TooManyOpenJobs
+from apps.dispatch.situation import unknown
 from apps.dispatch.work import Work
 from apps.files.models import File
 from apps.jobs import refusals
@@ -23,14 +24,6 @@ from apps.ledger.statements import BudgetExceeded, InsufficientCredit, PaymentOw
 from apps.wire import capabilities, ceilings, chat, embeddings, rerank, text
 from apps.wire.capabilities import Capability
 from apps.wire.conversation import Message, chat_body, conversation
-
-
-def unknown(name: str) -> NotFound:
-    return NotFound(
-        f"The model '{name[:100]}' does not exist or is not on offer. GET /v1/models lists those that are.",
-        param="model",
-        code="model_not_found",
-    )
 
 
 def found(offer: Offer | None, name: str) -> Offer:

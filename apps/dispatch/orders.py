@@ -21,6 +21,13 @@ WRITE = """
 INSERT INTO dispatch_order (job_id, attempt, queue, body, created_at)
 VALUES (%(job)s, %(attempt)s, %(queue)s, %(body)s, clock_timestamp())
 """
+# The same as a part of the statement that writes the job.
+ORDERED = """
+ordered AS (
+    INSERT INTO dispatch_order (job_id, attempt, queue, body, created_at)
+    SELECT id, attempt, %(queue)s, %(order)s, created_at FROM job RETURNING 1
+)
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +79,11 @@ def write(order: protocol.Order) -> Plan[None]:
             "body": Jsonb(order.model_dump(mode="json")),
         },
     )
+
+
+def beside(order: protocol.Order) -> dict[str, Any]:
+    """Of `ORDERED`."""
+    return {"queue": protocol.queue(order.pool), "order": Jsonb(order.model_dump(mode="json"))}
 
 
 def draft_changes(candidate: Candidate, candidates: list[Candidate], fence: UUID) -> dict[str, Any]:

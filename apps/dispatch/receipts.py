@@ -46,11 +46,11 @@ WHERE r.digest = %(digest)s AND r.mark IS NULL AND r.created_at > clock_timestam
         OR j.state IN ('queued', 'dispatched', 'running') AND j.cancel_requested_at IS NULL AND r.followers > 0)
 ORDER BY r.job_id DESC LIMIT 1
 """
-# A part of the statement that writes the job; without a row in `receipt` another one has the key.
+# The part of the statement that writes the job which goes first: without a row in `receipt` another one has the key.
 WRITE = f"""
 receipt AS (
     INSERT INTO dispatch_receipt AS r (job_id, mark, digest, followers, created_at)
-    SELECT id, %(mark)s::bytea, %(digest)s::bytea, 1, created_at FROM job
+    SELECT %(id)s::uuid, %(mark)s::bytea, %(digest)s::bytea, 1, now FROM clock
     ON CONFLICT (mark) WHERE mark IS NOT NULL DO UPDATE
     SET job_id = excluded.job_id, digest = excluded.digest, followers = 1, created_at = excluded.created_at
     WHERE r.created_at <= excluded.created_at - make_interval(secs => %(kept_seconds)s)

@@ -11,8 +11,7 @@ from typing import Any
 from django.conf import settings
 from psycopg import OperationalError
 
-from apps.catalog import offers
-from apps.catalog.offers import Offer
+from apps.catalog.models import Tier
 from apps.core.asgi import Disconnected, Request
 from apps.core.errors import PortalError
 from apps.core.ids import public
@@ -20,6 +19,7 @@ from apps.core.logging import job_id
 from apps.dispatch import intake
 from apps.dispatch import services as dispatch
 from apps.dispatch.services import Submitted, Work
+from apps.dispatch.situation import Situation, situation
 from apps.gateway.headers import WINDOWS
 from apps.jobs.models import FINAL
 from apps.keys import rates
@@ -41,12 +41,12 @@ async def sent(request: Request) -> dict[str, Any]:
     return parse(await request.body(limit=settings.MAX_BODY_BYTES))
 
 
-async def offered(name: str) -> Offer:
-    """Raises NotFound."""
-    return intake.found(await database.run_async(offers.offer(name)), name)
+async def situated(caller: Caller, name: str, tier: str = Tier.STANDARD.value) -> Situation:
+    """The model's offer, and all that its admission asks. Raises NotFound."""
+    return await database.run_async(situation(caller, name, tier))
 
 
-async def submitted(request: Request, caller: Caller, work: Work) -> Submitted:
+async def submitted(request: Request, caller: Caller, work: Work, now: Situation) -> Submitted:
     """Admit what was not admitted before; from here on the answer names its job.
 
     The same request again, by its Idempotency-Key or as an official client's retry, gets the job that it made the first
@@ -54,7 +54,7 @@ async def submitted(request: Request, caller: Caller, work: Work) -> Submitted:
     """
     ticket = dispatch.ticket(caller, request.headers, request.digest)
     try:
-        accepted = await dispatch.submit_async(caller=caller, work=work, ticket=ticket)
+        accepted = await dispatch.submit_async(caller=caller, work=work, now=now, ticket=ticket)
     except RateLimited as refused:
         request.scope[WINDOWS] = refused.windows
         raise

@@ -6,7 +6,7 @@ from apps.core.asgi import Request
 from apps.dispatch import intake
 from apps.dispatch.services import Submitted
 from apps.gateway import answers
-from apps.gateway.attending import attended, offered, sent, submitted
+from apps.gateway.attending import attended, sent, situated, submitted
 from apps.keys.door import authenticated
 from apps.wire.chat import chat_request
 from apps.wire.completions import Completion
@@ -16,15 +16,15 @@ async def chat_completions(request: Request) -> None:
     caller = await authenticated(request)
     body = await sent(request)
     chat = chat_request(body)
-    offer = await offered(chat.model)
+    now = await situated(caller, chat.model, intake.tier_of(body))
     streaming = bool(chat.stream)
-    work = intake.chat_work(offer, body, interactive=True, streaming=streaming)
+    work = intake.chat_work(now.offer, body, interactive=True, streaming=streaming)
     include_usage = bool(chat.stream_options and chat.stream_options.include_usage)
 
     async def answer(accepted: Submitted) -> None:
         completion = Completion(
             job_id=accepted.job_id,
-            model=offer.name,
+            model=now.offer.name,
             include_usage=include_usage,
             service_tier=intake.service_tier(work),
         )
@@ -33,4 +33,4 @@ async def chat_completions(request: Request) -> None:
         else:
             await request.json(await answers.whole(accepted, completion))
 
-    await attended(request, submitted(request, caller, work), answer)
+    await attended(request, submitted(request, caller, work, now), answer)

@@ -6,7 +6,7 @@ from apps.core.asgi import Request
 from apps.dispatch import intake
 from apps.dispatch.services import Submitted
 from apps.gateway import answers
-from apps.gateway.attending import attended, offered, sent, submitted
+from apps.gateway.attending import attended, sent, situated, submitted
 from apps.keys.door import authenticated
 from apps.wire.ceilings import inputs
 from apps.wire.text import TextCompletion, completion_request
@@ -16,16 +16,16 @@ async def create_completion(request: Request) -> None:
     caller = await authenticated(request)
     body = await sent(request)
     asked = completion_request(body)
-    offer = await offered(asked.model)
+    now = await situated(caller, asked.model, intake.tier_of(body))
     streaming = bool(asked.stream)
-    work = intake.completion_work(offer, body, interactive=True, streaming=streaming)
+    work = intake.completion_work(now.offer, body, interactive=True, streaming=streaming)
     include_usage = bool(asked.stream_options and asked.stream_options.include_usage)
     echoed = inputs(body["prompt"]) if asked.echo and "echo" not in work.body else ()
 
     async def answer(accepted: Submitted) -> None:
         completion = TextCompletion(
             job_id=accepted.job_id,
-            model=offer.name,
+            model=now.offer.name,
             include_usage=include_usage,
             service_tier=intake.service_tier(work),
             echoed=echoed,
@@ -36,4 +36,4 @@ async def create_completion(request: Request) -> None:
         else:
             await request.json(await answers.whole(accepted, completion))
 
-    await attended(request, submitted(request, caller, work), answer)
+    await attended(request, submitted(request, caller, work, now), answer)

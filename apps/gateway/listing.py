@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from apps.core.asgi import Request
-from apps.dispatch import intake
+from apps.dispatch.situation import unknown
 from apps.keys.door import authenticated
 from apps.scheduling.offered import listed
 from cango_portal import database
@@ -20,6 +20,6 @@ async def retrieve_model(request: Request) -> None:
     name = request.scope["path_params"]["model"]
     found = await database.run_async(listed(name)) if name else []
     if not found:
-        raise intake.unknown(name)
+        raise unknown(name)
     caller.require_model(name)
     await request.json(found[0])

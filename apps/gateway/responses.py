@@ -15,7 +15,7 @@ from apps.core.sql import Plan
 from apps.dispatch import intake
 from apps.dispatch.services import Submitted, Work
 from apps.gateway import response_answers
-from apps.gateway.attending import attended, offered, sent, submitted
+from apps.gateway.attending import attended, sent, situated, submitted
 from apps.jobs import statements as jobs
 from apps.keys.door import authenticated
 from apps.keys.services import Caller
@@ -30,19 +30,19 @@ async def create_response(request: Request) -> None:
     caller = await authenticated(request)
     body = await sent(request)
     asked = responses_request(body)
-    offer = await offered(asked.model)
+    now = await situated(caller, asked.model, intake.tier_of(body))
     earlier: list[Message] = []
     residency: Rule = None
     if asked.previous_response_id is not None:
         earlier, residency = await database.run_async(said_before(caller, asked.previous_response_id))
-    work = replace(work_of(offer, body, earlier), residency=residency)
+    work = replace(work_of(now.offer, body, earlier), residency=residency)
     background = bool(asked.background)
     logprobs = LOGPROBS in (asked.include or ())
 
     async def answer(accepted: Submitted) -> None:
         response = ResponseObject(
             job_id=accepted.job_id,
-            model=offer.name,
+            model=now.offer.name,
             asked=body,
             service_tier=intake.service_tier(work),
         )
@@ -53,7 +53,7 @@ async def create_response(request: Request) -> None:
         else:
             await request.json(await response_answers.whole(accepted, response, logprobs=logprobs))
 
-    await attended(request, submitted(request, caller, work), answer, background=background)
+    await attended(request, submitted(request, caller, work, now), answer, background=background)
 
 
 def work_of(offer: Offer, body: Mapping[str, Any], earlier: list[Message]) -> Work:

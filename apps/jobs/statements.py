@@ -3,7 +3,8 @@
 `transition` is the only writer of a job's state: compare-and-set, with the event of the step in the same statement.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
@@ -63,7 +64,7 @@ class StaleState(Exception):
 CREATE = """
 WITH clock AS (
     SELECT clock_timestamp() AS now
-), job AS (
+), {first} job AS (
     INSERT INTO jobs_job (
         id, organization_id, api_key_id, user_id, model_id, price_id, file_id, kind, interactive, streaming,
         tier, discount_basis_points, state, reason, version, attempt, fence, claimant, pool_id, placement, residency, created_at, deadline_at, dispatched_at,
@@ -79,17 +80,18 @@ WITH clock AS (
         CASE WHEN %(state)s::text = 'dispatched' THEN clock.now + make_interval(secs => %(lease_seconds)s::float8) END,
         %(hold)s, 0, 0, %(max_completion_tokens)s, 0, %(pages)s,
         %(energy_factor)s::float8, %(grid)s::float8, '', '', '', '', %(metadata)s, %(stored)s, %(batch)s::uuid, %(max_usd_per_mwh)s::float8
-    FROM clock
+    FROM clock {where}
     RETURNING id, attempt, state, reason, created_at, deadline_at
 ), content AS (
-    INSERT INTO jobs_content (job_id, request, text, asked) SELECT id, %(request)s, '', %(asked)s::jsonb FROM job
+    INSERT INTO jobs_content (job_id, request, text, asked) SELECT id, %(request)s, '', %(asked)s::jsonb FROM job RETURNING 1
 ), event AS (
     INSERT INTO jobs_event (job_id, number, state, attempt, reason, data, at)
-    SELECT id, 1, state, attempt, reason, %(data)s, created_at FROM job
-)
+    SELECT id, 1, state, attempt, reason, %(data)s, created_at FROM job RETURNING 1
+){beside}
+SELECT job.deadline_at{last} FROM job, (SELECT count(*) FROM content) c, (SELECT count(*) FROM event) e{after}
 """
 
-LOCK = """
+READ = """
 SELECT j.id, j.organization_id, j.model_id, j.price_id, j.tier, j.discount_basis_points, j.kind, j.interactive, j.streaming, j.state, j.version, j.attempt,
     j.fence::text AS fence, j.claimant, j.pool_id, p.code AS pool, j.cancel_requested_at, j.energy_factor, j.grid_gco2e_per_kwh,
     j.batch_id, j.residency, j.hold_microusd, j.deadline_at, j.deadline_at <= clock_timestamp() AS past_deadline, j.max_completion_tokens, j.total_pages, j.file_id,
@@ -98,7 +100,6 @@ SELECT j.id, j.organization_id, j.model_id, j.price_id, j.tier, j.discount_basis
 FROM jobs_job j
 LEFT JOIN sites_pool p ON p.id = j.pool_id LEFT JOIN sites_node n ON n.id = p.node_id LEFT JOIN sites_site s ON s.id = n.site_id
 WHERE j.id = %(id)s
-FOR UPDATE OF j
 """
 
 RANK = "array_position(ARRAY['standard', 'flexible', 'batch'], {}.tier::text)"  # who waits behind whom
@@ -121,6 +122,13 @@ LEFT JOIN sites_pool p ON p.id = j.pool_id LEFT JOIN sites_node n ON n.id = p.no
 WHERE j.id = %(id)s
 """  # noqa: S608 - a constant goes in
 
+# `model`: an expression
+ANYBODY_WAITS = f"""
+SELECT EXISTS (
+    SELECT FROM jobs_job j, (SELECT %(tier)s::text AS tier) mine
+    WHERE j.state = 'queued' AND j.model_id = {{model}} AND j.batch_id IS NULL AND {RANK.format("j")} <= {RANK.format("mine")}
+)
+"""  # noqa: S608 - a constant goes in
 # A job that waits for other places than these is in nobody's way.
 WAITING = f"""
 SELECT EXISTS (
@@ -146,7 +154,7 @@ RETURNING c.job_id
 """
 
 KEPT = """, content AS (
-        UPDATE jobs_content SET text = %(text)s, result = %(result)s WHERE job_id = (SELECT id FROM moved)
+        UPDATE jobs_content SET text = %(text)s, result = %(result)s WHERE job_id = (SELECT id FROM moved) RETURNING 1
     )"""
 
 
@@ -163,15 +171,49 @@ class Content:
         return {"text": storable(self.text), "result": result}
 
 
-def create(params: dict[str, Any], *, beside: str = "") -> Plan[Row]:
-    """Write job, content and first event. Returns `deadline_at` by the database clock.
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What else one statement writes with a job's row or step: one commit, and no turn to the database between.
 
-    `beside` is one more part of the statement, `name AS (…)`, that may select from `job`: `beside` of the row is whether
-    it gave a row of its own.
+    `parts` are `name AS (…)`; they select from `job` (of `create`) or `moved` (of `transition`) and return a row. `last` is
+    an expression, evaluated when all else is written: what others wait for. `params` are theirs.
     """
-    part, given = (f", {beside}", f"EXISTS (SELECT FROM {beside.split(maxsplit=1)[0]})") if beside else ("", "false")
+
+    parts: tuple[str, ...] = ()
+    last: str = "NULL"
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def sql(self) -> str:
+        return "".join(f", {part}" for part in self.parts)
+
+    @property
+    def after(self) -> str:
+        """In FROM: it makes the last expression wait for the parts."""
+        names = [part.split(maxsplit=1)[0] for part in self.parts]
+        return "".join(f", (SELECT count(*) FROM {name}) {name}_" for name in names)  # noqa: S608 - names of parts
+
+
+def create(
+    params: dict[str, Any],
+    *,
+    first: str = "",
+    beside: Beside = Beside(),
+    alone: bool = False,
+) -> Plan[Row | None]:
+    """Write job, content and first event. Returns `deadline_at` by the database clock, and `last`.
+
+    `first` is a part that decides whether the job is written: None, and nothing written, where it gives no row.
+    """
+    name = first.split(maxsplit=1)[0] if first else ""
     rows = yield Statement(
-        f"{CREATE}{part} SELECT deadline_at, {given} AS beside FROM job",  # noqa: S608 - only a constant of the caller's
+        CREATE.format(
+            first=f"{first}," if first else "",
+            where=f"WHERE EXISTS (SELECT FROM {name})" if first else "",
+            beside=beside.sql,
+            last=f", {beside.last} AS last",
+            after=beside.after,
+        ),
         {
             "batch": None,
             "max_usd_per_mwh": None,
@@ -181,14 +223,22 @@ def create(params: dict[str, Any], *, beside: str = "") -> Plan[Row]:
             "metadata": Jsonb(params["metadata"]),
             "asked": None if params["asked"] is None else Jsonb(params["asked"]),
             "data": Jsonb(params["data"]),
+            **beside.params,
         },
+        alone,
     )
-    return rows[0]
+    return rows[0] if rows else None
 
 
 def lock(job_id: UUID) -> Plan[Row | None]:
     """The job's row for a decision, locked until the transaction ends."""
-    rows = yield Statement(LOCK, {"id": job_id})
+    rows = yield Statement(f"{READ} FOR UPDATE OF j", {"id": job_id})
+    return rows[0] if rows else None
+
+
+def read(job_id: UUID) -> Plan[Row | None]:
+    """As `lock`, without the lock: for a decision that ends in one transition, which finds out whether it is still true."""
+    rows = yield Statement(READ, {"id": job_id}, alone=True)
     return rows[0] if rows else None
 
 
@@ -204,16 +254,19 @@ def transition(
     *,
     sources: tuple[str, ...],
     version: int,
+    claimants: tuple[str, ...] | None = None,
     reason: str = "",
     data: dict[str, Any] | None = None,
     now: tuple[str, ...] = (),
     later: dict[str, float] | None = None,
     content: Content | None = None,
+    beside: Beside = Beside(),
+    alone: bool = False,
     **changes: Any,
-) -> Plan[int]:
-    """Move a job from one of `sources` at `version` to `to`, and write the event. Returns the new version.
+) -> Plan[Row]:
+    """Move a job from one of `sources` at `version` to `to`, and write the event. Returns the new `version`, and `last`.
 
-    `now` names columns set to the database clock, `later` columns set so many seconds after it. `content` is
+    `claimants`: one of these must hold it, where that matters; "" is nobody. `now` names columns set to the database clock, `later` columns set so many seconds after it. `content` is
     what is kept of the answer. Raises StaleState.
     """
     assignments = [f"{column} = clock_timestamp()" for column in now]
@@ -225,16 +278,18 @@ def transition(
     if unknown:
         raise ValueError(f"a transition does not set {unknown}")
     sets = "".join(f", {each}" for each in assignments)
+    kept = ", (SELECT count(*) FROM content) content_" if content else ""
     sql = f"""
     WITH moved AS (
         UPDATE jobs_job SET state = %(to)s::text, reason = %(reason)s::text, version = version + 1{sets}
         WHERE id = %(id)s AND state = ANY(%(sources)s) AND version = %(version)s
+          AND (%(claimants)s::text[] IS NULL OR claimant = ANY(%(claimants)s::text[]))
         RETURNING id, version, attempt
     ), event AS (
         INSERT INTO jobs_event (job_id, number, state, attempt, reason, data, at)
-        SELECT id, version, %(to)s::text, attempt, %(reason)s::text, %(data)s, clock_timestamp() FROM moved
-    ){KEPT if content else ""}
-    SELECT version FROM moved
+        SELECT id, version, %(to)s::text, attempt, %(reason)s::text, %(data)s, clock_timestamp() FROM moved RETURNING 1
+    ){KEPT if content else ""}{beside.sql}
+    SELECT version, {beside.last} AS last FROM moved, (SELECT count(*) FROM event) event_{kept}{beside.after}
     """  # noqa: S608 - only column names of COLUMNS go in
     rows = yield Statement(
         sql,
@@ -243,17 +298,19 @@ def transition(
             "to": to,
             "sources": list(sources),
             "version": version,
+            "claimants": list(claimants) if claimants else None,
             "reason": storable(reason)[:200],
             "data": Jsonb(storable(data or {})),
             **(content.params if content else {}),
             **{f"later_{column}": seconds for column, seconds in (later or {}).items()},
             **{column: Jsonb(value) if column == "placement" else storable(value) for column, value in changes.items()},
+            **beside.params,
         },
+        alone,
     )
     if not rows:
         raise StaleState(f"{job_id} to {to}")
-    moved: int = rows[0]["version"]
-    return moved
+    return rows[0]
 
 
 def asked(job_id: UUID, organization_id: UUID, *, key: UUID | None) -> Plan[Row | None]:

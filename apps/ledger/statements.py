@@ -6,6 +6,7 @@ grants or budgets until the transaction ends. So it writes all it can before, an
 held as briefly as can be.
 """
 
+import json
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from uuid import UUID
@@ -66,6 +67,13 @@ class Settlement:
 RESERVE = """
 SELECT ledger_open_hold(%(organization)s::uuid, %(amount)s::bigint, %(key)s::text, %(id)s::uuid, %(budgets)s::bigint[]) AS opened
 """
+# Two verbs as expressions of a larger statement, which calls them last; `hold` and `end` give their parameters.
+HOLD = """
+ledger_hold(%(hold_organization)s::uuid, %(hold_amount)s::bigint, %(hold_key)s::text, %(hold_id)s::uuid, %(hold_budgets)s::bigint[])
+"""
+END_HOLD = "ledger_end_hold(%(hold_key)s::text, %(hold_cost)s::bigint, NULL)"
+REFUSED = "LE402"  # SQLSTATE of a hold that is refused
+
 END = "SELECT ledger_end_hold(%(key)s::text, %(cost)s::bigint, %(part)s::text) AS ended"
 OPEN_ACCOUNT = """
 WITH account AS (
@@ -123,6 +131,28 @@ def reserve(organization_id: UUID, microusd: int, key: str, budgets: tuple[int, 
     if "refused" in opened:
         raise refusal(opened, microusd)
     return UUID(opened["hold"])
+
+
+def hold(organization_id: UUID, microusd: int, key: str, budgets: tuple[int, ...]) -> dict[str, object]:
+    """Of `HOLD`. What `reserve` refuses raises in the database; `refused` reads it."""
+    if microusd < 0:
+        raise ValueError("a hold is not negative")
+    return {
+        "hold_organization": organization_id,
+        "hold_amount": microusd,
+        "hold_key": key,
+        "hold_id": uuid7(),
+        "hold_budgets": list(budgets),
+    }
+
+
+def refused(error: BaseException, microusd: int) -> PortalError | None:
+    """The refusal that a failed statement with `HOLD` stands for; None where it failed by something else."""
+    cause = error if hasattr(error, "diag") else error.__cause__  # Django's connection wraps the driver's errors
+    diagnosis = getattr(cause, "diag", None)
+    if diagnosis is None or diagnosis.sqlstate != REFUSED:
+        return None
+    return refusal(json.loads(diagnosis.message_detail), microusd)
 
 
 def refusal(row: Row, microusd: int) -> PortalError:
@@ -186,14 +216,26 @@ def charge(key: str, cost_microusd: int, part: str) -> Plan[Settlement]:
     return (yield from _end(key, cost_microusd, part))
 
 
+def end(key: str, cost_microusd: int) -> dict[str, object]:
+    """Of `END_HOLD`; `settled` reads what it gives."""
+    if cost_microusd < 0:
+        raise ValueError("a cost is not negative")
+    return {"hold_key": key, "hold_cost": cost_microusd}
+
+
+def settled(key: str, ended: list[int] | None) -> Settlement:
+    """Raises LookupError where there is no such hold."""
+    if ended is None:
+        raise LookupError(f"no hold {key}")
+    charged, returned, overrun, repeated = ended
+    return Settlement(charged, returned, overrun, bool(repeated))
+
+
 def _end(key: str, cost_microusd: int, part: str | None) -> Plan[Settlement]:
     if cost_microusd < 0:
         raise ValueError("a cost is not negative")
     rows = yield Statement(END, {"key": key, "cost": cost_microusd, "part": part})
-    if rows[0]["ended"] is None:
-        raise LookupError(f"no hold {key}")
-    charged, returned, overrun, repeated = rows[0]["ended"]
-    return Settlement(charged, returned, overrun, bool(repeated))
+    return settled(key, rows[0]["ended"])
 
 
 def release(key: str) -> Plan[Settlement]:

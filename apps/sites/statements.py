@@ -6,14 +6,17 @@ from psycopg.types.json import Jsonb
 
 from apps.core.sql import Plan, Row, Statement
 
-POOLS = """
+_POOLS = """
 SELECT p.id, p.code, p.model_id, p.slots, p.ready, p.draining, p.reason, s.code AS site_code, s.name AS site, s.region, s.country,
     s.power_usd_per_mwh, s.grid_gco2e_per_kwh, (1 + s.host_share) * s.pue AS energy_factor,
     extract(epoch FROM clock_timestamp() - n.heartbeat_at)::float8 AS silent_seconds, n.admitted
 FROM sites_pool p JOIN sites_node n ON n.id = p.node_id JOIN sites_site s ON s.id = n.site_id
-WHERE %(model)s::bigint IS NULL OR p.model_id = %(model)s::bigint
+{where}
 ORDER BY p.id
 """
+
+ALL_POOLS = _POOLS.format(where="")
+POOLS_OF_MODEL = _POOLS.format(where="WHERE p.model_id = {model}")  # `model`: an expression
 
 NODE = "SELECT id, code FROM sites_node WHERE token_sha256 = %(sha256)s AND admitted"
 
@@ -46,7 +49,9 @@ WHERE l.at < clock_timestamp() - interval '0.5 s'
 
 def pools(model_id: int | None = None) -> Plan[list[Row]]:
     """The pools of a model (or all), as placement needs them."""
-    return (yield Statement(POOLS, {"model": model_id}, alone=True))
+    if model_id is None:
+        return (yield Statement(ALL_POOLS, alone=True))
+    return (yield Statement(POOLS_OF_MODEL.format(model="%(model)s"), {"model": model_id}, alone=True))
 
 
 def node(token_sha256: str) -> Plan[Row | None]:

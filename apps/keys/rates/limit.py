@@ -18,7 +18,7 @@ SELECT jsonb_agg(to_jsonb(l)) FROM (
     FROM keys_ratelimit r LEFT JOIN catalog_model m ON m.id = r.model_id
     WHERE (r.organization_id = %(organization)s::uuid OR r.organization_id IS NULL)
         AND (r.api_key_id = %(api_key)s::uuid OR r.api_key_id IS NULL)
-        AND (r.model_id = %(model)s::bigint OR r.model_id IS NULL) AND (r.tier = %(tier)s::text OR r.tier = '')
+        AND (m.name = %(model)s::text OR r.model_id IS NULL) AND (r.tier = %(tier)s::text OR r.tier = '')
     ORDER BY r.api_key_id IS NULL, r.model_id IS NULL, r.tier = '', r.organization_id IS NULL
 ) l
 """

@@ -52,6 +52,7 @@ class Counts:
     hung_up: int = 0
     active: int = 0
     bodies: list[dict[str, Any]] = field(default_factory=list)  # the last 20
+    connections: list[int] = field(default_factory=list)  # ports of those that brought work
 
 
 def word(index: int) -> str:
@@ -106,6 +107,8 @@ class Engine:
     async def work(self, scope: dict[str, Any], receive: Receive, send: Send, body: dict[str, Any]) -> None:
         behaviour = self.behaviour
         self.counts.bodies = [*self.counts.bodies[-19:], body]
+        if (port := scope["client"][1]) not in self.counts.connections:
+            self.counts.connections.append(port)
         headers = dict(scope["headers"])
         if behaviour.key and headers.get(b"authorization") != f"Bearer {behaviour.key}".encode():
             await answer(

@@ -49,6 +49,13 @@ async def test_usage_comes_with_every_chunk(engine: tests.engine.Running) -> Non
     assert counted == [0, 1, 2, 3, 4, 5, 6, 6]
 
 
+async def test_one_answer_after_another_comes_over_one_connection(engine: tests.engine.Running) -> None:
+    adapter = OpenAIEngine(url=engine.url)
+    for _ in range(3):
+        await collect(adapter, chat())
+    assert len(engine.counts().connections) == 1
+
+
 async def test_an_engine_that_refuses_usage_per_chunk_is_asked_once(engine: tests.engine.Running) -> None:
     engine.control(strict_usage=True)
     adapter = OpenAIEngine(url=engine.url)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import array
 import asyncio
 import base64
+import contextlib
 import json
 import logging
 import math
@@ -29,6 +30,7 @@ from apps.runner.protocol import Usage
 log = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 5.0
+LAST_SECONDS = 0.2  # after its last event an answer ends at once, or its connection is not used again
 PROMPTS = 8  # of one completion, at a time
 ANSWER_BYTES = 64 * 1024 * 1024  # of one embeddings answer
 ERROR_BYTES = 64 * 1024
@@ -175,8 +177,12 @@ class OpenAIEngine:
                         await limited(answer, ERROR_BYTES),
                         param="prompt" if "prompt" in body else None,
                     )
-                async for data in events(answer):
+                arriving = events(answer)
+                async for data in arriving:
                     if data == b"[DONE]":
+                        with contextlib.suppress(TimeoutError, httpx.HTTPError):
+                            async with asyncio.timeout(LAST_SECONDS):
+                                await anext(arriving, None)  # an answer left unread closes the connection
                         return
                     chunk = decoded(data)
                     if chunk.get("error"):

@@ -28,6 +28,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.story)
 
 
+@pytest.fixture(scope="session")
+def django_db_keepdb() -> bool:
+    """The database came migrated (`tests.database`)."""
+    return True
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings() -> None:
+    """Each process has a server of its own, so the database needs no name of its own."""
+
+
 @pytest.fixture(autouse=True)
 def _empty_valkey(request: pytest.FixtureRequest) -> Iterator[None]:
     """A test that touches the database starts with an empty Valkey."""

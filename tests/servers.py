@@ -5,10 +5,12 @@ import tempfile
 from pathlib import Path
 
 from cango_portal.launcher.servers import Servers, remove
+from tests import database
 
 directory = Path(tempfile.mkdtemp(prefix="cango-", dir="/tmp"))
 directory.chmod(0o711)
 servers = Servers(directory, durable=False)
+database.copy(database.made(), servers.cluster)
 (directory / "static").mkdir()
 servers.start()
 os.environ |= {

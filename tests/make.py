@@ -12,7 +12,7 @@ from apps.core.ids import uuid7
 from apps.jobs.models import FINAL, Content, Job
 from apps.keys.models import BEFORE_SCOPES, APIKey
 from apps.ledger import services as ledger
-from apps.sites.models import Node, Pool, Site
+from apps.sites.models import GPU, Container, Deployment, Drain, Node, Partner, Pool, Site
 from apps.wire.capabilities import Capability
 
 counter = itertools.count(1)
@@ -147,6 +147,7 @@ def node(*, token: str = "", **fields: Any) -> Node:
             "site": fields.pop("site", None) or site(),
             "code": f"node-{n}",
             "token_sha256": digest,
+            "state": Node.State.ADMITTED,
             "heartbeat_at": datetime.now(UTC),
             **fields,
         }
@@ -165,6 +166,17 @@ def pool(*, model: Model, slots: int = 4, ready: bool = True, **fields: Any) -> 
             **fields,
         }
     )
+
+
+def fleet(node: Node, *, model: Model, by: User) -> None:
+    """Everything else that may stand around a node."""
+    n = next(counter)
+    Container.objects.create(site=node.site, code=f"container-{n}")
+    Partner.objects.create(code=f"partner-{n}", name="Miners", revenue_share_basis_points=6000)
+    GPU.objects.create(uuid=f"GPU-{n}", node=node)
+    Deployment.objects.create(site=node.site, model=model)
+    now = datetime.now(UTC)
+    Drain.objects.create(node=node, purpose="drain", reason="New fans", actor=by, starts_at=now, deadline_at=now)
 
 
 def job(

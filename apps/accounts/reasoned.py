@@ -191,7 +191,7 @@ class ReasonedAdmin(PortalAdmin[M]):
         return str(row)
 
     def save_model(self, request: HttpRequest, obj: M, form: Any, change: bool) -> None:
-        noun = str(self.opts.verbose_name).replace(" ", "_")
+        noun = str(self.opts.verbose_name).lower().replace(" ", "_")
         with transaction.atomic():
             super().save_model(request, obj, form, change)
             audit.record(

@@ -29,6 +29,7 @@ LISTEN_SECONDS = 1.0
 GATHER_SECONDS = 0.1  # how long a beat waits for others before all are written
 OVERDUE_SECONDS = 300  # past its order's deadline a runner has stopped and reported; after this its lease runs out
 
+# Near the deadline of a node's drain its leases are not extended, so that the last of them has run out by then.
 EXTEND = """
 WITH lease AS (
     SELECT * FROM jsonb_to_recordset(%(leases)s) AS (node bigint, claimant text, job uuid, attempt int, fence uuid, done int, total int)
@@ -45,6 +46,10 @@ WITH lease AS (
     WHERE j.id = lease.job AND j.pool_id = p.id AND j.attempt = lease.attempt AND j.fence = lease.fence
       AND j.state IN ('dispatched', 'running') AND j.claimant IN ('', lease.claimant)
       AND j.dispatched_at > clock_timestamp() - make_interval(secs => %(run_seconds)s)
+      AND NOT EXISTS (
+        SELECT FROM sites_drain d WHERE d.node_id = lease.node AND d.open
+          AND d.deadline_at < clock_timestamp() + make_interval(secs => %(seconds)s)
+      )
     RETURNING j.id, j.attempt, j.cancel_requested_at IS NOT NULL AS cancelled, j.organization_id, lease.node, lease.claimant, j.kind
 )
 SELECT lease.node, lease.claimant, lease.job, lease.attempt, extended.id IS NULL AS lost, coalesce(extended.cancelled, false) AS cancelled, extended.kind

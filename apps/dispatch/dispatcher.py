@@ -22,14 +22,16 @@ from psycopg.errors import UniqueViolation
 from apps.core import places
 from apps.core.ids import public
 from apps.core.sql import Plan, Row, Statement
-from apps.dispatch import backlog, ending, outbox
+from apps.dispatch import backlog, draining, ending, outbox
 from apps.dispatch.finishing import Outcome
 from apps.jobs.statements import StaleState
 from apps.ledger import statements as ledger
 from apps.live import bell
 from apps.runner import protocol
 from apps.scheduling import placement, selectors, slots
+from apps.sites import drains
 from apps.sites import statements as sites
+from apps.sites.lifecycle import NodeMoved
 from cango_portal import database, valkey
 
 log = logging.getLogger(__name__)
@@ -91,6 +93,7 @@ class Dispatcher:
     def tick(self) -> None:
         self.step(self.lose_leases)
         self.step(self.expire)
+        self.step(self.drain, every=1)
         self.step(self.feed)
         self.step(self.send_again)
         self.step(self.renew_slots, every=2)
@@ -194,6 +197,17 @@ class Dispatcher:
             with alone("expiring", row["id"]):
                 self.apply(ending.expire_plan(row["id"]))
 
+    def drain(self) -> None:
+        """Begin announced maintenance, send shards of draining nodes back to the line, note which nodes are empty."""
+        for row in database.run(drains.due()):
+            move(drains.begin(row))
+        for row in database.run(draining.shards()):
+            with alone("draining", row["id"]):
+                self.apply(draining.give_back(row["id"], attempt=row["attempt"]))
+                ending.tell_to_stop(row)
+        for row in database.run(draining.emptied()):
+            move(draining.note(row))
+
     def apply(self, plan: Plan[Outcome]) -> None:
         try:
             outcome = database.run(plan)
@@ -235,6 +249,12 @@ def told(row: Row) -> list[protocol.Entry]:
     except redis.ResponseError:  # no stream lies there: nothing a runner of ours writes
         found = []
     return [entry for _, fields in found if (entry := ending.readable(fields)) is not None]
+
+
+def move(plan: Plan[None]) -> None:
+    """A step of a node's life, which another dispatcher or a person may have taken first."""
+    with contextlib.suppress(NodeMoved):
+        database.run(plan)
 
 
 @contextlib.contextmanager

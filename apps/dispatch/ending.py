@@ -238,5 +238,13 @@ def readable(fields: dict[str, str]) -> Entry | None:
         return None
 
 
+def tell_to_stop(row: Row) -> None:
+    """Say to the claimant of an attempt that was taken from it; the answer to its next heartbeat says it again."""
+    if row["claimant"]:
+        message: Any = {"e": Control(kind="stop", job=str(row["id"]), attempt=row["attempt"]).model_dump_json()}
+        with contextlib.suppress(*slots.UNUSABLE):
+            valkey.client().xadd(control(row["claimant"]), message, maxlen=1000)
+
+
 def _cancel_message(job_id: UUID, snapshot: dict[str, Any]) -> Any:
     return {"e": Control(kind="cancel", job=str(job_id), attempt=snapshot["attempt"]).model_dump_json()}

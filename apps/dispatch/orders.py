@@ -99,7 +99,7 @@ def draft_changes(candidate: Candidate, candidates: list[Candidate], fence: UUID
 
 def reason(candidate: Candidate, candidates: list[Candidate]) -> str:
     """Why this site, for the customer."""
-    eligible = [each for each in candidates if not each.refusal]
+    eligible = [each for each in candidates if not each.refusal and each.pool.trusted >= candidate.pool.trusted]
     where = " in the allowed places" if any(each.refusal == OUTSIDE for each in candidates) else ""
     if len(eligible) == 1:
         return f"{candidate.pool.site} is the one site ready for this model{where}"

@@ -143,7 +143,9 @@ def offer(name: str, fields: dict[str, Any], price: dict[str, int], *, once: dic
 def node_with(token: str) -> Node:
     site, _ = Site.objects.update_or_create(code=sample.SITE["code"], defaults=sample.SITE)
     node, _ = Node.objects.update_or_create(
-        code=sample.NODE, defaults={"site": site, "token_sha256": nodes.digest(token)}
+        code=sample.NODE,
+        defaults={"site": site, "token_sha256": nodes.digest(token)},
+        create_defaults={"site": site, "token_sha256": nodes.digest(token), "state": Node.State.ADMITTED},
     )
     return node
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.db.models import Prefetch
 from drf_spectacular.utils import extend_schema, extend_schema_field
 from rest_framework import serializers
 from rest_framework.request import Request
@@ -12,7 +13,7 @@ from rest_framework.views import APIView
 
 from apps.accounts.api import InOrganization
 from apps.scheduling import placement, selectors
-from apps.sites.models import Site
+from apps.sites.models import Drain, Site
 from cango_portal import database
 
 
@@ -24,13 +25,32 @@ class OfferedSerializer(serializers.Serializer[Any]):
     ready = serializers.BooleanField(help_text="Takes new work now")
 
 
+class MaintenanceSerializer(serializers.Serializer[Any]):
+    """A time in which a part of a site takes no new work. What runs there before it is finished or goes on elsewhere."""
+
+    starts_at = serializers.DateTimeField()
+    ends_at = serializers.DateTimeField(allow_null=True, help_text="As it is expected")
+
+
 class SiteSerializer(serializers.ModelSerializer[Site]):
     object = serializers.CharField(default="site", read_only=True)
     models = serializers.SerializerMethodField()
+    maintenance = serializers.SerializerMethodField(help_text="Announced and not over, the next one first")
 
     class Meta:
         model = Site
-        fields = ("code", "object", "name", "region", "country", "time_zone", "pue", "grid_gco2e_per_kwh", "models")
+        fields = (
+            "code",
+            "object",
+            "name",
+            "region",
+            "country",
+            "time_zone",
+            "pue",
+            "grid_gco2e_per_kwh",
+            "models",
+            "maintenance",
+        )
         read_only_fields = fields
         extra_kwargs = {
             "pue": {"help_text": "Facility power over IT power"},
@@ -51,6 +71,16 @@ class SiteSerializer(serializers.ModelSerializer[Site]):
                 found["ready"] = found["ready"] or pool.code in self.context["ready"]
         return [offered[name] for name in sorted(offered)]
 
+    @extend_schema_field(MaintenanceSerializer(many=True))
+    def get_maintenance(self, site: Site) -> list[dict[str, Any]]:
+        announced = [
+            drain
+            for node in site.nodes.all()
+            for drain in node.drains.all()
+            if drain.announced_at and drain.ended_at is None
+        ]
+        return MaintenanceSerializer(sorted(announced, key=lambda drain: drain.starts_at), many=True).data  # type: ignore[return-value]
+
 
 class SitesSerializer(serializers.Serializer[Any]):
     object = serializers.CharField(default="list")
@@ -67,7 +97,7 @@ class SitesView(APIView):
             Site.objects.filter(nodes__pools__model__listed=True)
             .distinct()
             .order_by("code")
-            .prefetch_related("nodes__pools__model")
+            .prefetch_related("nodes__pools__model", Prefetch("nodes__drains", Drain.objects.filter(ended_at=None)))
         )
         ready = {view.code for view in database.run(selectors.views()) if not placement.refusal(view)}
         return Response({"object": "list", "data": SiteSerializer(sites, many=True, context={"ready": ready}).data})

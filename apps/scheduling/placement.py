@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from apps.core import places
 
 OUTSIDE = "outside the allowed places"
+UNTRUSTED = "a partner's node: not for work that is bound to places"
+NODE_SAYS = {"draining": "node is draining", "maintenance": "node is in maintenance"}
 SUSPECT_SECONDS = 6.0  # a node silent for longer gets no new work (reference: three missed heartbeats)
 
 
@@ -18,7 +20,7 @@ class PoolView:
     slots: int
     ready: bool
     draining: bool
-    admitted: bool
+    node_state: str
     silent_seconds: float | None
     site: str
     region: str
@@ -28,6 +30,7 @@ class PoolView:
     grid_gco2e_per_kwh: float
     reason: str = ""
     site_code: str = ""
+    trusted: bool = True
 
     @property
     def place(self) -> str:
@@ -53,8 +56,8 @@ class Candidate:
 
 def refusal(pool: PoolView) -> str:
     """Why a pool may not take new work now, in words for the job's page; empty where it may."""
-    if not pool.admitted:
-        return "node not admitted"
+    if pool.node_state != "admitted":
+        return NODE_SAYS.get(pool.node_state, "node not admitted")
     if pool.draining:
         return "pool is draining"
     if pool.silent_seconds is None:
@@ -64,6 +67,13 @@ def refusal(pool: PoolView) -> str:
     if not pool.ready:
         return pool.reason or "engine not ready"
     return ""
+
+
+def barred(pool: PoolView, rule: tuple[str, ...] | None) -> str:
+    """Why work with this rule of places may never run there; empty where it may."""
+    if not places.inside(pool.place, rule):
+        return OUTSIDE
+    return UNTRUSTED if rule is not None and not pool.trusted else ""
 
 
 def affordable(ranked: list[Candidate], max_usd_per_mwh: float | None) -> list[Candidate]:
@@ -76,13 +86,20 @@ def affordable(ranked: list[Candidate], max_usd_per_mwh: float | None) -> list[C
 
 
 def rank(pools: list[PoolView], residency: Iterable[str] | None = None) -> list[Candidate]:
-    """Eligible pools first, cheapest marginal MWh first; ties by code, so that equal input gives equal output.
+    """Eligible pools first, ours before partners', cheapest marginal MWh first; ties by code, so that equal input gives equal output.
 
-    A pool outside the places of `residency` is refused whatever else is true of it, and comes last.
+    A pool outside the places of `residency` is refused whatever else is true of it, and comes last. Work that has such
+    a rule runs on nodes of ours only.
     """
     rule = None if residency is None else tuple(residency)
-    candidates = [Candidate(pool, refusal(pool) if places.inside(pool.place, rule) else OUTSIDE) for pool in pools]
+    candidates = [Candidate(pool, barred(pool, rule) or refusal(pool)) for pool in pools]
     return sorted(
         candidates,
-        key=lambda each: (bool(each.refusal), each.refusal == OUTSIDE, each.pool.usd_per_mwh, each.pool.code),
+        key=lambda each: (
+            bool(each.refusal),
+            each.refusal == OUTSIDE,
+            not each.pool.trusted,
+            each.pool.usd_per_mwh,
+            each.pool.code,
+        ),
     )

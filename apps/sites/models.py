@@ -1,35 +1,86 @@
-"""Where work runs: sites, the nodes that stand there, and the pools of slots they serve."""
+"""Where work runs: sites, their containers, the nodes that stand there with their GPUs, and the pools of slots they serve."""
 
 from __future__ import annotations
 
+from datetime import timedelta
+from zoneinfo import available_timezones
+
+from django.conf import settings
+from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
+from apps.accounts.models import User
 from apps.catalog.models import Model
+
+
+def known_time_zone(value: str) -> None:
+    if value not in available_timezones():
+        raise ValidationError("No time zone of this name, such as America/Chicago, is known.")
 
 
 class Site(models.Model):
     """A place with power and a grid connection.
 
     `pue` is facility power over IT power (≥ 1), `host_share` the host's power per watt of device (≥ 0); with the grid's
-    carbon intensity they turn a device's energy into the energy and carbon a customer is shown.
+    carbon intensity they turn a device's energy into the energy and carbon a customer is shown. `power_cap_w` is what the
+    connection can carry, `contracted_power_w` what the contract allows: null where nobody has said, which is no zero.
     """
+
+    class Stage(models.TextChoices):
+        MINING = "mining"
+        HYBRID = "hybrid"
+        AI = "ai", "AI"
 
     code = models.SlugField(unique=True)
     name = models.CharField(max_length=80)
     region = models.CharField(max_length=40)
     country = models.CharField(max_length=2, help_text="ISO 3166-1 alpha-2")
-    time_zone = models.CharField(max_length=64, default="UTC")
-    pue = models.FloatField(default=1.2)
+    time_zone = models.CharField(max_length=64, default="UTC", validators=[known_time_zone])
+    stage = models.CharField(max_length=6, choices=Stage, default=Stage.AI, db_default=Stage.AI)
+    grid_zone = models.CharField(
+        max_length=40,
+        blank=True,
+        default="",
+        db_default="",
+        help_text="As the grid's operator or a feed names it, such as ERCOT-WEST",
+    )
+    power_cap_w = models.FloatField("power cap (W)", null=True, blank=True, help_text="What the connection can carry")
+    contracted_power_w = models.FloatField("contracted power (W)", null=True, blank=True)
+    pue = models.FloatField("PUE", default=1.2)
     host_share = models.FloatField(default=0.1)
     grid_gco2e_per_kwh = models.FloatField(help_text="Average intensity of the local grid")
     power_usd_per_mwh = models.FloatField(help_text="What a MWh costs here")
+    price_feed = models.CharField(
+        max_length=80,
+        blank=True,
+        default="",
+        db_default="",
+        help_text="Where the price of power comes from; empty: the figure above",
+    )
+    carbon_feed = models.CharField(
+        max_length=80,
+        blank=True,
+        default="",
+        db_default="",
+        help_text="Where the grid's intensity comes from; empty: the figure above",
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
         constraints = [
-            models.CheckConstraint(condition=Q(pue__gte=1) & Q(host_share__gte=0), name="sites_site_factors_plausible")
+            models.CheckConstraint(condition=Q(pue__gte=1) & Q(host_share__gte=0), name="sites_site_factors_plausible"),
+            models.CheckConstraint(
+                condition=Q(power_cap_w__isnull=True) | Q(power_cap_w__gt=0), name="sites_site_power_cap_positive"
+            ),
+            models.CheckConstraint(
+                condition=Q(contracted_power_w__isnull=True)
+                | Q(contracted_power_w__gt=0)
+                & (Q(power_cap_w__isnull=True) | Q(contracted_power_w__lte=models.F("power_cap_w"))),
+                name="sites_site_contract_within_cap",
+                violation_error_message="No more can be contracted than the connection carries.",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -41,19 +92,198 @@ class Site(models.Model):
         return (1 + self.host_share) * self.pue
 
 
+class Container(models.Model):
+    """One container of machines at a site: what is fed, cooled and opened together."""
+
+    site = models.ForeignKey(Site, models.PROTECT, related_name="containers")
+    code = models.SlugField(unique=True)
+    power_cap_w = models.FloatField("power cap (W)", null=True, blank=True)
+    note = models.CharField(max_length=200, blank=True)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(power_cap_w__isnull=True) | Q(power_cap_w__gt=0), name="sites_container_power_cap_positive"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.code
+
+
+class Partner(models.Model):
+    """Who owns nodes that are not ours, and what of their revenue is the partner's."""
+
+    code = models.SlugField(unique=True)
+    name = models.CharField(max_length=80)
+    revenue_share_basis_points = models.PositiveIntegerField(help_text="1 is a hundredth of a percent: 6000 is 60 %")
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(revenue_share_basis_points__lte=10_000), name="sites_partner_share_at_most_all"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class Node(models.Model):
-    """One machine with a runner. Its token is stored as SHA-256; `heartbeat_at` is the database clock at its last beat."""
+    """One machine with a runner. Its token is stored as SHA-256; `heartbeat_at` is the database clock at its last beat.
+
+    `state` has one writer, `lifecycle.step`. A node of a partner's is not `trusted`: work that is bound to places never
+    runs there, other work only where no node of ours has a slot.
+    """
+
+    class State(models.TextChoices):
+        PENDING = "pending"  # described, never heard
+        BURN_IN = "burn-in", "burn-in"  # heard and tested; no work of customers
+        ADMITTED = "admitted"
+        DRAINING = "draining"  # no new work; what runs is finished
+        MAINTENANCE = "maintenance"  # empty, for somebody to open
+        QUARANTINED = "quarantined"  # not believed: its token is refused
+        RETIRED = "retired"  # final
 
     site = models.ForeignKey(Site, models.PROTECT, related_name="nodes")
+    container = models.ForeignKey(
+        Container, models.PROTECT, null=True, blank=True, related_name="nodes", db_index=False
+    )
+    partner = models.ForeignKey(Partner, models.PROTECT, null=True, blank=True, related_name="nodes", db_index=False)
     code = models.SlugField(unique=True)
+    # A node that code before 0.4 adds works at once, as it did there.
+    state = models.CharField(max_length=11, choices=State, default=State.PENDING, db_default=State.ADMITTED)
+    state_at = models.DateTimeField(db_default=Now(), editable=False)
     token_sha256 = models.CharField(max_length=64, unique=True)
     heartbeat_at = models.DateTimeField(null=True)
     claimant = models.CharField(max_length=40, blank=True, help_text="The runner process that beat last")
     power_w = models.FloatField(null=True)
-    admitted = models.BooleanField(default=True)
 
     def __str__(self) -> str:
         return self.code
+
+    @property
+    def trusted(self) -> bool:
+        return self.partner_id is None
+
+
+class NodeEvent(models.Model):
+    """One step of a node's life: who took it and why. `actor` is null where the portal did. Written by `lifecycle.step` alone."""
+
+    node = models.ForeignKey(Node, models.PROTECT, related_name="events")
+    before = models.CharField(max_length=11)
+    after = models.CharField(max_length=11)
+    actor = models.ForeignKey(User, models.PROTECT, null=True, related_name="+")
+    reason = models.CharField(max_length=200)
+    at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return f"{self.before} to {self.after}"
+
+
+class DrainQuerySet(models.QuerySet["Drain"]):
+    def excused(self) -> DrainQuerySet:
+        """Maintenance that was announced in time: the promise of availability leaves its time out. No other counts so."""
+        notice = timedelta(seconds=settings.MAINTENANCE_NOTICE_SECONDS)
+        return self.filter(
+            purpose=Drain.Purpose.MAINTENANCE, began_at__isnull=False, announced_at__lte=models.F("starts_at") - notice
+        )
+
+
+class Drain(models.Model):
+    """A time in which a node takes no new work: why, since when, and until when what runs there may run.
+
+    `announced_at` is when customers were told, null where nobody was; `starts_at` lies ahead of it. `began_at`,
+    `drained_at` (nothing runs there any more) and `ended_at` are the database's clock when it happened. It is `open` from
+    its beginning to its end, one of a node at most; one that was called off has an end and no beginning.
+    """
+
+    class Purpose(models.TextChoices):
+        DRAIN = "drain"  # the node stays empty until staff decide
+        MAINTENANCE = "maintenance"  # somebody opens it as soon as it is empty
+
+    node = models.ForeignKey(Node, models.PROTECT, related_name="drains")
+    purpose = models.CharField(max_length=11, choices=Purpose)
+    reason = models.CharField(max_length=200)
+    actor = models.ForeignKey(User, models.PROTECT, null=True, related_name="+")
+    announced_at = models.DateTimeField(null=True)
+    starts_at = models.DateTimeField()
+    deadline_at = models.DateTimeField(help_text="What runs there then is taken from it")
+    ends_at = models.DateTimeField(null=True, help_text="When it is expected to work again")
+    began_at = models.DateTimeField(null=True)
+    drained_at = models.DateTimeField(null=True)
+    ended_at = models.DateTimeField(null=True)
+    open = models.BooleanField(default=False)
+
+    objects = DrainQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["node"], condition=Q(open=True), name="sites_drain_one_open"),
+            models.CheckConstraint(
+                condition=Q(deadline_at__gte=models.F("starts_at")), name="sites_drain_deadline_after_start"
+            ),
+            models.CheckConstraint(
+                condition=Q(announced_at__isnull=True) | Q(announced_at__lt=models.F("starts_at")),
+                name="sites_drain_announced_before_start",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.purpose} of {self.node.code}"
+
+
+class GPU(models.Model):
+    """One GPU, known by the UUID NVML gives it, wherever it sits. It is at one node at a time; `removed_at` is when it left."""
+
+    uuid = models.CharField("UUID", max_length=80)
+    node = models.ForeignKey(Node, models.PROTECT, related_name="gpus")
+    name = models.CharField(max_length=80, blank=True)
+    memory_mib = models.PositiveIntegerField("memory (MiB)", null=True, blank=True)
+    serial = models.CharField(max_length=40, blank=True)
+    first_seen_at = models.DateTimeField(db_default=Now(), editable=False)
+    removed_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        verbose_name = "GPU"
+        constraints = [
+            models.UniqueConstraint(
+                fields=["uuid"],
+                condition=Q(removed_at__isnull=True),
+                name="sites_gpu_at_one_node",
+            ),
+            models.CheckConstraint(condition=Q(uuid__startswith="GPU-"), name="sites_gpu_has_uuid"),
+        ]
+
+    def __str__(self) -> str:
+        return self.uuid
+
+    def clean(self) -> None:
+        """The same as the constraint, which a form cannot ask: `removed_at` is not of its fields."""
+        elsewhere = GPU.objects.filter(uuid=self.uuid, removed_at=None).exclude(pk=self.pk)
+        if self.removed_at is None and elsewhere.exists():
+            raise ValidationError("This GPU is at another node: say first that it was removed there.")
+
+
+class Deployment(models.Model):
+    """A model that is to run at a site: on how many nodes, in which build. Its pools are what runs of it."""
+
+    site = models.ForeignKey(Site, models.PROTECT, related_name="deployments")
+    model = models.ForeignKey(Model, models.PROTECT, related_name="deployments")
+    replicas = models.PositiveSmallIntegerField(default=1, help_text="Pools that are to be ready")
+    engine = models.CharField(max_length=40, blank=True, help_text="Such as vllm 0.12")
+    revision = models.CharField(max_length=80, blank=True, help_text="Of the weights")
+    quantization = models.CharField(max_length=20, blank=True)
+    pinned = models.BooleanField(default=False, help_text="Never parked to save power")
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["site", "model"], name="sites_deployment_one_of_a_model")]
+
+    def __str__(self) -> str:
+        return f"{self.model.name} at {self.site.code}"
 
 
 class Pool(models.Model):
@@ -62,6 +292,9 @@ class Pool(models.Model):
     code = models.SlugField(unique=True)
     model = models.ForeignKey(Model, models.PROTECT, related_name="pools")
     node = models.ForeignKey(Node, models.PROTECT, related_name="pools")
+    deployment = models.ForeignKey(
+        Deployment, models.PROTECT, null=True, blank=True, related_name="pools", db_index=False
+    )
     slots = models.PositiveSmallIntegerField()
     ready = models.BooleanField(default=False, help_text="The engine answered at the last heartbeat")
     reason = models.CharField(max_length=200, blank=True, help_text="Why it is not ready, from the runner")
@@ -72,6 +305,11 @@ class Pool(models.Model):
 
     def __str__(self) -> str:
         return self.code
+
+    def clean(self) -> None:
+        deployment = self.deployment
+        if deployment and (deployment.model_id, deployment.site_id) != (self.model_id, self.node.site_id):
+            raise ValidationError({"deployment": "It is of another model, or at another site."})
 
 
 class Listening(models.Model):

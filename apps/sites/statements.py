@@ -5,11 +5,12 @@ from typing import Any
 from psycopg.types.json import Jsonb
 
 from apps.core.sql import Plan, Row, Statement
+from apps.sites import lifecycle
 
 _POOLS = """
 SELECT p.id, p.code, p.model_id, p.slots, p.ready, p.draining, p.reason, s.code AS site_code, s.name AS site, s.region, s.country,
     s.power_usd_per_mwh, s.grid_gco2e_per_kwh, (1 + s.host_share) * s.pue AS energy_factor,
-    extract(epoch FROM clock_timestamp() - n.heartbeat_at)::float8 AS silent_seconds, n.admitted
+    extract(epoch FROM clock_timestamp() - n.heartbeat_at)::float8 AS silent_seconds, n.state AS node_state, n.partner_id IS NULL AS trusted
 FROM sites_pool p JOIN sites_node n ON n.id = p.node_id JOIN sites_site s ON s.id = n.site_id
 {where}
 ORDER BY p.id
@@ -18,7 +19,7 @@ ORDER BY p.id
 ALL_POOLS = _POOLS.format(where="")
 POOLS_OF_MODEL = _POOLS.format(where="WHERE p.model_id = {model}")  # `model`: an expression
 
-NODE = "SELECT id, code FROM sites_node WHERE token_sha256 = %(sha256)s AND admitted"
+NODE = "SELECT id, code FROM sites_node WHERE token_sha256 = %(sha256)s AND state = ANY(%(heard)s)"
 
 BEAT = """
 WITH beat AS (
@@ -55,7 +56,8 @@ def pools(model_id: int | None = None) -> Plan[list[Row]]:
 
 
 def node(token_sha256: str) -> Plan[Row | None]:
-    rows = yield Statement(NODE, {"sha256": token_sha256}, alone=True)
+    """The node whose token this is, while its state lets it speak."""
+    rows = yield Statement(NODE, {"sha256": token_sha256, "heard": list(lifecycle.HEARD)}, alone=True)
     return rows[0] if rows else None
 
 

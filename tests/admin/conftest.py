@@ -50,6 +50,7 @@ def world(db: None) -> World:
         RateLimit.objects.create(organization=organization, api_key=key, requests_per_minute=60)
         node = make.node(token=f"{NODE_TOKEN}{number}")
         pool = make.pool(model=model, node=node)
+        make.fleet(node, model=model, by=owner)
         make.job(organization=organization, model=model, state="succeeded", api_key=key, text=PROMPT)
         make.job(organization=organization, model=model, state="running", pool=pool, api_key=key)
         job = make.job(organization=organization, model=model, api_key=key, request={"messages": PROMPT}, version=4)

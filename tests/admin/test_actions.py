@@ -17,7 +17,7 @@ from apps.keys import services as keys
 from apps.ledger import services as ledger
 from apps.ledger.models import Transfer
 from apps.sites import nodes
-from apps.sites.models import Node, Pool
+from apps.sites.models import GPU, Drain, Node, Pool
 from tests import make
 from tests.admin.conftest import World
 
@@ -353,7 +353,86 @@ def test_a_new_nodes_token_is_shown_once_and_works(staff: Client, world: World) 
     form = {"code": "georgia-9", "site": world.node.site_id}
     page = staff.post("/admin/sites/node/add/", form, follow=True).content.decode()
     node = Node.objects.get(code="georgia-9")
+    assert node.state == "burn-in"
     token = re.search(r"shown once: (node_[\w-]{43})", page)[1]
     assert node.token_sha256 == nodes.digest(token)
     assert token not in staff.get(f"/admin/sites/node/{node.pk}/change/").content.decode()
     assert AuditEvent.objects.get(action="node.added").target == "georgia-9"
+
+
+def drained(client: Client, node: Node, action: str = "drain", **fields: Any) -> Any:
+    return act(client, "sites_node", action, node, **{"reason": "New fans", "minutes": "10", **fields})
+
+
+def test_a_node_goes_through_its_life_by_acts_with_a_reason(staff: Client, operator: User, world: World) -> None:
+    node = world.node
+    for action, fields, state in (
+        ("drain", {"minutes": "10"}, "draining"),
+        ("admit", {}, "admitted"),
+        ("maintain", {"minutes": "0"}, "draining"),
+        ("quarantine", {}, "quarantined"),
+        ("test_again", {}, "burn-in"),
+        ("admit", {}, "admitted"),
+        ("quarantine", {}, "quarantined"),
+        ("retire", {}, "retired"),
+    ):
+        assert act(staff, "sites_node", action, node, reason="New fans", **fields).status_code == 302
+        node.refresh_from_db()
+        assert node.state == state
+    taken = [(event.actor, event.reason, event.after) for event in node.events.order_by("id")]
+    assert taken == [(operator, "New fans", state) for state in (
+        "draining", "admitted", "draining", "quarantined", "burn-in", "admitted", "quarantined", "retired")]  # fmt: skip
+    assert len(events("node.quarantined")) == 2
+
+
+def test_a_step_that_is_not_there_is_refused_in_words(staff: Client, world: World) -> None:
+    html = act(staff, "sites_node", "retire", world.node, reason="Old").content.decode()
+    assert "A node that is admitted cannot become retired." in html
+    assert events("node.retired") == []
+    html = drained(staff, world.node, minutes="-1").content.decode()
+    assert "greater than or equal to 0" in html
+    assert Node.objects.get(pk=world.node.pk).state == "admitted"
+
+
+def test_maintenance_is_announced_and_called_off(staff: Client, world: World) -> None:
+    starts = timezone.now() + timedelta(days=2)
+    when = {"starts_at_0": starts.strftime("%Y-%m-%d"), "starts_at_1": starts.strftime("%H:%M:%S")}
+    answer = drained(staff, world.node, "announce", hours="4", **when)
+    assert answer.status_code == 302
+    made = Drain.objects.get(node=world.node, purpose="maintenance")
+    assert (made.deadline_at - made.starts_at, made.ends_at - made.starts_at) == (
+        timedelta(minutes=10),
+        timedelta(hours=4),
+    )
+    assert made.announced_at is not None
+    assert act(staff, "sites_drain", "call_off", made, reason="Not needed").status_code == 302
+    made.refresh_from_db()
+    assert made.ended_at is not None
+    assert made.began_at is None
+
+
+def test_the_list_says_when_a_node_was_last_heard(staff: Client, world: World) -> None:
+    for code, silent, said in (
+        ("heard", 0, r"\d s ago"),
+        ("suspect", 7, r"\d s ago, suspect"),
+        ("lost", 300, "5 min ago, lost"),
+        ("never", None, "never"),
+    ):
+        at = None if silent is None else timezone.now() - timedelta(seconds=silent)
+        node = make.node(code=f"the-{code}", heartbeat_at=at)
+        html = staff.get(f"{reverse('admin:sites_node_changelist')}?contact={code}").content.decode()
+        assert re.search(rf">{said}<", html)
+        assert [each for each in ("heard", "suspect", "lost", "never") if f">the-{each}<" in html] == [code]
+        node.delete()
+
+
+def test_a_gpu_is_at_one_node_until_it_was_taken_out(staff: Client, world: World) -> None:
+    gpu = world.node.gpus.get()
+    other = make.node()
+    form = {"uuid": gpu.uuid, "node": other.pk, "staff_reason": "Moved"}
+    html = staff.post(reverse("admin:sites_gpu_add"), form).content.decode()
+    assert "This GPU is at another node" in html
+    assert GPU.objects.filter(uuid=gpu.uuid).count() == 1
+    assert act(staff, "sites_gpu", "remove", gpu, reason="Moved").status_code == 302
+    assert staff.post(reverse("admin:sites_gpu_add"), form).status_code == 302
+    assert GPU.objects.get(uuid=gpu.uuid, removed_at=None).node == other

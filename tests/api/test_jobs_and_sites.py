@@ -9,6 +9,7 @@ from apps.core.ids import public
 from apps.files.models import File
 from apps.jobs.models import Job
 from apps.ledger.models import Hold
+from apps.sites.models import Drain
 from tests import make
 from tests.api.conftest import KeyClient
 
@@ -110,3 +111,24 @@ def test_sites_say_what_they_offer_and_what_takes_work_now(shop):
         {"model": "acme/vectors", "slots": 4, "ready": False},
     ]
     assert "power_usd_per_mwh" not in found
+    assert found["maintenance"] == []
+
+
+def test_sites_say_which_maintenance_was_announced(shop):
+    node = make.node(site=make.site(code="oman-1"))
+    make.pool(model=shop.chat, node=node)
+    now = datetime(2030, 5, 1, 8, tzinfo=UTC)
+
+    def drain(starts_at: datetime, **fields):
+        at = {"starts_at": starts_at, "deadline_at": starts_at, "announced_at": now, **fields}
+        Drain.objects.create(node=node, purpose="maintenance", reason="Secret", actor=None, **at)
+
+    drain(now + timedelta(days=3), ends_at=now + timedelta(days=4))
+    drain(now + timedelta(days=2))
+    drain(now + timedelta(days=1), ended_at=now)
+    drain(now + timedelta(days=1), announced_at=None)
+    (found,) = shop.client.get("/api/v1/sites").json()["data"]
+    assert found["maintenance"] == [
+        {"starts_at": "2030-05-03T08:00:00Z", "ends_at": None},
+        {"starts_at": "2030-05-04T08:00:00Z", "ends_at": "2030-05-05T08:00:00Z"},
+    ]

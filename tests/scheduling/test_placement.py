@@ -9,7 +9,7 @@ def pool(code: str, usd_per_mwh: float = 50, **fields) -> PoolView:
             "slots": 1,
             "ready": True,
             "draining": False,
-            "admitted": True,
+            "node_state": "admitted",
             "silent_seconds": 1.0,
             "site": code.title(),
             "region": "Georgia",
@@ -33,7 +33,8 @@ def test_pools_that_may_not_work_come_last_with_their_reason():
             pool("silent", 2, silent_seconds=6.4),
             pool("unheard", 3, silent_seconds=None),
             pool("broken", 4, ready=False, reason="engine restarting"),
-            pool("out", 5, admitted=False),
+            pool("out", 5, node_state="quarantined"),
+            pool("opened", 6, node_state="maintenance"),
             pool("good", 90),
         ]
     )
@@ -44,4 +45,14 @@ def test_pools_that_may_not_work_come_last_with_their_reason():
         ("unheard", "node was never heard"),
         ("broken", "engine restarting"),
         ("out", "node not admitted"),
+        ("opened", "node is in maintenance"),
+    ]
+
+
+def test_partners_nodes_come_after_ours_and_never_take_work_that_is_bound_to_places():
+    pools = [pool("partner", 1, trusted=False), pool("ours", 90)]
+    assert [(each.pool.code, each.refusal) for each in rank(pools)] == [("ours", ""), ("partner", "")]
+    assert [(each.pool.code, each.refusal) for each in rank(pools, ["US"])] == [
+        ("ours", ""),
+        ("partner", "a partner's node: not for work that is bound to places"),
     ]

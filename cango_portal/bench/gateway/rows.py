@@ -35,7 +35,7 @@ def write(token: str) -> dict[str, Any]:
     site = Site.objects.create(
         code="bench", name="Bench", region="Georgia", country="US", grid_gco2e_per_kwh=380, power_usd_per_mwh=45
     )
-    node = Node.objects.create(site=site, code="bench", token_sha256=nodes.digest(token))
+    node = Node.objects.create(site=site, code="bench", token_sha256=nodes.digest(token), state=Node.State.ADMITTED)
     models, pools = {}, {}
     for engine_name in ENGINE_NAMES:
         model = Model.objects.create(

@@ -82,7 +82,11 @@ class Request:
 
     @property
     def query(self) -> dict[str, str]:
-        return {name: values[-1] for name, values in parse_qs(self.scope["query_string"].decode("latin-1")).items()}
+        return {name: values[-1] for name, values in self.query_lists.items()}
+
+    @property
+    def query_lists(self) -> dict[str, list[str]]:
+        return parse_qs(self.scope["query_string"].decode("latin-1"))
 
     @property
     def bearer(self) -> str | None:

@@ -26,7 +26,7 @@ from apps.runner.protocol import stream
 from apps.scheduling import slots
 from apps.wire import items
 from apps.wire.response_object import PREFIX, ResponseObject
-from apps.wire.responses import ENCRYPTED, IMAGE_URLS
+from apps.wire.responses import ENCRYPTED, IMAGE_URLS, LOGPROBS
 from cango_portal import database, valkey
 
 CANCEL_SECONDS = 2.0  # so long for a site to stop; then the answer says how far it is
@@ -79,13 +79,22 @@ def check_query(request: Request, known: Collection[str]) -> None:
             raise InvalidRequest(
                 f"Unrecognized request argument supplied: {shown}.", param=shown, code="unknown_parameter"
             )
-    include = {request.query.get("include"), request.query.get("include[]")} - {None, IMAGE_URLS, ENCRYPTED}
-    if include:
+
+
+INCLUDED = {LOGPROBS, IMAGE_URLS, ENCRYPTED}
+
+
+def included(request: Request) -> set[str]:
+    """What `include` names, once or several times. Raises InvalidRequest."""
+    query = request.query_lists
+    asked = {*query.get("include", ()), *query.get("include[]", ())}
+    if asked - INCLUDED:
         raise InvalidRequest(
-            f"'include' of what was kept has only '{IMAGE_URLS}'; log probabilities are in the first answer alone.",
+            f"'include' of what was kept has only {', '.join(sorted(INCLUDED))}.",
             param="include",
             code="unsupported_parameter",
         )
+    return asked
 
 
 def number(request: Request, name: str, *, least: int, most: int) -> int | None:
@@ -115,6 +124,7 @@ async def retrieve_response(request: Request) -> None:
     """GET /v1/responses/{id}; with `stream=true` its events again, those after `starting_after`."""
     caller = await authenticated(request)
     check_query(request, ("stream", "starting_after", "include", "include_obfuscation"))
+    logprobs = LOGPROBS in included(request)
     streaming = word(request, "stream", ("false", "true")) == "true"
     after = number(request, "starting_after", least=0, most=999_999_999)
     found = await kept(request, caller)
@@ -124,7 +134,7 @@ async def retrieve_response(request: Request) -> None:
             raise InvalidRequest(
                 "'starting_after' needs 'stream' to be true.", param="starting_after", code="invalid_value"
             )
-        return await request.json(response_answers.rebuilt(response, found.job))
+        return await request.json(response_answers.rebuilt(response, found.job, logprobs=logprobs))
     if not response.background:
         raise InvalidRequest(
             "Only a response that was made with 'background' can be streamed again.",
@@ -134,7 +144,7 @@ async def retrieve_response(request: Request) -> None:
 
     async def answer(submitted: Submitted) -> None:
         start = -1 if after is None else after
-        await response_answers.stream(request, submitted, response, logprobs=False, after=start)
+        await response_answers.stream(request, submitted, response, logprobs=logprobs, after=start)
 
     return await attended(request, going_on(found), answer, background=True)
 
@@ -179,6 +189,7 @@ async def list_input_items(request: Request) -> None:
     """GET /v1/responses/{id}/input_items: what this response was sent, the newest first unless `order` says asc."""
     caller = await authenticated(request)
     check_query(request, ("after", "limit", "order", "include"))
+    included(request)
     limit = number(request, "limit", least=1, most=LARGEST_PAGE) or PAGE
     order = word(request, "order", ("desc", "asc"))
     found = await kept(request, caller)

@@ -35,11 +35,11 @@ def error_of(error: PortalError) -> dict[str, Any]:
     return {"code": code, "message": error.message, "param": error.param, "reason": error.reason}
 
 
-def rebuilt(response: ResponseObject, job: Row) -> dict[str, Any]:
+def rebuilt(response: ResponseObject, job: Row, *, logprobs: bool = False) -> dict[str, Any]:
     """The response as far as its job's row tells. What was dispatched has not begun."""
     if job["finished_at"] is None:
         return response.open("in_progress" if job["state"] == "running" else "queued")
-    return final(response, items.stored(job), job=job, counted=Usage())
+    return final(response, items.stored(job, logprobs=logprobs), job=job, counted=Usage())
 
 
 def final(

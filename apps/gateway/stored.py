@@ -136,7 +136,7 @@ def listed(data: list[dict[str, Any]], *, more: bool) -> dict[str, Any]:
 
 
 def described(row: Row) -> dict[str, Any]:
-    """As it was answered, but for the probabilities of tokens, which are not kept."""
+    """As it was answered."""
     completion = Completion(
         job_id=row["id"], model=row["model"], service_tier="flex" if row["tier"] == "flexible" else "default"
     )

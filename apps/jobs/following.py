@@ -36,6 +36,7 @@ SETTLING_SECONDS = 0.25  # the same, after the runner's last word
 DRAIN_SECONDS = 0.5  # the job has ended: so long for the rest of its stream
 AWAY_SECONDS = 15.0  # neither database nor stream for so long: give up following
 
+TEXTS = ("content", "reasoning_content", "reasoning", "refusal")  # of a chat's deltas, as the runner keeps them
 Choices = list[dict[str, Any]]
 
 
@@ -308,25 +309,30 @@ class Said:
 
     def __init__(self) -> None:
         self.begun = False
-        self.characters = 0
+        self.characters: dict[str, int] = {}  # of each text
         self.arguments: dict[int, int] = {}  # characters of each tool call's arguments
+        self.logprobs: dict[str, int] = {}  # tokens
         self.finished = False
 
     def note(self, choice: dict[str, Any]) -> None:
         self.begun = True
         delta = choice.get("delta") or {}
-        self.characters += len(delta.get("content") or "")
+        for name in TEXTS:
+            self.characters[name] = self.characters.get(name, 0) + len(delta.get(name) or "")
         for call in delta.get("tool_calls") or ():
             index = call.get("index", 0)
             given = len((call.get("function") or {}).get("arguments") or "")
             self.arguments[index] = self.arguments.get(index, 0) + given
+        for name, items in (choice.get("logprobs") or {}).items():
+            self.logprobs[name] = self.logprobs.get(name, 0) + len(items or ())
         self.finished = self.finished or bool(choice.get("finish_reason"))
 
     def remaining(self, index: int, message: dict[str, Any], finish_reason: str) -> dict[str, Any]:
         delta: dict[str, Any] = {} if self.begun else {"role": "assistant"}
-        content = (message.get("content") or "")[self.characters :]
-        if content:
-            delta["content"] = content
+        for name in TEXTS:
+            text = (message.get(name) or "")[self.characters.get(name, 0) :]
+            if text:
+                delta[name] = text
         calls = []
         for number, call in enumerate(message.get("tool_calls") or ()):
             arguments = call["function"]["arguments"]
@@ -336,8 +342,11 @@ class Said:
                 calls.append({"index": number, "function": {"arguments": arguments[self.arguments[number] :]}})
         if calls:
             delta["tool_calls"] = calls
+        items = (message.get("logprobs") or {}).items()
+        logprobs = {name: rest for name, kept in items if (rest := kept[self.logprobs.get(name, 0) :])}
         return {
             "index": index,
             "delta": delta,
+            **({"logprobs": logprobs} if logprobs else {}),
             "finish_reason": message.get("finish_reason") or finish_reason or "stop",
         }

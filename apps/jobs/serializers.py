@@ -137,8 +137,8 @@ class JobDetailSerializer(JobSerializer):
     @extend_schema_field(serializers.JSONField(allow_null=True))
     def get_result(self, job: Job) -> Any:
         """What text cannot say, once the job has ended. Embeddings: {data: [{index, embedding}]}, base64 of
-        little-endian float32; ocr: {pages: [{page, text, lines: [{text, confidence, box}]}]}; chat: the other choices
-        and tool calls, {choices: [message]}.
+        little-endian float32; ocr: {pages: [{page, text, lines: [{text, confidence, box}]}]}; chat: the other
+        choices, tool calls and probabilities of tokens, {choices: [message]}.
         """
         content = self.content(job)
         return content.result if content else None

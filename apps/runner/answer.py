@@ -46,6 +46,7 @@ class Choice:
     def __init__(self) -> None:
         self.texts: dict[str, list[str]] = {name: [] for name in TEXTS}
         self.calls: dict[int, dict[str, Any]] = {}
+        self.logprobs: dict[str, list[Any]] = {}
         self.finish_reason = ""
 
     def add(self, given: dict[str, Any]) -> None:
@@ -59,12 +60,15 @@ class Choice:
             function = part.get("function") or {}
             for name in ("name", "arguments"):
                 call["function"][name] += function.get(name) or ""
+        for name, items in (given.get("logprobs") or {}).items():
+            if items:
+                self.logprobs.setdefault(name, []).extend(items)
         self.finish_reason = given.get("finish_reason") or self.finish_reason
 
     @property
     def more(self) -> bool:
         """Whether there is something beside `content`."""
-        return bool(self.calls) or any(self.texts[name] for name in TEXTS if name != "content")
+        return bool(self.calls or self.logprobs) or any(self.texts[name] for name in TEXTS if name != "content")
 
     def message(self) -> dict[str, Any]:
         content = "".join(self.texts["content"])
@@ -72,6 +76,8 @@ class Choice:
         message |= {name: "".join(self.texts[name]) for name in TEXTS if name != "content" and self.texts[name]}
         if self.calls:
             message["tool_calls"] = [self.calls[index] for index in sorted(self.calls)]
+        if self.logprobs:
+            message["logprobs"] = self.logprobs
         if self.finish_reason:
             message["finish_reason"] = self.finish_reason
         return message

@@ -11,6 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from apps.core.ids import public
+from apps.wire.logprobs import written
 
 Choices = list[dict[str, Any]]
 REASONING = ("reasoning_content", "reasoning")  # vLLM and SGLang; newer vLLM
@@ -83,7 +84,7 @@ class Completion:
             {
                 "index": choice.get("index", 0),
                 "delta": numbered(choice.get("delta") or {}),
-                "logprobs": choice.get("logprobs"),
+                "logprobs": written(choice.get("logprobs")),
                 "finish_reason": choice.get("finish_reason"),
             }
             for choice in choices
@@ -120,7 +121,7 @@ class Completion:
             kept["id"] = call.get("id") or kept["id"]
             kept["function"]["name"] += function.get("name") or ""
             kept["function"]["arguments"] += function.get("arguments") or ""
-        for name, items in (choice.get("logprobs") or {}).items():
+        for name, items in (written(choice.get("logprobs")) or {}).items():
             if items is not None:
                 part["logprobs"] = part["logprobs"] or {"content": None, "refusal": None}
                 part["logprobs"][name] = [*(part["logprobs"].get(name) or []), *items]
@@ -152,10 +153,9 @@ def numbered(delta: dict[str, Any]) -> dict[str, Any]:
 def message(part: Mapping[str, Any]) -> dict[str, Any]:
     joined = {name: "".join(pieces) for name, pieces in part["texts"].items()}
     calls = [part["tool_calls"][index] for index in sorted(part["tool_calls"])]
-    content = joined.get("content")
     return {
         "role": "assistant",
-        "content": content if content or not calls else None,
+        "content": joined.get("content") or (None if calls or joined.get("refusal") else ""),
         "refusal": joined.get("refusal"),
         "annotations": [],
         **{name: joined[name] for name in REASONING if name in joined},

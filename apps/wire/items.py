@@ -11,6 +11,7 @@ from uuid import UUID
 
 from apps.core.ids import public
 from apps.wire.completions import REASONING, Choices, numbered
+from apps.wire.logprobs import written
 
 Event = dict[str, Any]
 Item = dict[str, Any]
@@ -57,8 +58,8 @@ class Output:
         if thought:
             events += self._write("reasoning", "reasoning_text", thought, [])
         if delta.get("content"):
-            said = (choice.get("logprobs") or {}).get("content") or []
-            events += self._write("message", "output_text", delta["content"], said if self.logprobs else [])
+            said = (written(choice.get("logprobs")) or {}).get("content") if self.logprobs else None
+            events += self._write("message", "output_text", delta["content"], said or [])
         if delta.get("refusal"):
             events += self._write("message", "refusal", delta["refusal"], [])
         for piece in delta.get("tool_calls") or ():
@@ -190,17 +191,18 @@ def shown(value: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def stored(job: Mapping[str, Any]) -> Output:
-    """The output of a job that has ended, made from what was kept of its answer: without logprobs.
+def stored(job: Mapping[str, Any], *, logprobs: bool = False) -> Output:
+    """The output of a job that has ended, made from what was kept of its answer.
 
     `job` has id, state, text, result and finish_reason.
     """
     result = job["result"] if isinstance(job["result"], dict) else {}
     message = dict((result.get("choices") or [{}])[0])
     calls = [{"index": number, **call} for number, call in enumerate(message.pop("tool_calls", None) or ())]
+    said = message.pop("logprobs", None)
     delta = {**message, "content": job["text"] or message.get("content"), "tool_calls": calls}
-    output = Output(job["id"])
-    output.take([[{"index": 0, "delta": delta, "finish_reason": job["finish_reason"]}]])
+    output = Output(job["id"], logprobs=logprobs)
+    output.take([[{"index": 0, "delta": delta, "logprobs": said, "finish_reason": job["finish_reason"]}]])
     output.end(complete=job["state"] == "succeeded")
     return output
 

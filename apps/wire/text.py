@@ -19,6 +19,7 @@ from apps.wire.ceilings import LONGEST_TOKEN_BYTES, MESSAGE_TOKENS, capped, inpu
 from apps.wire.chat import MAX_CHOICES, LogitBias, Metadata, Stop, StreamOptions
 from apps.wire.completions import Choices, created
 from apps.wire.embeddings import Token, input_kind
+from apps.wire.logprobs import written
 
 MAX_PROMPTS = 128
 MAX_PROMPT_TOKENS = 300_000
@@ -215,7 +216,7 @@ class TextCompletion:
             {
                 "index": choice.get("index", 0),
                 "text": self.text(choice),
-                "logprobs": choice.get("logprobs"),
+                "logprobs": written(choice.get("logprobs")),
                 "finish_reason": choice.get("finish_reason"),
             }
             for choice in choices
@@ -244,9 +245,9 @@ class TextCompletion:
                 )
                 part["texts"].append(str((choice.get("delta") or {}).get("content") or ""))
                 part["finish_reason"] = choice.get("finish_reason") or part["finish_reason"]
-                if choice.get("logprobs"):
+                if told := written(choice.get("logprobs")):
                     kept = part["logprobs"] = part["logprobs"] or {}
-                    for name, items in choice["logprobs"].items():
+                    for name, items in told.items():
                         kept[name] = [*(kept.get(name) or []), *items] if items is not None else kept.get(name)
 
     def whole(self, usage: Mapping[str, Any], site: str | None) -> dict[str, Any]:

@@ -91,7 +91,7 @@ def test_only_work_in_the_background_is_cancelled_or_streamed_again(client, shop
     for query in (
         {"stream": True},
         {"stream": False, "starting_after": 2},
-        {"include": ["message.output_text.logprobs"]},
+        {"include": ["file_search_call.results"]},
     ):
         with pytest.raises(openai.BadRequestError) as refused:
             client.responses.retrieve(answer.id, **query)

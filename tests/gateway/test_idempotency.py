@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import json
 import socket
 import threading
 import time
@@ -20,7 +21,10 @@ from apps.jobs.models import Content, Job
 from apps.ledger import services as ledger
 from apps.ledger.models import Hold, Transfer
 from apps.runner import protocol
+from apps.runner.answer import Answer
 from apps.runner.protocol import Failure
+from apps.wire.completions import Completion, message
+from apps.wire.text import TextCompletion
 from cango_portal import database
 from tests import make
 from tests.gateway.portal import Attempt, chat
@@ -107,6 +111,97 @@ def test_the_same_again_gets_the_same_answer_of_the_same_job(shop, site, send, v
         assert again.json() == stored.json() == first.json()
     assert len(site.orders) == Hold.objects.count() == Receipt.objects.count() == 1
     charged(shop.organization, CHARGE)
+
+
+SURE = [{"token": token, "logprob": -0.1, "bytes": None, "top_logprobs": []} for token in ("Hel", "lo")]
+CALL = {"id": "call_1", "type": "function", "function": {"name": "power", "arguments": "{}"}}
+TEXT_SURE = {"tokens": ["Hel"], "token_logprobs": [-0.1], "top_logprobs": [{"Hel": -0.1}], "text_offset": [0]}
+
+
+def all_that_is_said(attempt: Attempt) -> None:
+    """Reasoning, two choices, their tokens' probabilities and a call, kept as the runner keeps them."""
+    attempt.claim()
+    chunks = [
+        [{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}],
+        [{"index": 0, "delta": {"reasoning_content": "Hm."}, "finish_reason": None}],
+        *(
+            [{"index": 0, "delta": {"content": sure["token"]}, "logprobs": {"content": [sure]}, "finish_reason": None}]
+            for sure in SURE
+        ),
+        [{"index": 1, "delta": {"tool_calls": [{"index": 0, **CALL}]}, "finish_reason": None}],
+        [{"index": 0, "delta": {}, "finish_reason": "stop"}, {"index": 1, "delta": {}, "finish_reason": "tool_calls"}],
+    ]
+    if attempt.order.kind == "completion":
+        chunks = [[{"index": 0, "delta": {"content": "Hel"}, "logprobs": TEXT_SURE, "finish_reason": "stop"}]]
+    attempt.write(*chunks)
+    attempt.finish("succeeded", choices=0, report=False)
+    answer = Answer()
+    for chunk in chunks:
+        answer.add(chunk)
+    attempt.texts.append(answer.text)
+    attempt.report_end(result={"choices": answer.messages()}, finish_reason=answer.finish_reason)
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/chat/completions", {"logprobs": True, "n": 2}),
+        ("/v1/completions", {"messages": None, "prompt": "Say", "logprobs": 1}),
+        (
+            "/v1/responses",
+            {"messages": None, "input": "Say", "include": ["message.output_text.logprobs"], "top_logprobs": 1},
+        ),
+    ],
+)
+def test_when_the_stream_is_gone_the_answer_is_the_same_to_the_byte(shop, site, http, valkey, path, body):
+    site.script = all_that_is_said
+    given = {"model": shop.model.name, "messages": ASK, **body}
+    given = {name: value for name, value in given.items() if value is not None}
+
+    def send(**fields):
+        headers = {"authorization": f"Bearer {shop.secret}", "idempotency-key": f"one {fields}"}
+        return http.post(path, headers=headers, json={**given, **fields})
+
+    first = send()
+    assert first.status_code == 200
+    assert "Hel" in first.text
+    assert "prob" in first.text
+    streamed = send(stream=True)
+    valkey.flushall()
+    again = send()
+    assert (replayed(again), again.content) == (True, first.content)
+    assert said_in(send(stream=True)) == said_in(streamed)
+    if path == "/v1/responses":
+        kept = http.get(
+            f"{path}/{first.json()['id']}?include=message.output_text.logprobs&include=reasoning.encrypted_content",
+            headers={"authorization": f"Bearer {shop.secret}"},
+        )
+        assert kept.json()["output"] == first.json()["output"]
+        assert kept.json()["output"][1]["content"][0]["logprobs"] == SURE
+    assert Job.objects.count() == len(site.orders) == 2
+
+
+def said_in(response) -> object:
+    """What a stream adds up to, in however many pieces."""
+    events = [json.loads(line[6:]) for line in response.text.splitlines() if line.startswith("data: {")]
+    if "sequence_number" in events[-1]:
+        return events[-1]["response"]["output"]
+    whole = TextCompletion if "text" in events[0]["choices"][0] else Completion
+    told = whole(job_id=uuid7(), model="")
+    for event in events:
+        told.gather(
+            [
+                [
+                    {**choice, "delta": choice.get("delta") or {"content": choice.get("text")}}
+                    for choice in event["choices"]
+                ]
+            ]
+        )
+    return (
+        told.parts
+        if whole is TextCompletion
+        else [message(part) | {"logprobs": part["logprobs"]} for part in told.parts.values()]
+    )
 
 
 def test_sixty_four_at_once_make_one_job(shop, site, send):

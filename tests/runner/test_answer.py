@@ -21,6 +21,21 @@ def test_plain_text_needs_no_messages() -> None:
     assert (answer.text, answer.finish_reason, answer.messages()) == ("Hello", "stop", None)
 
 
+def test_probabilities_of_tokens_are_kept() -> None:
+    answer = Answer()
+    for token in ("Hel", "lo"):
+        answer.add([{**delta(content=token), "logprobs": {"content": [{"token": token}], "refusal": None}}])
+    answer.add([delta(reason="stop")])
+    assert answer.messages() == [
+        {
+            "role": "assistant",
+            "content": "Hello",
+            "logprobs": {"content": [{"token": "Hel"}, {"token": "lo"}]},
+            "finish_reason": "stop",
+        }
+    ]
+
+
 def test_several_choices_are_kept_apart() -> None:
     answer = Answer()
     answer.add([delta(1, content="b"), delta(0, content="a")])

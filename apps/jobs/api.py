@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
-from drf_spectacular.utils import extend_schema
+from django.http import QueryDict
+from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -27,6 +29,17 @@ from apps.jobs.serializers import (
 from apps.keys.services import Caller
 
 READS = (Scope.USAGE.value, Scope.INFERENCE.value)
+
+METADATA = re.compile(r"metadata\[([^\[\]]{1,64})\]", re.DOTALL)
+MOST_WORDS = 16
+BY_METADATA = OpenApiParameter(
+    "metadata",
+    {"type": "object", "additionalProperties": {"type": "string", "maxLength": 512}, "maxProperties": MOST_WORDS},
+    OpenApiParameter.QUERY,
+    style="deepObject",
+    explode=True,
+    description="metadata[name]=value: jobs that have all of these",
+)
 
 FILTERS = {
     "kind": "kind",
@@ -66,6 +79,8 @@ def matching(jobs: JobQuerySet, given: dict[str, Any]) -> JobQuerySet:
         jobs = jobs.open()
     elif "state" in given:
         jobs = jobs.filter(state=given["state"])
+    if given.get("metadata"):
+        jobs = jobs.described(given["metadata"])
     if "key" in given:
         jobs = jobs.filter(api_key=identifier("key", given["key"], param="key"))
     if "after" in given:
@@ -76,6 +91,25 @@ def matching(jobs: JobQuerySet, given: dict[str, Any]) -> JobQuerySet:
             return jobs.none()
         jobs = jobs.filter(pk__gte=UUID(int=keys[0]), pk__lte=UUID(int=keys[1]))
     return jobs
+
+
+def asked_in(query: QueryDict) -> dict[str, Any]:
+    """The filters, those on metadata put together. Raises InvalidRequest for more of them than a job can have."""
+    asked: dict[str, Any] = {}
+    for name, value in query.items():
+        if found := METADATA.fullmatch(name):
+            asked.setdefault("metadata", {})[found[1]] = value
+        elif name == "metadata":
+            raise InvalidRequest(
+                "Name what you look for: metadata[name]=value.", param="metadata", code="invalid_value"
+            )
+        else:
+            asked[name] = value
+    if len(asked.get("metadata", ())) > MOST_WORDS:
+        raise InvalidRequest(
+            f"A job has at most {MOST_WORDS} pairs of metadata.", param="metadata", code="invalid_value"
+        )
+    return asked
 
 
 def identifier(prefix: str, text: str, *, param: str) -> UUID:
@@ -93,11 +127,11 @@ class JobsView(APIView):
     @extend_schema(
         operation_id="jobs",
         summary="Your jobs, newest first",
-        parameters=[JobFilterSerializer],
+        parameters=[JobFilterSerializer, BY_METADATA],
         responses=JobPageSerializer,
     )
     def get(self, request: Request) -> Response:
-        asked = JobFilterSerializer(data=request.query_params.dict())
+        asked = JobFilterSerializer(data=asked_in(request.query_params))
         asked.is_valid(raise_exception=True)
         given = asked.validated_data
         jobs = matching(jobs_of(request), given).order_by("-id")

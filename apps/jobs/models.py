@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 
 from django.contrib.postgres.fields import ArrayField
+from django.contrib.postgres.indexes import GinIndex
 from django.db import models
 from django.db.models import Q
 
@@ -23,6 +24,10 @@ class JobQuerySet(models.QuerySet["Job"]):
     def of(self, organization: Organization) -> JobQuerySet:
         """What the organization is shown: a batch's shards are not."""
         return self.filter(organization=organization, batch_id__isnull=True)
+
+    def described(self, words: dict[str, str]) -> JobQuerySet:
+        """With all of these in its metadata. The second condition is the index's own: without it none would be used."""
+        return self.filter(metadata__contains=words).exclude(metadata={})
 
     def open(self) -> JobQuerySet:
         return self.exclude(state__in=FINAL)
@@ -173,6 +178,9 @@ class Job(models.Model):
                 name="jobs_job_open_of",
             ),
             models.Index(fields=["organization", "-id"], condition=Q(stored=True), name="jobs_job_stored"),
+            GinIndex(
+                fields=["metadata"], opclasses=["jsonb_path_ops"], condition=~Q(metadata={}), name="jobs_job_metadata"
+            ),
         ]
 
     def __str__(self) -> str:

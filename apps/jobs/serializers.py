@@ -51,6 +51,7 @@ class JobSerializer(serializers.ModelSerializer[Job]):
     usage = serializers.SerializerMethodField()
     error = serializers.SerializerMethodField()
     energy_measured = serializers.SerializerMethodField()
+    metadata = serializers.DictField(child=serializers.CharField(), read_only=True)
 
     class Meta:
         model = Job
@@ -81,6 +82,7 @@ class JobSerializer(serializers.ModelSerializer[Job]):
             "carbon_gco2e",
             "finish_reason",
             "error",
+            "metadata",
         )
         read_only_fields = fields
 
@@ -161,6 +163,11 @@ class JobFilterSerializer(StrictSerializer):
     search = serializers.CharField(max_length=60, required=False, help_text="The beginning of a job's id")
     since = serializers.DateTimeField(required=False, help_text="Made at this time or later")
     until = serializers.DateTimeField(required=False, help_text="Made before this time")
+    metadata = serializers.DictField(
+        child=serializers.CharField(max_length=512, allow_blank=True, trim_whitespace=False),
+        required=False,
+        help_text="metadata[name]=value, up to 16 times: jobs that have all of these",
+    )
     after = serializers.CharField(max_length=40, required=False, help_text="An id: jobs older than that one")
     limit = serializers.IntegerField(min_value=1, max_value=100, default=20)
 

@@ -1,17 +1,23 @@
 """Finding jobs, sending one once more, and where work can run."""
 
+import io
 import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
+import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import connection
+from PIL import Image
 
 from apps.core.ids import public
 from apps.files.models import File
 from apps.jobs.models import Job
-from apps.ledger.models import Hold
+from apps.ledger.models import Hold, Transfer
 from apps.sites.models import Drain
 from tests import make
 from tests.api.conftest import KeyClient
+from tests.threads import run_in_threads
 
 CHAT = {"model": "acme/chat", "input": {"messages": [{"role": "user", "content": "Hello"}], "temperature": 0.5}}
 
@@ -39,6 +45,103 @@ def test_jobs_are_found_by_state_key_and_beginning(shop):
     assert ids(get("/api/v1/jobs?search=nobody!")) == []
     refused = get("/api/v1/jobs?key=nobody")
     assert (refused.status_code, refused.json()["error"]["param"]) == (400, "key")
+
+
+def test_jobs_are_found_by_metadata(shop):
+    def job(organization=shop.organization, **metadata):
+        return make.job(organization=organization, model=shop.chat, api_key=shop.key, metadata=metadata)
+
+    plain, first = job(), job(order="4711", shop="Bonn")
+    second = job(order="4711", shop="Köln & Söhne", empty="", **{"a.b c": " x "})
+    job(make.organization(), order="4711")
+    get = shop.client.get
+    assert ids(get("/api/v1/jobs?metadata[order]=4711")) == [second.public_id, first.public_id]
+    assert ids(get("/api/v1/jobs?metadata[order]=4711&metadata%5Bshop%5D=Bonn")) == [first.public_id]
+    assert ids(get("/api/v1/jobs", {"metadata[shop]": "Köln & Söhne", "metadata[a.b c]": " x "})) == [second.public_id]
+    assert ids(get("/api/v1/jobs?metadata[empty]=")) == [second.public_id]
+    assert ids(get("/api/v1/jobs?metadata[order]=4712")) == ids(get("/api/v1/jobs?metadata[order]=47")) == []
+    assert ids(get(f"/api/v1/jobs?metadata[order]=4711&search={first.public_id}&state=open")) == [first.public_id]
+    assert ids(get(f"/api/v1/jobs?metadata[order]=4711&search={plain.public_id}")) == []
+    page = get("/api/v1/jobs?metadata[order]=4711&limit=1").json()
+    assert (page["data"][0]["metadata"]["order"], page["has_more"]) == ("4711", True)
+    assert ids(get(f"/api/v1/jobs?metadata[order]=4711&after={page['data'][0]['id']}")) == [first.public_id]
+    many = "&".join(f"metadata[{n}]=x" for n in range(17))
+    for query in ("metadata=x", many, "metadata[]=x", f"metadata[{'n' * 65}]=x", "metadata[a]b=x", "metadata[a]=%00"):
+        assert get(f"/api/v1/jobs?{query}").json()["error"]["param"].startswith("metadata")
+
+
+MANY = """
+INSERT INTO jobs_job SELECT (jsonb_populate_record(j, jsonb_build_object(
+    'id', gen_random_uuid(), 'metadata', jsonb_build_object('order', n::text, 'shop', 'Bonn')
+))).* FROM jobs_job j, generate_series(1, 20000) n
+"""
+
+
+@pytest.mark.story
+def test_a_search_by_metadata_reads_an_index(shop):
+    """What is rare is found by its words, what is common by going back in time."""
+    make.job(organization=shop.organization, model=shop.chat)
+    with connection.cursor() as cursor:
+        cursor.execute(MANY)
+        cursor.execute("ANALYZE jobs_job")
+    jobs = Job.objects.of(shop.organization).order_by("-id")
+    assert "jobs_job_metadata" in jobs.described({"order": "4711"})[:21].explain()
+    assert "jobs_job_history" in jobs.described({"shop": "Bonn"})[:21].explain()
+
+
+def ask_with(shop, key, picture=None, **fields):
+    client = KeyClient(shop.secret)
+    headers = {"idempotency-key": key}
+    if picture is None:
+        return client.post("/api/v1/jobs", json.dumps({**CHAT, **fields}), "application/json", headers=headers)
+    file = SimpleUploadedFile("page.png", picture, "image/png")
+    return client.post("/api/v1/jobs", {"model": "acme/ocr", "file": file, **fields}, headers=headers)
+
+
+def left(settings) -> list[int]:
+    rows = [model.objects.count() for model in (Job, Hold, Transfer, File)]
+    return [*rows, sum(path.is_file() for path in Path(settings.MEDIA_ROOT).rglob("*"))]
+
+
+@pytest.mark.parametrize("form", [False, True])
+def test_a_job_sent_twice_is_one_job(shop, picture, settings, form):
+    sent = picture if form else None
+    first = ask_with(shop, "one", sent)
+    assert (first.status_code, "idempotent-replayed" in first) == (202, False)
+    before = left(settings)
+    again = ask_with(shop, "one", sent)  # of a form: with another boundary
+    assert (again.status_code, again["idempotent-replayed"]) == (202, "true")
+    assert (again.json()["id"], again["location"]) == (first.json()["id"], first["location"])
+    assert (again.json()["file"] is None) is not form
+    assert again.json()["file"] == first.json()["file"]
+    others = [ask_with(shop, "one", sent, deadline_seconds=60)]
+    if form:
+        others += [ask_with(shop, "one", b"%PDF-nothing"), ask_with(shop, "one", other_picture())]
+    for other, (status, code) in zip(others, [REUSED, (400, "invalid_file"), REUSED], strict=False):
+        assert (other.status_code, other.json()["error"]["code"]) == (status, code)
+    assert left(settings) == before
+    assert ask_with(shop, "two", sent).json()["id"] != first.json()["id"]
+
+
+REUSED = (409, "idempotency_key_reused")
+
+
+def other_picture() -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (8, 8), "black").save(out, "PNG")
+    return out.getvalue()
+
+
+@pytest.mark.story
+@pytest.mark.parametrize("form", [False, True])
+def test_a_job_sent_many_times_at_once_is_one_job(shop, picture, settings, form):
+    answers = run_in_threads(8, lambda _: ask_with(shop, "one", picture if form else None))
+    assert {answer.status_code for answer in answers} == {202}
+    assert len({answer.json()["id"] for answer in answers}) == 1
+    assert sum("idempotent-replayed" not in answer for answer in answers) == 1
+    reserved = Transfer.objects.filter(key__startswith="reserve:").count()
+    assert (Job.objects.count(), Hold.objects.count(), reserved) == (1, 1, 1)
+    assert left(settings)[3:] == ([1, 1] if form else [0, 0])
 
 
 def test_the_same_work_once_more_is_a_job_of_its_own(shop):

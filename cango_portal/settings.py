@@ -214,8 +214,10 @@ DEFAULT_FROM_EMAIL = env("DEFAULT_FROM_EMAIL", "Cango Portal <portal@localhost>"
 DISPATCH_LEASE_SECONDS = env_float("DISPATCH_LEASE_SECONDS", 10)
 INTERACTIVE_LEASE_SECONDS = env_float("INTERACTIVE_LEASE_SECONDS", 10)
 SHARD_LEASE_SECONDS = env_float("SHARD_LEASE_SECONDS", 45)  # of a batch: nobody waits for it now
-BATCH_SHARD_ATTEMPTS = env_int("BATCH_SHARD_ATTEMPTS", 6)  # then the rows that are missing fail
 MAINTENANCE_NOTICE_SECONDS = env_int("MAINTENANCE_NOTICE_SECONDS", 24 * 3600)  # announced later, it is no excuse
+# Attempts in a row that record nothing; then the rows that are missing fail.
+BATCH_SHARD_ATTEMPTS = env_int("BATCH_SHARD_ATTEMPTS", 6)
+BATCH_INPUT_TOKENS = env_int("BATCH_INPUT_TOKENS", 500_000_000)  # of an organization's batches of one model; 0: any
 MAX_ATTEMPTS = env_int("MAX_ATTEMPTS", 3)
 JOB_DEADLINE_SECONDS = env_int("JOB_DEADLINE_SECONDS", 24 * 3600)
 FLEXIBLE_QUEUE_SECONDS = env_int("FLEXIBLE_QUEUE_SECONDS", 600)  # an interactive request that pays less waits so long

@@ -68,6 +68,7 @@ class BatchAdmin(ReasonedActions[Batch], HistoryAdmin[Batch]):
         "prompt_tokens",
         "cached_prompt_tokens",
         "completion_tokens",
+        "input_tokens_ceiling",
         "hold_microusd",
         "charge_microusd",
         "gpu_energy_mj",

@@ -6,6 +6,7 @@ import hashlib
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -17,6 +18,7 @@ from django.db import transaction
 from apps.batches import finalizing, news, shards, statements
 from apps.batches.claims import Claim, Stopped
 from apps.batches.endpoints import ENDPOINTS
+from apps.billing import entitlements
 from apps.catalog import offers
 from apps.catalog.models import Tier
 from apps.catalog.offers import Offer
@@ -50,6 +52,18 @@ SELECT array_remove(ARRAY[k.budget_id, m.id], NULL) AS budgets FROM (SELECT %(ke
 LEFT JOIN keys_apikey k ON k.id = asked.key
 LEFT JOIN ledger_budget m ON m.kind = 'member' AND m.organization_id = %(organization)s AND m.user_id = coalesce(asked.member, k.created_by_id)
 """
+# As new files of an organization do: keys of foreign rows do not wait for it.
+LOCK_ORGANIZATION = "SELECT 1 FROM accounts_organization WHERE id = %(organization)s FOR NO KEY UPDATE"
+QUEUED = """
+SELECT coalesce(sum(input_tokens_ceiling), 0)::bigint AS tokens FROM batches_batch
+WHERE organization_id = %(organization)s AND model_id = %(model)s AND state = 'in_progress' AND id <> %(batch)s
+"""
+
+
+class TooManyTokens(PortalError):
+    """As the official API calls its own limit. Nothing was held."""
+
+    code, status, type = "token_limit_exceeded", 429, "rate_limit_error"
 
 
 @dataclass(slots=True)
@@ -88,6 +102,7 @@ class Check:
         self.cutting: Cutting | None = None
         self.shards: list[dict[str, Any]] = []
         self.hold = 0
+        self.input_tokens = 0  # at most
         self.claim = Claim(batch)
         allowed = batch["allowed_models"]
         self.caller = Caller(
@@ -235,6 +250,7 @@ class Check:
         cutting.size += len(part)
         cutting.tokens += work.max_completion_tokens
         self.hold += ceiling
+        self.input_tokens += work.prompt_tokens_ceiling
 
     def store(self) -> None:
         """The shard that was being cut, into a file of its own."""
@@ -303,9 +319,11 @@ def begin(batch: Row, reader: Check) -> Plan[None]:
         discount_basis_points=reader.discount,
         total=reader.lines,
         hold_microusd=reader.hold,
+        input_tokens_ceiling=reader.input_tokens,
     )
     if not begun:
         raise Stopped
+    yield from check_queue(batch, reader)
     yield from statements.cut(batch["id"], reader.shards)
     yield from shards.open_next(batch["id"])
     budgets = yield Statement(
@@ -315,6 +333,28 @@ def begin(batch: Row, reader: Check) -> Plan[None]:
     yield from ledger.reserve(
         batch["organization_id"], reader.hold, shards.hold_key(batch["id"]), tuple(budgets[0]["budgets"])
     )
+
+
+def check_queue(batch: Row, reader: Check) -> Plan[None]:
+    """Raises TooManyTokens where the organization's batches of this model would have more to read than its plan allows.
+
+    It goes through its batches one at a time: two that begin together never pass the limit.
+    """
+    assert reader.offer is not None
+    plan = yield from entitlements.of(batch["organization_id"], datetime.now(UTC))
+    most = plan.batch_input_tokens
+    if most is None:
+        return
+    yield Statement(LOCK_ORGANIZATION, {"organization": batch["organization_id"]})
+    params = {"organization": batch["organization_id"], "model": reader.offer.model_id, "batch": batch["id"]}
+    others = (yield Statement(QUEUED, params))[0]["tokens"]
+    if others + reader.input_tokens > most:
+        raise TooManyTokens(
+            f"Enqueued token limit reached for {reader.offer.name}: this batch has up to {reader.input_tokens:,} input tokens, "
+            f"your organization's other batches of this model {others:,}, and {most:,} together are the most that its plan "
+            f"“{plan.title}” allows. Nothing was held. "
+            + ("Wait until one has ended." if reader.input_tokens <= most else "Split the file.")
+        )
 
 
 def fail(reader: Check, errors: list[dict[str, Any]]) -> None:

@@ -66,6 +66,14 @@ MISSING = """
 SELECT line FROM generate_series(%(first)s::int, %(first)s::int + %(lines)s::int - 1) AS line
 WHERE NOT EXISTS (SELECT FROM batches_row r WHERE r.batch_id = %(batch)s::uuid AND r.line = line.line)
 """
+FRUITLESS = """
+SELECT count(DISTINCT e.attempt)::int AS attempts FROM jobs_event e
+WHERE e.job_id = %(job)s AND e.state = 'dispatched'
+AND e.at > coalesce((SELECT max(r.at) FROM batches_row r WHERE r.job_id = %(job)s), '-infinity')
+AND NOT EXISTS (
+    SELECT FROM jobs_event u WHERE u.job_id = e.job_id AND u.attempt = e.attempt AND u.state = 'queued' AND u.data ? 'untaken'
+)
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,12 +243,18 @@ def conclude(job: Row, batch: Row, shard: Row, told: Report) -> Plan[UUID | None
         yield from ending.close_shard(
             job, state, "Stopped; what was finished is kept and charged", claimant=told.claimant, quality=told.quality
         )
-    elif (yield from finishing.tries(job)) < settings.BATCH_SHARD_ATTEMPTS:
+    elif (yield from fruitless(job)) < settings.BATCH_SHARD_ATTEMPTS:
         yield from finishing.again(job, f"Attempt {job['attempt']} ended: {failure.message}")
         return None
     else:
         yield from give_up(job, batch, shard, failure, claimant=told.claimant)
     return (yield from ending.advance(batch["id"]))
+
+
+def fruitless(job: Row) -> Plan[int]:
+    """How many attempts of a shard a runner has taken since the last of its rows was recorded: that one moved it on."""
+    attempts: int = (yield Statement(FRUITLESS, {"job": job["id"]}))[0]["attempts"]
+    return attempts
 
 
 def give_up(job: Row, batch: Row, shard: Row, failure: Failure, *, claimant: str = "") -> Plan[None]:

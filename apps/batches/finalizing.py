@@ -85,7 +85,7 @@ def write_files(batch: Record, claim: Claim, final: str, written: list[Writer]) 
     What an earlier try left is deleted. `written` is filled as they are stored.
     """
     for earlier in File.objects.filter(pk__in=[id for id in (batch["output_file_id"], batch["error_file_id"]) if id]):
-        files.discard(earlier)
+        files.discard(earlier.pk, earlier.path)
     with writer(batch, "output") as output, writer(batch, "error") as errors:
         write(batch, claim, final, output, errors)
         named = {
@@ -132,8 +132,8 @@ def write(batch: Record, claim: Claim, final: str, output: Writer, errors: Write
         for line in lines:
             row = ended.get(line)
             body = row.body if row is not None else None
-            if body is not None and row is not None and row.status == OK and line in asked:
-                body = endpoint.told(body, json.loads(asked[line].kept))
+            if body is not None and row is not None and row.status == OK:
+                body = endpoint.told(body, json.loads(asked[line].kept) if line in asked else None)
             told = described(batch["id"], line, custom_ids.get(line), row, final, body=body)
             text = json.dumps(told, ensure_ascii=False, separators=(",", ":"))
             good = row is not None and row.status == OK and told["error"] is None

@@ -89,6 +89,9 @@ class Batch(models.Model):
     prompt_tokens = models.PositiveBigIntegerField(default=0)
     cached_prompt_tokens = models.PositiveBigIntegerField(default=0)
     completion_tokens = models.PositiveBigIntegerField(default=0)
+    input_tokens_ceiling = models.PositiveBigIntegerField(
+        default=0, db_default=0, help_text="The most that all its rows can read"
+    )
     hold_microusd = models.PositiveBigIntegerField(default=0)
     charge_microusd = models.PositiveBigIntegerField(default=0)
     gpu_energy_mj = models.PositiveBigIntegerField(null=True)

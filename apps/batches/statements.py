@@ -22,6 +22,7 @@ COLUMNS = {
     "errors": "jsonb",
     "total": "int",
     "hold_microusd": "bigint",
+    "input_tokens_ceiling": "bigint",
 }
 
 CREATE = """

@@ -15,7 +15,6 @@ from apps.batches import collecting, ending, finalizing, statements
 from apps.core.ids import public
 from apps.core.sql import Plan, Statement
 from apps.core.sql import Row as Record
-from apps.dispatch import finishing
 from apps.jobs import statements as jobs
 from apps.ledger import statements as ledger
 from apps.runner.protocol import Failure
@@ -90,7 +89,11 @@ def repair(batch: Record) -> UUID | None:
 def give_up(job_id: UUID) -> Plan[None]:
     """A shard whose sites were lost so often ends; its missing rows fail. Left alone where it is not queued any more."""
     job = yield from jobs.lock(job_id)
-    if job is None or job["state"] != "queued" or (yield from finishing.tries(job)) < settings.BATCH_SHARD_ATTEMPTS:
+    if (
+        job is None
+        or job["state"] != "queued"
+        or (yield from collecting.fruitless(job)) < settings.BATCH_SHARD_ATTEMPTS
+    ):
         return
     batch = yield from statements.lock(job["batch_id"])
     if batch is None or batch["state"] != "in_progress":

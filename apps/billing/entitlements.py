@@ -14,7 +14,7 @@ PAY_AS_YOU_GO = "Pay as you go"
 # begins when the month of the dearer one, which was paid, is over.
 IN_FORCE = """
 SELECT s.organization_id, p.title, p.reserved_slots, p.max_open_jobs, p.requests_per_minute, p.input_tokens_per_minute,
-    p.output_tokens_per_minute, p.concurrent_requests
+    p.output_tokens_per_minute, p.concurrent_requests, p.batch_input_tokens
 FROM billing_subscription s
 JOIN billing_plan p ON p.id = CASE WHEN s.kept_until > %(now)s::timestamptz THEN s.kept_plan_id ELSE s.plan_id END
 WHERE (s.state = 'active' OR s.state = 'past_due' AND s.past_due_since > %(now)s::timestamptz - %(grace)s::interval)
@@ -26,7 +26,8 @@ SELECT coalesce(p.title, %(title)s::text) AS title, coalesce(p.reserved_slots, 0
     coalesce(p.requests_per_minute, %(requests)s::bigint) AS requests_per_minute,
     coalesce(p.input_tokens_per_minute, %(input_tokens)s::bigint) AS input_tokens_per_minute,
     coalesce(p.output_tokens_per_minute, %(output_tokens)s::bigint) AS output_tokens_per_minute,
-    coalesce(p.concurrent_requests, %(concurrent)s::bigint) AS concurrent_requests
+    coalesce(p.concurrent_requests, %(concurrent)s::bigint) AS concurrent_requests,
+    coalesce(p.batch_input_tokens, %(batch_input_tokens)s::bigint) AS batch_input_tokens
 FROM (SELECT %(organization)s::uuid AS id) o LEFT JOIN ({IN_FORCE}) p ON p.organization_id = o.id
 """  # noqa: S608 - a constant goes in
 
@@ -35,7 +36,8 @@ FROM (SELECT %(organization)s::uuid AS id) o LEFT JOIN ({IN_FORCE}) p ON p.organ
 class Entitlement:
     """`max_open_jobs` counts jobs that have not ended; `reserved_slots` of them never wait behind other organizations.
 
-    The rate limits are those of an organization for which staff set none; None is no limit.
+    The rate limits are those of an organization for which staff set none; None is no limit. `batch_input_tokens` are the
+    most that its batches of one model may have waiting together.
     """
 
     title: str
@@ -45,6 +47,7 @@ class Entitlement:
     input_tokens_per_minute: int | None = None
     output_tokens_per_minute: int | None = None
     concurrent_requests: int | None = None
+    batch_input_tokens: int | None = None
 
 
 def params(now: datetime) -> dict[str, object]:
@@ -59,6 +62,7 @@ def params_of(organization_id: UUID, now: datetime) -> dict[str, object]:
         "organization": organization_id,
         "title": PAY_AS_YOU_GO,
         "open": settings.PAYG_MAX_OPEN_JOBS,
+        "batch_input_tokens": settings.BATCH_INPUT_TOKENS or None,
         **{name: figure or None for name, figure in settings.RATE_LIMITS.items()},
     }
 

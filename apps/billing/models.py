@@ -224,6 +224,9 @@ class Plan(models.Model):
     input_tokens_per_minute = models.PositiveBigIntegerField(null=True, blank=True, help_text=USUAL_RATE)
     output_tokens_per_minute = models.PositiveBigIntegerField(null=True, blank=True, help_text=USUAL_RATE)
     concurrent_requests = models.PositiveIntegerField(null=True, blank=True, help_text=USUAL_RATE)
+    batch_input_tokens = models.PositiveBigIntegerField(
+        null=True, blank=True, help_text="Of a model's batches that run, together. Empty: as without a plan"
+    )
     listed = models.BooleanField(default=True)
     stripe_price_id = models.CharField(max_length=64, blank=True)
     position = models.PositiveSmallIntegerField(default=0)

@@ -17,7 +17,13 @@ from apps.billing.models import Alert, AlertSettings, Plan, Subscription
 from apps.core import numbers
 from apps.core.money import MICROUSD_PER_USD
 
-RATES = ["requests_per_minute", "input_tokens_per_minute", "output_tokens_per_minute", "concurrent_requests"]
+RATES = [
+    "requests_per_minute",
+    "input_tokens_per_minute",
+    "output_tokens_per_minute",
+    "concurrent_requests",
+    "batch_input_tokens",
+]
 
 
 class PlanForm(ReasonedModelForm):

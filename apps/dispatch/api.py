@@ -144,10 +144,10 @@ def create_from_file(
         work = intake.ocr_work(offer, file, deadline_seconds=deadline, tier=tier or Tier.STANDARD.value)
         submitted = submit(request, work)
     except BaseException:
-        files.discard(file)
+        files.discard(file.pk, file.path)
         raise
     if submitted.replayed:
-        files.discard(file)
+        files.discard(file.pk, file.path)
     return submitted
 
 

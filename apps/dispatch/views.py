@@ -114,7 +114,7 @@ def submit(request: MemberRequest, caller: Caller, form: TryForm) -> Submitted:
     try:
         return services.submit(caller=caller, work=replace(intake.ocr_work(form.offer, file), job_id=job_id))
     except BaseException:
-        files.discard(file)
+        files.discard(file.pk, file.path)
         raise
 
 

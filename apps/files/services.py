@@ -21,12 +21,14 @@ from apps.accounts.models import Organization
 from apps.core import signing
 from apps.core.errors import InvalidRequest
 from apps.core.ids import uuid7
-from apps.files import content, reading, statements, writing
+from apps.files import content, discarding, reading, statements, writing
 from apps.files.models import File
 from cango_portal import database
 
 PATH = "/agent/v1/files/{id}"
 
+discard = discarding.discard
+discard_async = discarding.discard_async
 readable = writing.readable
 writer = writing.writer
 writer_async = writing.writer_async
@@ -87,23 +89,16 @@ def end_reading(*, reader: str) -> None:
     database.run(statements.end_reading(reader))
 
 
-def discard(file: File) -> None:
-    """Let a file go now, bytes and row. Safe to repeat."""
-    default_storage.delete(file.path)
-    File.objects.filter(pk=file.pk).delete()
-
-
 def sign(file_id: UUID, *, seconds: int) -> str:
     """A path that gives this one file to whoever holds it, for so long: `/agent/v1/files/<uuid>?expires=…&signature=…`."""
     return signing.sign(PATH.format(id=file_id), expires=int(time.time()) + seconds, secret=settings.SECRET_KEY)
 
 
 def expire(*, batch: int = 500) -> int:
-    """Delete files past their time that nothing reads any more, bytes first. Returns how many; call again while it returns `batch`."""
-    expired = File.objects.filter(expires_at__lte=timezone.now(), readings=None)
-    due = list(expired.order_by("expires_at")[:batch])
-    for file in due:
-        discard(file)
+    """Delete files past their time that nothing reads any more. Returns how many; call again while it returns `batch`."""
+    due = database.run(statements.past(batch))
+    for row in due:
+        discard(row["id"], row["path"])
     if due:
         log.info("files expired", extra={"files": len(due)})
     return len(due)

@@ -36,10 +36,20 @@ KEEP = f"""
 UPDATE files_file SET status = 'processed', path = %(path)s, expires_at = created_at + make_interval(secs => %(seconds)s::float8)
 WHERE id = %(id)s AND status = 'incoming' RETURNING {FIELDS}
 """  # noqa: S608 - constants go in
-WITHDRAW = "DELETE FROM files_file WHERE id = %(id)s AND status = 'incoming'"
 FIND = f"SELECT {FIELDS} FROM files_file WHERE id = %(id)s AND organization_id = %(organization)s AND {THERE}"  # noqa: S608 - constants go in
 IN_USE = "SELECT reader FROM files_reading WHERE file_id = %(id)s LIMIT 1"
 DELETE = "UPDATE files_file SET status = 'deleted', expires_at = clock_timestamp() WHERE id = %(id)s"
+# Whoever begins to read holds the row's key: those are passed over, and of the others who reads is asked once they are ours.
+PAST_LOCKED = """
+SELECT id FROM files_file f WHERE expires_at <= clock_timestamp()
+AND NOT EXISTS (SELECT FROM files_reading r WHERE r.file_id = f.id)
+ORDER BY expires_at LIMIT %(most)s FOR UPDATE SKIP LOCKED
+"""
+TAKE_AWAY = """
+UPDATE files_file f SET status = 'deleted' WHERE id = ANY(%(ids)s)
+AND NOT EXISTS (SELECT FROM files_reading r WHERE r.file_id = f.id)
+RETURNING id, path
+"""
 BEGIN_READING = """
 INSERT INTO files_reading (file_id, reader) VALUES (%(id)s, %(reader)s) ON CONFLICT (file_id, reader) DO NOTHING
 """
@@ -96,11 +106,6 @@ def keep(file_id: UUID, *, path: str, seconds: int | None) -> Plan[Row | None]:
     return rows[0] if rows else None
 
 
-def withdraw(file_id: UUID) -> Plan[None]:
-    """Its bytes could not be stored: nothing is kept. Safe to repeat."""
-    yield Statement(WITHDRAW, {"id": file_id})
-
-
 def found(organization_id: UUID, file_id: UUID | None, *, lock: str = "") -> Plan[Row]:
     """Raises NotFound, with one message for unknown, foreign, deleted and expired files."""
     rows = []
@@ -128,7 +133,7 @@ def listed(
 
 
 def delete(organization_id: UUID, file_id: UUID | None) -> Plan[Row]:
-    """Take a file out of sight; its bytes go next, and the sweep removes the row. Raises NotFound, FileInUse."""
+    """Take a file out of sight, for `services.discard` to remove. Raises NotFound, FileInUse."""
     file = yield from found(organization_id, file_id, lock="FOR UPDATE")
     if (yield Statement(IN_USE, {"id": file["id"]})):
         raise FileInUse(
@@ -138,6 +143,14 @@ def delete(organization_id: UUID, file_id: UUID | None) -> Plan[Row]:
         )
     yield Statement(DELETE, {"id": file["id"]})
     return file
+
+
+def past(most: int) -> Plan[list[Row]]:
+    """Take files past their time that nothing reads out of sight: their id and path, for `services.discard` to remove."""
+    locked = yield Statement(PAST_LOCKED, {"most": most})
+    if not locked:
+        return []
+    return (yield Statement(TAKE_AWAY, {"ids": [row["id"] for row in locked]}))
 
 
 def begin_reading(organization_id: UUID, file_id: UUID | None, *, reader: str) -> Plan[Row]:

@@ -24,7 +24,7 @@ from django.core.files.storage import default_storage
 from apps.core.errors import Unavailable
 from apps.core.ids import uuid7
 from apps.core.sql import Row
-from apps.files import statements
+from apps.files import discarding, statements
 from apps.files.models import File
 from cango_portal import database
 
@@ -180,8 +180,7 @@ class Writer:
 
     def withdraw(self) -> None:
         """Instead of `show`: keep nothing. Safe to repeat."""
-        default_storage.delete(self.path)
-        database.run(statements.withdraw(self.draft.id))
+        discarding.discard(self.draft.id, self.path)
 
 
 class AsyncWriter:
@@ -214,8 +213,7 @@ class AsyncWriter:
             path = await asyncio.to_thread(draft.store)
         except Unavailable:  # a cancelled store may still be at work: then the sweep removes both
             with suppress(Exception):
-                await asyncio.to_thread(default_storage.delete, draft.path)
-                await database.run_async(statements.withdraw(draft.id))
+                await discarding.discard_async(draft.id, draft.path)
             raise
         return kept(await database.run_async(statements.keep(draft.id, path=path, seconds=draft.seconds)))
 

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from uuid import UUID
 
 from django.conf import settings
-from django.core.files.storage import default_storage
 from django.utils.http import content_disposition_header
 
 from apps.accounts.scopes import Scope
@@ -224,11 +223,11 @@ async def file_content(request: Request) -> None:
 
 
 async def delete_file(request: Request) -> None:
-    """DELETE /v1/files/{file}: out of sight with the answer, its bytes too; the sweep finishes what fails."""
+    """DELETE /v1/files/{file}: gone with the answer; the sweep finishes what fails."""
     caller = await authenticated(request, Scope.BATCHES.value)
     row = await database.run_async(statements.delete(caller.organization_id, named(request)))
     try:
-        await asyncio.to_thread(default_storage.delete, row["path"])
+        await files.discard_async(row["id"], row["path"])
     except Exception:
         log.exception("a deleted file waits for the sweep", extra={"file": ids.public("file", row["id"])})
     await request.json({"id": ids.public("file", row["id"]), "object": "file", "deleted": True})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -14,7 +15,9 @@ from apps.core.asgi import BodyTooLarge, BodyTooSlow, Disconnected, Request, Uns
 from apps.core.errors import InvalidRequest, PortalError
 from apps.files.services import AsyncWriter
 
-IDLE_SECONDS = 30  # of an upload that sends nothing; one that goes on sending may take as long as it needs
+IDLE_SECONDS = 30  # of an upload that sends nothing
+START_SECONDS = 60  # and for all of it so long, and what its bytes take at the least rate
+LEAST_BYTES_PER_SECOND = 16 * 1024
 FORM_BYTES = 64 * 1024  # the form around the largest file
 FIELD_BYTES = 1024
 PARTS = 16
@@ -66,6 +69,7 @@ class Upload:
         self.name: str | None = None
         self.content_type = ""
         self.size = 0  # of the body so far
+        self.waited = 0.0  # for it, in seconds: what storing it takes is not the client's
         self.part: MultipartSegment | None = None  # the one that arrives now, or the last
         self.text = bytearray()  # of that part, where it is a field
         encoding = request.headers.get("content-encoding", "identity").strip().lower()
@@ -96,13 +100,19 @@ class Upload:
     async def pieces(self) -> AsyncIterator[bytes]:
         """The body as it arrives. Raises BodyTooLarge, BodyTooSlow, Disconnected."""
         while not self.over:
+            left = START_SECONDS + self.size / LEAST_BYTES_PER_SECOND - self.waited
+            began = time.monotonic()
             try:
-                async with asyncio.timeout(IDLE_SECONDS):
+                async with asyncio.timeout(min(IDLE_SECONDS, left)):
                     message = await self.request.receive()
             except TimeoutError:
                 raise BodyTooSlow(
                     f"Nothing of the request body arrived for {IDLE_SECONDS} seconds. Nothing was stored."
+                    if left > IDLE_SECONDS
+                    else f"The request body arrives too slowly: {LEAST_BYTES_PER_SECOND:,} bytes a second are the least. "
+                    "Nothing was stored."
                 ) from None
+            self.waited += time.monotonic() - began
             if message["type"] == "http.disconnect":
                 raise Disconnected
             piece = message.get("body", b"")

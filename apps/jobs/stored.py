@@ -9,6 +9,7 @@ from uuid import UUID
 from psycopg.types.json import Jsonb
 
 from apps.core.sql import Plan, Row, Statement
+from apps.jobs import statements
 
 READ = """
 SELECT j.id, j.kind, j.tier, m.name AS model, s.name AS site, j.metadata, j.prompt_tokens, j.cached_prompt_tokens, j.completion_tokens,
@@ -33,16 +34,10 @@ WHERE id = %(id)s AND organization_id = %(organization)s AND stored AND state = 
     AND (%(key)s::uuid IS NULL OR api_key_id = %(key)s::uuid)
 RETURNING id
 """
-FORGET = """
-WITH gone AS (
-    UPDATE jobs_job SET stored = false
-    WHERE id = %(id)s AND organization_id = %(organization)s AND stored AND state = 'succeeded'
-    AND (%(key)s::uuid IS NULL OR api_key_id = %(key)s::uuid)
-    RETURNING id
-), emptied AS (
-    UPDATE jobs_content SET request = NULL, text = '', result = NULL FROM gone WHERE job_id = gone.id
-)
-SELECT id FROM gone
+HIDE = """
+UPDATE jobs_job SET stored = false
+WHERE id = %(id)s AND organization_id = %(organization)s AND stored AND state = 'succeeded'
+AND (%(key)s::uuid IS NULL OR api_key_id = %(key)s::uuid) RETURNING id
 """
 
 
@@ -84,4 +79,7 @@ def describe(organization_id: UUID, job_id: UUID, metadata: dict[str, Any], *, k
 
 def forget(organization_id: UUID, job_id: UUID, *, key: UUID | None) -> Plan[bool]:
     """Delete what was asked and answered; the record of the job, its usage and its price stay. False: there is none."""
-    return bool((yield Statement(FORGET, {"organization": organization_id, "id": job_id, "key": key})))
+    hidden = yield Statement(HIDE, {"organization": organization_id, "id": job_id, "key": key})
+    if hidden:
+        yield from statements.forget_content(job_id)
+    return bool(hidden)

@@ -103,6 +103,7 @@ PLANS: dict[str, dict[str, Any]] = {
         "input_tokens_per_minute": 60_000_000,
         "output_tokens_per_minute": 30_000_000,
         "concurrent_requests": 1_500,
+        "batch_input_tokens": 2_000_000_000,
         "position": 1,
     },
     "business": {
@@ -116,6 +117,7 @@ PLANS: dict[str, dict[str, Any]] = {
         "input_tokens_per_minute": 200_000_000,
         "output_tokens_per_minute": 100_000_000,
         "concurrent_requests": 5_000,
+        "batch_input_tokens": 10_000_000_000,
         "position": 2,
     },
 }

@@ -15,14 +15,19 @@ from apps.runner.execution import SETTLE_SECONDS, Execution, Station, stopped
 from apps.runner.gate import Gate
 from apps.runner.output import Output
 from apps.runner.portal import BODY_BYTES
-from apps.runner.protocol import End, Energy, Order, Report, RowResult, Task, Usage
+from apps.runner.protocol import End, Energy, Failure, Order, Report, RowResult, Task, Usage
 
 log = logging.getLogger(__name__)
 
 PART_SECONDS = 1.0  # rows that are done are reported at least so often
 PART_ROWS = 100
+PART_BYTES = 8 * 1024 * 1024  # of answers in one report: the portal's door takes 64 MiB of reports at once
+ROW_BYTES = 32 * 1024 * 1024  # a longer answer cannot be reported
 TRIES = 3  # of one row here
 FIRST_PAUSE = 0.5  # seconds, between them
+TOO_LARGE = Failure(
+    code="answer_too_large", message="The answer is too large for a batch. Ask for less in one row.", status=400
+)
 BROKEN = 8  # tries in a row that failed, of any rows: the engine does not work
 
 
@@ -34,6 +39,7 @@ class ShardExecution(Execution):
         self.gate = gate
         self.waiting: deque[Task] = deque()
         self.results: list[RowResult] = []  # not reported yet; the last one is kept until there is another
+        self.size = 0  # of `results`
         self.part = 0
         self.spent = 0  # work units
         self.shared_mj = 0  # of the energy so far, what rows that are reported have
@@ -84,7 +90,11 @@ class ShardExecution(Execution):
                     pause *= 4
                     continue
             self.misses = 0
+            size = size_of(result)
+            if size > ROW_BYTES:
+                result, size = RowResult(line=task.line, failure=TOO_LARGE), 0
             self.results.append(result)
+            self.size += size
             self.done = (self.done or 0) + 1
             self.moved.set()
             return
@@ -119,7 +129,7 @@ class ShardExecution(Execution):
             await self.moved.wait()
             self.moved.clear()
             ends = time.monotonic() + PART_SECONDS
-            while len(self.results) <= PART_ROWS and (left := ends - time.monotonic()) > 0:
+            while len(self.results) <= PART_ROWS and self.size < PART_BYTES and (left := ends - time.monotonic()) > 0:
                 try:
                     async with asyncio.timeout(left):
                         await self.moved.wait()
@@ -128,14 +138,17 @@ class ShardExecution(Execution):
                 self.moved.clear()
             meter = self.station.meter
             used = await meter.so_far(self) if meter else None
-            rows = self.take(used, len(self.results) - 1)
-            if rows:
-                self.part += 1
-                self.station.report(self.report("rows", rows, used))
+            self.tell_parts(self.take(used, len(self.results) - 1), used)
+
+    def tell_parts(self, rows: list[RowResult], used: Energy | None) -> None:
+        for part in parts(rows):
+            self.part += 1
+            self.station.report(self.report("rows", part, used))
 
     def take(self, used: Energy | None, count: int) -> list[RowResult]:
         """The first `count` results, with the energy that no row has yet, by the work they did."""
         rows, self.results = self.results[: max(count, 0)], self.results[max(count, 0) :]
+        self.size = sum(size_of(row) for row in self.results)
         if used is None or not rows:
             return rows
         weights = {
@@ -173,12 +186,32 @@ class ShardExecution(Execution):
         if self.reason == "cancel" and cut:
             state, failure = "cancelled", None
         self.end = End(state=state, failure=failure, energy=used)
-        rows = self.take(used, len(self.results))
+        *earlier, rows = parts(self.take(used, len(self.results))) or [[]]
+        for part in earlier:
+            self.tell_parts(part, used)
         self.station.report(self.report("finished", rows, used, state=state, failure=failure, energy=used))
         if self.reason != "lost":
             settling = asyncio.create_task(self.settle())
             await asyncio.wait({settling}, timeout=SETTLE_SECONDS)
             await stopped(settling)
+
+
+def size_of(row: RowResult) -> int:
+    """About, in characters."""
+    return len(str(row.choices)) + len(str(row.result))
+
+
+def parts(rows: list[RowResult]) -> list[list[RowResult]]:
+    """In their order, each of at most PART_BYTES or of one row."""
+    cut: list[list[RowResult]] = []
+    size = 0
+    for row in rows:
+        size += (length := size_of(row))
+        if not cut or size > PART_BYTES:
+            cut.append([])
+            size = length
+        cut[-1].append(row)
+    return cut
 
 
 def merged(chunks: list[Choices]) -> Choices:

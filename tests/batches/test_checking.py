@@ -12,6 +12,7 @@ from apps.wire import batches as wire
 from cango_portal import database
 from tests import make
 from tests.batches.works import Works, nothing_written
+from tests.threads import run_in_threads
 
 
 def refused(works: Works, lines: object, **fields: object) -> list[tuple[str, str | None, int | None]]:
@@ -122,6 +123,31 @@ def test_credit_short_by_a_micro_dollar_fails_and_exactly_enough_does_not(works)
     ledger.deposit(organization=works.organization, microusd=1, key="test:paid", reason="test", actor="test")
     batch = works.begin(3)
     assert (batch.state, ledger.balance(works.organization.pk).available_microusd) == ("in_progress", 0)
+
+
+def test_without_any_credit_nothing_is_held(works):
+    ledger.withdraw(organization=works.organization, microusd=1_000_000, key="test:spent", reason="test", actor="test")
+    assert refused(works, works.lines(1)) == [("insufficient_credit", None, None)]
+
+
+def test_input_tokens_of_the_batches_of_a_model_have_a_limit(works, settings):
+    one = works.begin(3)
+    most = settings.BATCH_INPUT_TOKENS = 2 * one.input_tokens_ceiling
+    two = [works.create(works.lines(3)) for _ in range(2)]
+    run_in_threads(2, lambda n: checking.check(two[n].pk))  # together they would pass it
+    found = list(Batch.objects.exclude(pk=one.pk).order_by("state"))
+    assert [batch.state for batch in found] == ["failed", "in_progress"]
+    assert [(error["code"], error["line"]) for error in found[0].errors] == [("token_limit_exceeded", None)]
+    assert f"{most:,} together are the most that its plan “Pay as you go” allows" in found[0].errors[0]["message"]
+    assert ledger.balance(works.organization.pk).held_microusd == one.hold_microusd + found[1].hold_microusd
+    assert Shard.objects.filter(batch=found[0]).count() == 0
+    works.run_to_end(one)  # a batch that has ended makes room
+    assert works.begin(3).state == "in_progress"
+    other = make.model()
+    line = works.line(1)
+    assert works.begin([{**line, "body": {**line["body"], "model": other.name}}]).state == "in_progress"
+    settings.BATCH_INPUT_TOKENS = one.input_tokens_ceiling - 1
+    assert works.begin(3).errors[0]["message"].endswith("Split the file.")
 
 
 def test_the_budget_of_the_key_holds_to_the_micro_dollar(works):

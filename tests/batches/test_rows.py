@@ -197,10 +197,10 @@ def test_a_failed_row_costs_nothing_and_is_in_the_error_file(works):
 def test_an_engine_that_fails_is_tried_again_and_then_the_rows_that_are_missing_fail(works, settings):
     settings.BATCH_SHARD_ATTEMPTS = 3
     batch = works.begin(4)
-    for attempt in (1, 2, 3):
+    for attempt in (1, 2, 3, 4, 5):  # the second is the last that moves it on
         (job,) = works.feed()
         assert job.attempt == attempt
-        deliver(finished(job, [attempt] if attempt < 3 else [], state="failed", failure=site.ENGINE_AWAY))
+        deliver(finished(job, [attempt] if attempt < 3 else [1], state="failed", failure=site.ENGINE_AWAY))
     job.refresh_from_db()
     assert (job.state, job.rows, job.failed_rows, job.charge_microusd) == ("failed", 4, 2, 2 * ROW_MICROUSD)
     works.finalize(batch)

@@ -1,11 +1,14 @@
 import contextlib
 import io
+import time
 from datetime import timedelta
 
 import pypdfium2
 import pytest
 from django.core.files.storage import default_storage
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import transaction
+from django.db.models.functions import Now
 from django.utils import timezone
 from hypothesis import HealthCheck, given
 from hypothesis import settings as limits
@@ -18,6 +21,7 @@ from apps.files import services
 from apps.files.models import File
 from apps.files.tasks import expire
 from tests import make
+from tests.threads import run_in_threads
 
 pytestmark = pytest.mark.django_db
 
@@ -133,3 +137,32 @@ def test_expired_files_go_bytes_and_row(kept):
     expire()
     assert list(File.objects.all()) == [new]
     assert [path.name for path in kept()] == [str(new.pk)]
+
+
+def test_a_file_that_is_begun_to_be_read_does_not_expire(transactional_db):
+    """Its reader has asked in time, and has not committed yet."""
+    organization = make.organization()
+    with services.writer(organization_id=organization.pk, name="a.jsonl", purpose=File.Purpose.BATCH) as out:
+        out.write(b"{}\n")
+        file = out.commit()
+    File.objects.filter(pk=file.pk).update(expires_at=Now() + timedelta(seconds=0.3))
+    with transaction.atomic():
+        services.begin_reading(organization_id=organization.pk, file_id=file.pk, reader="batch:1")
+        time.sleep(0.35)
+        assert run_in_threads(1, lambda _: services.expire()) == [0]
+    assert services.expire() == 0
+    assert default_storage.exists(file.path)
+    services.end_reading(reader="batch:1")
+    assert services.expire() == 1
+    assert (File.objects.count(), default_storage.exists(file.path)) == (0, False)
+
+
+def test_what_dies_while_a_file_is_deleted_the_sweep_finishes(monkeypatch):
+    file = services.store(organization=make.organization(), upload=SimpleUploadedFile("a.png", image()))
+    with monkeypatch.context() as patch:
+        patch.setattr(default_storage, "delete", lambda path: (_ for _ in ()).throw(OSError("away")))
+        with pytest.raises(OSError, match="away"):
+            services.discard(file.pk, file.path)
+    assert File.objects.get().status == "deleted"
+    assert services.expire() == 1
+    assert (File.objects.count(), default_storage.exists(file.path)) == (0, False)

@@ -343,6 +343,17 @@ def test_an_upload_that_goes_quiet_is_ended_and_a_slow_one_is_not(shop, monkeypa
     assert json.loads(answer.partition(b"\r\n\r\n")[2])["bytes"] == len(ROWS)
 
 
+def test_an_upload_that_drips_is_ended(shop, monkeypatch):
+    monkeypatch.setattr(uploads, "START_SECONDS", 0.2)
+    with nothing_written(), half_sent(shop, PURPOSE[:20], length=10_000) as line:
+        for _ in range(3):
+            time.sleep(0.1)
+            line.sendall(b"-")
+        answer = line.recv(4096)
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b"16,384 bytes a second are the least" in answer
+
+
 def test_so_many_uploads_at_once(shop, upload, monkeypatch):
     monkeypatch.setattr(uploads, "AT_ONCE_OF_ONE", 2)
     with half_sent(shop, PURPOSE, length=1000), half_sent(shop, PURPOSE, length=1000):

@@ -123,6 +123,23 @@ async def test_energy_of_the_rows_sums_to_what_the_meter_gave(execution: Any, mo
     assert made.units() == 23 * (3 + 10)
 
 
+async def test_reports_are_cut_by_their_bytes_too(execution: Any, monkeypatch: Any) -> None:
+    made, bench = execution(Scripted(), 9)
+    monkeypatch.setattr(
+        shards, "PART_BYTES", 3 * shards.size_of(await made.answer_of(Task(line=1, body={"name": "row 1"})))
+    )
+    await made.run()
+    assert sorted(row.line for row in rows(bench)) == list(range(1, 10))
+    told = [report for report in bench.reports if report.rows]
+    assert len(told) >= 3
+    assert max(len(report.rows) for report in told) == 3
+    assert bench.finished.rows
+    monkeypatch.setattr(shards, "ROW_BYTES", 10)
+    made, bench = execution(Scripted(), 2)
+    await made.run()
+    assert [row.failure.code for row in rows(bench)] == ["answer_too_large"] * 2
+
+
 async def test_a_row_that_failed_is_tried_again_and_a_bad_one_is_not(execution: Any, monkeypatch: Any) -> None:
     monkeypatch.setattr(shards, "FIRST_PAUSE", 0.001)
     made, bench = execution(Scripted({"row 2": [AWAY, AWAY], "row 3": [BAD, BAD]}), 4)

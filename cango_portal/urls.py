@@ -12,6 +12,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("", include("apps.webhooks.urls")),
     path("", include("apps.jobs.urls")),
     path("", include("apps.dispatch.urls")),
+    path("", include("apps.batches.urls")),
     path("api/", include("cango_portal.api")),
     path("admin/", admin.site.urls),
 ]

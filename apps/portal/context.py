@@ -101,6 +101,7 @@ class Shell:
                     self.link("Overview", "home", reverse("portal:dashboard")),
                     self.link("Models", "models", reverse("portal:models")),
                     self.link("Jobs", "jobs", reverse("jobs:history")),
+                    self.link("Batches", "batch", reverse("batches:index")),
                 ],
             ),
             Group(

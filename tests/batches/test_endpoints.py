@@ -13,6 +13,7 @@ from apps.runner.protocol import RowResult, Usage
 from tests import make
 from tests.batches.works import Works, deliver, nothing_written, report
 
+pytestmark = pytest.mark.story
 INPUT = Usage(prompt_tokens=10)
 
 

@@ -102,6 +102,28 @@ def test_a_cancelled_batch_keeps_what_was_done(client, portal):
         portal.wait_until(lambda: http.get("/api/v1/balance").json()["held_microusd"] == 0)
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "body", "kind"),
+    [
+        ("/v1/completions", {"model": CHAT, "prompt": "One,", "max_tokens": 4}, "text_completion"),
+        ("/v1/responses", {"model": CHAT, "input": "Say one.", "max_output_tokens": 16}, "response"),
+        ("/v1/embeddings", {"model": EMBEDDINGS, "input": "one"}, "list"),
+        ("/v1/rerank", {"model": EMBEDDINGS, "query": "one", "documents": ["two", "one"]}, "list"),
+    ],
+)
+def test_a_batch_for_each_endpoint(client, portal, endpoint, body, kind):
+    rows = [{"custom_id": f"row-{n}", "method": "POST", "url": endpoint, "body": body} for n in range(3)]
+    file = client.files.create(file=("rows.jsonl", lines(*rows)), purpose="batch")
+    made = client.batches.create(input_file_id=file.id, endpoint=endpoint, completion_window="24h")
+    batch = finished(client, portal, made.id)
+    assert (batch.status, batch.request_counts.completed) == ("completed", 3), batch
+    answers = [json.loads(line) for line in client.files.content(batch.output_file_id).text.splitlines()]
+    assert [answer["response"]["body"]["object"] for answer in answers] == [kind] * 3
+    if endpoint == "/v1/rerank":
+        best = answers[0]["response"]["body"]["results"][0]
+        assert (best["index"], best["document"]) == (1, {"text": "one"})
+
+
 def test_a_batch_of_a_file_that_is_not_there(client):
     with pytest.raises(openai.APIStatusError) as refused:
         client.batches.create(

@@ -37,7 +37,7 @@ def test_a_stored_chat_is_read_described_and_deleted(client, shop, made, site):
 
     assert client.chat.completions.delete(first.id).deleted
     job = Job.objects.get(metadata={"n": "9"})
-    assert (job.stored, job.content.request, job.content.text, job.charge_microusd) == (False, None, "", 2)
+    assert (job.stored, hasattr(job, "content"), job.charge_microusd) == (False, False, 2)
     for call in (
         lambda: client.chat.completions.retrieve(first.id),
         lambda: client.chat.completions.delete(first.id),

@@ -1,4 +1,4 @@
-"""States of jobs: icon, word and color, in that order of importance (design guide, §5)."""
+"""States of jobs and batches: icon, word and color, in that order of importance (design guide, §5)."""
 
 from __future__ import annotations
 
@@ -19,6 +19,10 @@ STATES = {
     "cancelled": ("Cancelled", "off", "state-off"),
     "expired": ("Expired", "clock", "state-off"),
     "refused": ("Refused", "alert", "state-warn"),
+    # of batches
+    "checking": ("Checking", "run", "state-run"),
+    "stopping": ("Stopping", "off", "state-off"),
+    "partial": ("Done with errors", "alert", "state-warn"),
 }
 
 

@@ -1,0 +1,389 @@
+"""What the pages of batches show: read here, so that a view and a socket render the same parts."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cached_property
+from typing import Any
+from uuid import UUID
+
+from django.db.models import Count
+from django.template.loader import render_to_string
+from django.urls import reverse
+from django.utils import timezone
+
+from apps.accounts import tickets
+from apps.batches.models import ENDED, Batch, Row
+from apps.catalog.models import Tier
+from apps.catalog.prices import Price
+from apps.core import numbers
+from apps.files.models import File
+from apps.jobs.models import Job
+from apps.jobs.pages.progress import left_in_words
+
+EARLY_SECONDS, EARLY_SHARE = 10, 0.05  # the time left is shown after either
+MOST_ERRORS = 50  # lines of a bad file that its page names; all are in the API's answer
+OK = 200
+
+SHOWN = {
+    "validating": "checking",
+    "in_progress": "running",
+    "finalizing": "settling",
+    "cancelling": "stopping",
+    "completed": "succeeded",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """`step` is done, now, next or failed. `at` is when it began."""
+
+    step: str
+    icon: str
+    title: str
+    at: datetime | None
+    note: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A file of the batch. `file` is None where it is gone."""
+
+    name: str
+    title: str
+    says: str
+    file: File | None
+
+
+class BatchPage:
+    def __init__(self, batch: Batch, now: datetime | None = None) -> None:
+        self.batch = batch
+        self.now = now or timezone.now()
+
+    @property
+    def topic(self) -> str:
+        return f"batch.{self.batch.public_id}"
+
+    @property
+    def at(self) -> int:
+        """The version of this state on the socket."""
+        return self.batch.version
+
+    @property
+    def shown(self) -> str:
+        """Its state in the words of a job. One whose every row failed is never "Done"."""
+        batch = self.batch
+        if batch.state == "completed" and batch.failed:
+            return "partial" if batch.completed else "failed"
+        return SHOWN.get(batch.state, batch.state)
+
+    @cached_property
+    def files(self) -> dict[UUID, File]:
+        ids = [id for id in (self.batch.input_file_id, *self.written) if id]
+        return {file.pk: file for file in File.objects.filter(pk__in=ids, status=File.Status.PROCESSED)}
+
+    @property
+    def written(self) -> tuple[UUID | None, UUID | None]:
+        """Output and error file, once the batch has ended."""
+        return (self.batch.output_file_id, self.batch.error_file_id) if self.batch.is_final else (None, None)
+
+    @property
+    def stored(self) -> list[Stored]:
+        found = []
+        if self.written[0]:
+            found.append(("output", "Output", f"{self.rows(self.batch.completed)} with an answer", self.written[0]))
+        if self.written[1]:
+            left = self.batch.total - self.batch.completed
+            found.append(("errors", "Errors", f"{self.rows(left)} without one, and why", self.written[1]))
+        found.append(("input", "Input", "as it was sent", self.batch.input_file_id))
+        return [Stored(name, title, says, self.files.get(file_id)) for name, title, says, file_id in found]
+
+    @cached_property
+    def title(self) -> str:
+        """What its owner calls it, the file's name, or what it is."""
+        named = (self.batch.metadata or {}).get("name") or ""
+        file = self.files.get(self.batch.input_file_id)
+        return named.strip() or (file.name if file else "") or f"Batch for {self.batch.endpoint}"
+
+    @staticmethod
+    def rows(count: int) -> str:
+        return f"{numbers.count(count)} row{'' if count == 1 else 's'}"
+
+    @property
+    def zone(self) -> str:
+        return timezone.get_current_timezone_name()
+
+    @property
+    def model_url(self) -> str:
+        if self.batch.model is None:
+            return ""
+        publisher, _, name = self.batch.model.name.partition("/")
+        return reverse("portal:model", args=[publisher, name])
+
+    # Progress
+
+    @property
+    def done(self) -> int:
+        return self.batch.completed + self.batch.failed
+
+    @property
+    def left(self) -> int:
+        return self.batch.total - self.done
+
+    @property
+    def percent(self) -> str:
+        return numbers.percent(self.done / self.batch.total) if self.batch.total else numbers.NONE
+
+    @property
+    def running_seconds(self) -> float:
+        if self.batch.in_progress_at is None:
+            return 0.0
+        ended = self.batch.finalizing_at or self.batch.cancelling_at or self.batch.ended_at or self.now
+        return max((ended - self.batch.in_progress_at).total_seconds(), 0.0)
+
+    @property
+    def per_second(self) -> float | None:
+        return self.done / self.running_seconds if self.done and self.running_seconds > 0.2 else None
+
+    @property
+    def rate(self) -> str:
+        if self.per_second is None:
+            return numbers.NONE
+        places = 1 if self.per_second < 100 else 0
+        return f"{self.per_second:,.{places}f}{numbers.SPACE}rows/s"
+
+    @property
+    def elapsed(self) -> str:
+        return numbers.duration(((self.batch.ended_at or self.now) - self.batch.created_at).total_seconds())
+
+    @property
+    def eta(self) -> str:
+        """When it is over, as far as one can know; nothing is invented."""
+        batch = self.batch
+        if batch.state == "validating":
+            return "The file is checked line by line; nothing is held before all of it is good"
+        if batch.state == "finalizing":
+            return "The files are being written"
+        if batch.state == "cancelling":
+            return "What runs stops within seconds"
+        if batch.state != "in_progress":
+            return f"{self.elapsed} in all"
+        early = self.running_seconds < EARLY_SECONDS and self.done < batch.total * EARLY_SHARE
+        if not self.per_second or early:
+            ends = timezone.localtime(batch.expires_at)
+            return f"Ends by {ends.day} {ends:%b, %H:%M} at the latest"
+        seconds = max(self.left / self.per_second, 1)
+        ready = timezone.localtime(self.now + timedelta(seconds=math.ceil(seconds / 60) * 60))
+        return f"About {left_in_words(seconds)} left, ready near {ready:%H:%M}"
+
+    @property
+    def reason(self) -> str:
+        """In a list: why it is not simply done."""
+        batch = self.batch
+        if batch.state == "failed":
+            return str(batch.errors[0]["message"]) if batch.errors else "nothing charged"
+        if batch.state == "completed" and batch.failed:
+            return f"{self.rows(batch.failed)} failed, free of charge"
+        if batch.state in ("expired", "cancelled") and self.left:
+            return f"{self.rows(self.left)} not run, free of charge"
+        return ""
+
+    # Stages
+
+    @property
+    def steps(self) -> list[Step]:
+        return [self._accepted(), self._checked(), self._run(), self._settled()]
+
+    def _accepted(self) -> Step:
+        file = self.files.get(self.batch.input_file_id)
+        why = f"A file of {numbers.size(file.size_bytes)}" if file else ""
+        return Step("done", "check", "Accepted", self.batch.created_at, "", why)
+
+    def _checked(self) -> Step:
+        batch = self.batch
+        if batch.state == "validating":
+            return Step("now", "", "Checking the file", batch.created_at, "", "Every line that is wrong will be named")
+        if batch.state == "failed" and batch.in_progress_at is None:
+            wrong = "Nothing was held or charged"
+            return Step("failed", "x", "Refused", batch.failed_at, "", wrong)
+        if batch.in_progress_at is None:
+            return Step("next", "", "Checked", None, "not done", "It was stopped before")
+        seconds = (batch.in_progress_at - batch.created_at).total_seconds()
+        held = f"{self.rows(batch.total)}, {numbers.money_small(batch.hold_microusd)} held from your balance"
+        return Step("done", "check", "Checked", batch.in_progress_at, f"for {numbers.duration(seconds)}", held)
+
+    def _run(self) -> Step:
+        batch = self.batch
+        if batch.in_progress_at is None:
+            return Step("next", "", "Running", None, "not run" if batch.is_final else "not yet", "")
+        where = f"At {self.places}" if self.sites else self._waiting()
+        if batch.state == "in_progress":
+            return Step("now", "", "Running", batch.in_progress_at, "", where)
+        took = f"for {numbers.duration(self.running_seconds)}"
+        return Step("done", "check", "Run", batch.in_progress_at, took, where if self.sites else "")
+
+    def _waiting(self) -> str:
+        most = self.batch.max_power_usd_per_mwh
+        if most is not None:
+            return f"Waits until a MWh costs less than ${most:,.2f} at a site"
+        return "Waiting for a free GPU"
+
+    def _settled(self) -> Step:
+        batch = self.batch
+        if batch.state in ("finalizing", "cancelling"):
+            at = batch.finalizing_at or batch.cancelling_at
+            return Step("now", "", "Settling", at, "", "The files are written and the rest of the hold returned")
+        if not batch.is_final:
+            later = "The files are written and the rest of the hold returned"
+            return Step("next", "", "Settled", None, "not yet", later)
+        if not batch.hold_microusd:
+            return Step("next", "", "Settled", None, "nothing was held", "")
+        charged = numbers.money_small(batch.charge_microusd)
+        says = f"{charged} charged, {numbers.money_small(self.returned_microusd)} returned"
+        failed = batch.state in ("expired", "cancelled")
+        return Step(
+            "failed" if failed else "done",
+            "off" if failed else "check",
+            {"expired": "Expired", "cancelled": "Cancelled"}.get(batch.state, "Settled"),
+            batch.ended_at,
+            "",
+            says,
+        )
+
+    # Cost, energy, place
+
+    @property
+    def returned_microusd(self) -> int:
+        return self.batch.hold_microusd - self.batch.charge_microusd
+
+    @property
+    def terms(self) -> list[tuple[str, str]]:
+        """Its price: what a million tokens cost, the batch's share of that, and the discount."""
+        if self.batch.price is None:
+            return []
+        price = Price.of(self.batch.price)
+        found = [("Batch price", f"{numbers.basis_points(price.tier_basis_points(Tier.BATCH.value))} of each price")]
+        if self.batch.discount_basis_points:
+            found.append(("Discount", f"{numbers.basis_points(self.batch.discount_basis_points)} off each price"))
+        return found
+
+    @property
+    def input_price(self) -> str:
+        return numbers.price(self.batch.price.input_microusd_per_mtok) if self.batch.price else numbers.NONE
+
+    @property
+    def output_price(self) -> str:
+        return numbers.price(self.batch.price.output_microusd_per_mtok) if self.batch.price else numbers.NONE
+
+    @property
+    def energy_each_wh(self) -> float | None:
+        if self.batch.energy_wh is None or not self.done:
+            return None
+        return self.batch.energy_wh / self.done * 1000
+
+    @cached_property
+    def sites(self) -> list[tuple[str, int]]:
+        """Where its rows were done and how many at each, most first; then where shards are now that have none yet."""
+        site = "job__pool__node__site__name"
+        counted = Row.objects.filter(batch=self.batch, job__pool__isnull=False).values_list(site)
+        found = dict(counted.annotate(count=Count("line")).order_by("-count"))
+        now = Job.objects.filter(batch_id=self.batch.pk, pool__isnull=False, finished_at__isnull=True)
+        for name in now.values_list("pool__node__site__name", flat=True).distinct().order_by("pool__node__site__name"):
+            found.setdefault(name, 0)
+        return list(found.items())
+
+    @property
+    def places(self) -> str:
+        names = [name for name, _ in self.sites]
+        return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+    # What is wrong, and what may be done
+
+    @property
+    def errors(self) -> list[dict[str, Any]]:
+        return list(self.batch.errors[:MOST_ERRORS])
+
+    @property
+    def errors_left(self) -> int:
+        return len(self.batch.errors) - len(self.errors)
+
+    @property
+    def stoppable(self) -> bool:
+        return self.batch.state in ("validating", "in_progress")
+
+    @property
+    def again(self) -> int:
+        """How many rows may be run again: those without an answer, while the input file is there."""
+        there = self.batch.is_final and self.batch.total and self.batch.input_file_id in self.files
+        good_file = self.batch.in_progress_at is not None
+        return self.batch.total - self.batch.completed if there and good_file else 0
+
+    @cached_property
+    def ticket(self) -> str:
+        return tickets.new("batch")
+
+    def fields(self) -> dict[str, Any]:
+        """What a `set` message carries: texts ready to show, and the value of the progress bar."""
+        batch = self.batch
+        return {
+            "done": numbers.count(self.done),
+            "value": self.done,
+            "percent": self.percent,
+            "left": numbers.count(self.left),
+            "failed": numbers.count(batch.failed),
+            "rate": self.rate,
+            "eta": self.eta,
+            "cost": numbers.money_column(batch.charge_microusd),
+            "charge": batch.charge_microusd,
+            "input": numbers.count(batch.prompt_tokens),
+            "output": numbers.count(batch.completion_tokens),
+            "energy": numbers.energy(batch.energy_wh),
+            "each": numbers.energy(self.energy_each_wh),
+            "carbon": numbers.carbon(batch.carbon_gco2e),
+        }
+
+
+RELATED = ("model", "price", "api_key", "user")
+
+
+def load(batch_id: UUID) -> BatchPage:
+    """Raises Batch.DoesNotExist."""
+    return BatchPage(Batch.objects.select_related(*RELATED).get(pk=batch_id))
+
+
+def parts(page: BatchPage) -> str:
+    """Every part of a page that a new phase renders anew, each known by its id."""
+    return render_to_string("batches/_parts.html", {"page": page, "batch": page.batch})
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """`older` is the id to go on from; empty at the end."""
+
+    pages: list[BatchPage]
+    older: str
+
+
+SIZE = 50
+SHOWS = {"": "All", "open": "Running", "ended": "Ended"}
+
+
+def listing(organization: Any, *, show: str, before: UUID | None) -> Listing:
+    """Newest first, cut by key and never by count."""
+    batches = Batch.objects.of(organization).select_related(*RELATED).order_by("-pk")
+    if show == "open":
+        batches = batches.exclude(state__in=ENDED)
+    elif show == "ended":
+        batches = batches.filter(state__in=ENDED)
+    if before is not None:
+        batches = batches.filter(pk__lt=before)
+    found = list(batches[: SIZE + 1])
+    shown = [BatchPage(batch) for batch in found[:SIZE]]
+    ids = [batch.input_file_id for batch in found[:SIZE]]
+    named = File.objects.filter(pk__in=ids, status=File.Status.PROCESSED).in_bulk()
+    for page in shown:  # one reading for all titles
+        page.files = {file_id: file for file_id, file in named.items() if file_id == page.batch.input_file_id}
+    return Listing(shown, shown[-1].batch.public_id if len(found) > SIZE else "")

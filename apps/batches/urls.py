@@ -1,0 +1,12 @@
+from django.urls import path
+
+from apps.batches import views
+
+app_name = "batches"
+urlpatterns = [
+    path("batches/", views.index, name="index"),
+    path("batches/<str:public_id>/", views.detail, name="detail"),
+    path("batches/<str:public_id>/cancel/", views.cancel, name="cancel"),
+    path("batches/<str:public_id>/again/", views.again, name="again"),
+    path("batches/<str:public_id>/<str:name>.jsonl", views.download, name="download"),
+]

@@ -1,0 +1,105 @@
+"""Pages of batches: all of them, one, its files; cancel it, and run again what has no answer."""
+
+from __future__ import annotations
+
+import contextlib
+from uuid import UUID
+
+from django.db import IntegrityError
+from django.http import Http404, HttpResponse, StreamingHttpResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.utils.http import content_disposition_header
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_http_methods, require_safe
+from django.views.decorators.vary import vary_on_headers
+
+from apps.accounts import tickets
+from apps.accounts.permissions import MemberRequest, organization_required
+from apps.batches import pages, repeating, services
+from apps.batches.ending import CannotCancel
+from apps.batches.models import Batch
+from apps.core.errors import InvalidRequest, PortalError
+from apps.core.ids import parse, public
+from apps.files import services as files
+from apps.keys import services as keys
+
+
+@require_safe
+@never_cache
+@vary_on_headers("HX-Request")
+@organization_required
+def index(request: MemberRequest) -> HttpResponse:
+    show = request.GET.get("show", "")
+    show = show if show in pages.SHOWS else ""
+    before = request.GET.get("before", "")
+    found = pages.listing(request.organization, show=show, before=parse("batch", before))
+    shows = [(name, label) for name, label in pages.SHOWS.items()]
+    context = {"found": found, "show": show, "shows": shows, "before": before, "docs": f"{reverse('api-docs')}"}
+    return render(request, "batches/_list.html" if request.htmx else "batches/index.html", context)
+
+
+@require_safe
+@never_cache
+@organization_required
+def detail(request: MemberRequest, public_id: str) -> HttpResponse:
+    page = pages.load(batch_of(request, public_id))
+    return render(request, "batches/detail.html", {"page": page, "batch": page.batch})
+
+
+@never_cache
+@organization_required
+@require_http_methods(["GET", "HEAD", "POST"])
+def cancel(request: MemberRequest, public_id: str) -> HttpResponse:
+    """What stays, what it costs and what returns; then the act itself, which is safe to repeat."""
+    page = pages.load(batch_of(request, public_id))
+    if request.method == "POST":
+        with contextlib.suppress(CannotCancel):  # it has ended meanwhile: its page says how
+            services.cancel(batch=page.batch, actor=request.user)
+        return redirect("batches:detail", public_id)
+    return render(request, "batches/cancel.html", {"page": page, "batch": page.batch})
+
+
+@never_cache
+@organization_required
+@require_http_methods(["GET", "HEAD", "POST"])
+def again(request: MemberRequest, public_id: str) -> HttpResponse:
+    """The rows without an answer as a new batch of whoever asks; then to it."""
+    page = pages.load(batch_of(request, public_id))
+    if not page.again:
+        return redirect("batches:detail", public_id)
+    message, status = "", 200
+    if request.method == "POST":
+        made = tickets.read("batch", request.POST.get("batch", ""))
+        try:
+            repeating.repeat(page.batch, caller=keys.member(request.organization, request.user), batch_id=made)
+            return redirect("batches:detail", public("batch", made))
+        except IntegrityError:  # sent twice
+            return redirect("batches:detail", public("batch", made))
+        except PortalError as error:
+            message, status = error.message, 422 if isinstance(error, InvalidRequest) else error.status
+    context = {"page": page, "batch": page.batch, "message": message}
+    return render(request, "batches/again.html", context, status=status)
+
+
+@require_safe
+@never_cache
+@organization_required
+def download(request: MemberRequest, public_id: str, name: str) -> StreamingHttpResponse:
+    """A file of the batch, as it is stored and always as an attachment."""
+    page = pages.load(batch_of(request, public_id))
+    file = next((stored.file for stored in page.stored if stored.name == name), None)
+    if file is None:
+        raise Http404
+    response = StreamingHttpResponse(files.parts(file.path), content_type="application/jsonl")
+    response["Content-Length"] = str(file.size_bytes)
+    response["Content-Disposition"] = str(content_disposition_header(True, file.name))
+    return response
+
+
+def batch_of(request: MemberRequest, public_id: str) -> UUID:
+    """The organization's own batch. Another is not found, as one that never was."""
+    batch_id = parse("batch", public_id)
+    if batch_id is None or not Batch.objects.of(request.organization).filter(pk=batch_id).exists():
+        raise Http404
+    return batch_id

@@ -1,0 +1,80 @@
+"""A batch in a real browser: it runs under the reader's eyes, is cancelled, and its rest is run again."""
+
+import json
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.test_journey import visitor  # noqa: F401  (a fixture)
+from tests.browser.test_live import MODEL, sign_in
+
+pytestmark = [pytest.mark.browser, pytest.mark.whole, pytest.mark.timeout(300)]
+
+
+def send(portal, count: int, **changes) -> str:
+    def line(number: int) -> bytes:
+        body = {"model": MODEL, "messages": [{"role": "user", "content": f"Say {number}."}], "max_tokens": 20}
+        row = {"custom_id": f"row-{number}", "method": "POST", "url": "/v1/chat/completions", "body": body, **changes}
+        return json.dumps(row).encode() + b"\n"
+
+    content = b"".join(line(number) for number in range(1, count + 1))
+    with portal.client() as client:
+        form = {"file": ("descriptions.jsonl", content)}
+        file = client.post("/v1/files", data={"purpose": "batch"}, files=form).json()["id"]
+        asked = {"input_file_id": file, "endpoint": "/v1/chat/completions", "completion_window": "24h"}
+        batch: str = client.post("/v1/batches", json=asked).json()["id"]
+        return batch
+
+
+@pytest.mark.parametrize("visitor", [1440, 390], indirect=True)
+def test_a_batch_runs_under_the_readers_eyes(portal, engine, visitor):  # noqa: F811
+    page = visitor.page
+    sign_in(visitor, portal)
+    engine.control(tokens_per_second=4)
+    batch = send(portal, 120)
+    visitor.go(f"/batches/{batch}/")
+    page.evaluate("window.loadedOnce = true")
+    expect(page.locator("#batch-state")).to_have_text("Running", timeout=20_000)
+    expect(page.locator(".run-count")).not_to_have_text("0 of 120 rows", timeout=20_000)
+    expect(page.locator(".bar .live")).to_have_text("Live")
+    visitor.check()
+    visitor.go("/batches/")
+    expect(page.locator(f"#row-{batch} progress")).to_have_count(1)
+    visitor.check()
+    visitor.go(f"/batches/{batch}/")
+    page.evaluate("window.loadedOnce = true")
+    engine.control(tokens_per_second=0)
+    expect(page.locator("#batch-state")).to_have_text("Done", timeout=60_000)
+    expect(page.locator(".run-count")).to_have_text("120 of 120 rows")
+    assert page.evaluate("window.loadedOnce") is True
+    visitor.check()
+    with page.expect_download() as download:
+        page.locator("#file-output").click()
+    with open(download.value.path(), "rb") as content:
+        assert len({json.loads(line)["custom_id"] for line in content}) == 120
+    assert visitor.faults == []
+
+
+@pytest.mark.parametrize("visitor", [1440, 390], indirect=True)
+def test_cancel_and_the_rest_again(portal, engine, visitor):  # noqa: F811
+    page = visitor.page
+    sign_in(visitor, portal)
+    engine.control(tokens_per_second=4)
+    batch = send(portal, 60)
+    visitor.go(f"/batches/{batch}/")
+    page.get_by_role("link", name="Cancel batch").click()
+    visitor.check()
+    page.get_by_role("button", name="Cancel batch").click()
+    expect(page.locator("#batch-state")).to_have_text("Cancelled", timeout=60_000)
+    visitor.check()
+    engine.control(tokens_per_second=0)
+    page.get_by_role("link", name="Run the rest").click()
+    visitor.check()
+    page.get_by_role("button", name="Start").click()
+    expect(page.locator("h1")).to_have_text("again-descriptions.jsonl")
+    expect(page.locator("#batch-state")).to_have_text("Done", timeout=60_000)
+    bad = send(portal, 60, method="GET")
+    visitor.go(f"/batches/{bad}/")
+    expect(page.locator("#batch-state")).to_have_text("Failed", timeout=60_000)
+    visitor.check()
+    assert visitor.faults == []

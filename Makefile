@@ -5,7 +5,7 @@ LAUNCHER := $(BIN)/python -m cango_portal.launcher
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help run stop manage seed demo test unit stories fuzz bench-ledger bench-gateway check fmt lock clean environment test-environment
+.PHONY: help run stop manage seed demo test unit stories fuzz bench-ledger bench-gateway bench-batch check fmt lock clean environment test-environment
 MAKEFLAGS += --no-print-directory
 # A process that may not keep its compiled modules takes three times as long to start; git ignores them.
 unexport PYTHONDONTWRITEBYTECODE
@@ -59,6 +59,9 @@ bench-ledger: environment  ## reserve + settle pairs a second, beside the bare S
 
 bench-gateway: environment  ## the /v1 door under load, beside LiteLLM, a bare path and the engine itself; ARGS="--seconds 2 --rounds 1 --only engine,portal"
 	@$(BIN)/python -m cango_portal.bench.gateway --environments "$${PORTAL_VAR:-var}/bench" --json "$${PORTAL_VAR:-var}/bench/gateway.json" $(ARGS)
+
+bench-batch: environment  ## rows a second of batches through a running portal, beside the engine's own in the same run; ARGS="--embeddings 5000 --chats 0"
+	@$(BIN)/python -m cango_portal.bench.batch --json "$${PORTAL_VAR:-var}/bench/batch.json" $(ARGS)
 
 check: test-environment  ## formatting, lint, types, import order, migrations
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(PYTEST) tests/house -q

@@ -1,7 +1,8 @@
 """The engine everything is measured against: OpenAI's wire, next to no work, always the same answer.
 
 The model `paced` gives 64 tokens at 10 ms, the first after 20 ms. The model `instant` has its whole answer at once, in
-one chunk where it is streamed, since our runner always asks for a stream. Run as a process of its own:
+one chunk where it is streamed, since our runner always asks for a stream. Whatever has an `input` gets a vector of 384
+numbers at once. Run as a process of its own:
 
     python -m cango_portal.bench.gateway.engine <port>
 """
@@ -9,7 +10,9 @@ one chunk where it is streamed, since our runner always asks for a stream. Run a
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
+import struct
 import sys
 from typing import cast
 
@@ -21,7 +24,7 @@ FIRST_SECONDS, PACE_SECONDS = 0.020, 0.010
 STREAM_SECONDS = FIRST_SECONDS + (TOKENS - 1) * PACE_SECONDS
 PROMPT_TOKENS = 12
 WORD = " token"
-PACED, INSTANT = "paced", "instant"
+PACED, INSTANT, VECTORS = "paced", "instant", "vectors"
 
 HEAD = {"id": "chatcmpl-bench", "created": 1_700_000_000, "model": "bench"}
 USAGE = {"prompt_tokens": PROMPT_TOKENS, "completion_tokens": TOKENS, "total_tokens": PROMPT_TOKENS + TOKENS}
@@ -76,7 +79,21 @@ ANSWER = whole(
     ),
 )
 ANSWER_STREAMED = STREAM_HEAD + said(WORD * TOKENS) + STREAM_END
-MODELS = whole("application/json", text({"object": "list", "data": [{"id": name} for name in (PACED, INSTANT)]}))
+VECTOR = base64.b64encode(struct.pack("<384f", *(n / 384 for n in range(384)))).decode()
+EMBEDDING = whole(
+    "application/json",
+    text(
+        {
+            "object": "list",
+            "model": "bench",
+            "data": [{"object": "embedding", "index": 0, "embedding": VECTOR}],
+            "usage": {"prompt_tokens": PROMPT_TOKENS, "total_tokens": PROMPT_TOKENS},
+        }
+    ),
+)
+MODELS = whole(
+    "application/json", text({"object": "list", "data": [{"id": name} for name in (PACED, INSTANT, VECTORS)]})
+)
 
 
 class Connection(asyncio.Protocol):
@@ -113,6 +130,9 @@ class Connection(asyncio.Protocol):
             self.transport.write(MODELS)
             return
         asked = json.loads(b"".join(self.body))
+        if "input" in asked:
+            self.transport.write(EMBEDDING)
+            return
         if asked.get("model") != PACED:
             self.transport.write(ANSWER_STREAMED if asked.get("stream") else ANSWER)
             return

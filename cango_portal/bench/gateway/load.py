@@ -40,6 +40,7 @@ class Wanted:
     key: str = "none"
     warm_seconds: float = 1.0
     pids: dict[str, int] = field(default_factory=dict)
+    embeddings: bool = False
 
 
 @dataclass(slots=True)
@@ -146,13 +147,12 @@ class Client(asyncio.Protocol):
 
 def request(wanted: Wanted) -> bytes:
     parts = urlsplit(wanted.url)
+    asks = "Which of the sites has power to spare tonight, and at what price?"
+    chat = {"messages": [{"role": "user", "content": asks}], "max_tokens": TOKENS}
     body = json.dumps(
         {
             "model": wanted.model,
-            "messages": [
-                {"role": "user", "content": "Which of the sites has power to spare tonight, and at what price?"}
-            ],
-            "max_tokens": TOKENS,
+            **({"input": asks} if wanted.embeddings else chat),
             **({"stream": True} if wanted.stream else {}),
         }
     ).encode()

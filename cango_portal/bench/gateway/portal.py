@@ -73,7 +73,12 @@ def answers(url: str, **headers: str) -> bool:
 
 
 class Portal:
-    """The portal of a tree: this one, or another checkout to compare with. `key` is a customer's, with budgets."""
+    """The portal of a tree: this one, or another checkout to compare with. `key` is a customer's, with budgets.
+
+    Worker and beat are left out: they have no part in a request.
+    """
+
+    PROCESSES: tuple[str, ...] = ("web", "dispatcher", "runner")
 
     def __init__(self, servers: Servers, engine_url: str, tree: Path = ROOT) -> None:
         self.directory = servers.directory
@@ -119,6 +124,10 @@ class Portal:
         token = secrets.token_urlsafe(32)
         made = self.rows("write", token)
         self.key, self.models = made["key"], made["models"]
+        self.configure(token, made["pools"], slots=SLOTS, kinds={})
+
+    def configure(self, token: str, pools: Mapping[str, str], *, slots: int, kinds: Mapping[str, str]) -> None:
+        """The runner's. `pools` maps codes to the engine's names, `kinds` those that are no chat."""
         lines = [
             f'portal_url = "{self.url}"',
             f'redis_url = "{self.servers.redis_url}"',
@@ -126,10 +135,10 @@ class Portal:
             f'node_token = "{token}"',
             'spool = "spool"',
         ]
-        for code, engine_name in made["pools"].items():
+        for code, engine_name in pools.items():
             lines += [
                 "[[pools]]",
-                f'code = "{code}"\nkind = "chat"\nslots = {SLOTS}\nengine = "url"',
+                f'code = "{code}"\nkind = "{kinds.get(engine_name, "chat")}"\nslots = {slots}\nengine = "url"',
                 f'model = "{engine_name}"\nurl = "{self.engine_url}"',
             ]
         (self.directory / "runner.toml").write_text("\n".join(lines) + "\n")
@@ -151,10 +160,10 @@ class Portal:
 
     @contextmanager
     def running(self) -> Iterator[Portal]:
-        """As the Procfile starts it. Worker and beat are left out: they have no part in a request."""
+        """As the Procfile starts it."""
         commands = read(self.tree / "Procfile", self.environment)
         with ExitStack() as stack:
-            for name in ("web", "dispatcher", "runner"):
+            for name in self.PROCESSES:
                 popen = stack.enter_context(
                     process(
                         name,

@@ -1,6 +1,6 @@
 """One customer and one site, in the database of whichever tree `PYTHONPATH` names; and what became of the books.
 
-python -P rows.py write <node token>      prints the key and the pools
+python -P rows.py write <node token> [batches]   prints the key and the pools
 python -P rows.py books                   prints what the audit finds
 """
 
@@ -14,10 +14,11 @@ from typing import Any
 
 CREDIT_MICROUSD = 10**12
 SLOTS = 600
-ENGINE_NAMES = ("instant", "paced")
+ENGINE_NAMES = {"instant": "chat", "paced": "chat"}
+VECTORS = {"vectors": "embeddings"}  # for batches alone
 
 
-def write(token: str) -> dict[str, Any]:
+def write(token: str, *, batches: bool) -> dict[str, Any]:
     from django.core.management import call_command
 
     call_command("migrate", verbosity=0)
@@ -37,11 +38,11 @@ def write(token: str) -> dict[str, Any]:
     )
     node = Node.objects.create(site=site, code="bench", token_sha256=nodes.digest(token), state=Node.State.ADMITTED)
     models, pools = {}, {}
-    for engine_name in ENGINE_NAMES:
+    for engine_name, kind in (ENGINE_NAMES | (VECTORS if batches else {})).items():
         model = Model.objects.create(
             name=f"bench/{engine_name}",
             title=engine_name,
-            kind="chat",
+            kind=kind,
             description="A model of the bench.",
             engine_name=engine_name,
             context_tokens=4096,
@@ -74,4 +75,6 @@ if __name__ == "__main__":
 
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "cango_portal.settings")
     django.setup()
-    sys.stdout.write(json.dumps(write(sys.argv[2]) if sys.argv[1] == "write" else books()))
+    sys.stdout.write(
+        json.dumps(write(sys.argv[2], batches="batches" in sys.argv) if sys.argv[1] == "write" else books())
+    )

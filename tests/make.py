@@ -12,7 +12,7 @@ from apps.core.ids import uuid7
 from apps.jobs.models import FINAL, Content, Job
 from apps.keys.models import BEFORE_SCOPES, APIKey
 from apps.ledger import services as ledger
-from apps.sites.models import GPU, Container, Deployment, Drain, Node, Partner, Pool, Site
+from apps.sites.models import GPU, Container, Deployment, Drain, Freeze, Node, Partner, Pool, Site
 from apps.wire.capabilities import Capability
 
 counter = itertools.count(1)
@@ -177,6 +177,7 @@ def fleet(node: Node, *, model: Model, by: User) -> None:
     Deployment.objects.create(site=node.site, model=model)
     now = datetime.now(UTC)
     Drain.objects.create(node=node, purpose="drain", reason="New fans", actor=by, starts_at=now, deadline_at=now)
+    Freeze.objects.create(nodes=4, leases=8, running=20, ended_at=now, open=False)
 
 
 def job(

@@ -22,14 +22,14 @@ from psycopg.errors import UniqueViolation
 from apps.core import places
 from apps.core.ids import public
 from apps.core.sql import Plan, Row, Statement
-from apps.dispatch import backlog, draining, ending, outbox
+from apps.dispatch import backlog, draining, ending, guarding, outbox
 from apps.dispatch.finishing import Outcome
 from apps.jobs.statements import StaleState
 from apps.ledger import statements as ledger
 from apps.live import bell
 from apps.runner import protocol
 from apps.scheduling import placement, selectors, slots
-from apps.sites import drains
+from apps.sites import drains, lifecycle
 from apps.sites import statements as sites
 from apps.sites.lifecycle import NodeMoved
 from cango_portal import database, valkey
@@ -43,7 +43,9 @@ SERVED = 10_000  # organizations and models whose last turn is remembered
 # Where the portal itself could take no heartbeats, its runners get a whole lease's time to say that they live.
 LOST = """
 SELECT j.id, j.attempt, j.streaming, j.state, p.code AS pool FROM jobs_job j JOIN sites_pool p ON p.id = j.pool_id
+JOIN sites_node n ON n.id = p.node_id
 WHERE j.state IN ('dispatched', 'running') AND j.lease_expires_at < clock_timestamp()
+  AND NOT (%(frozen)s AND n.state = ANY(%(heard)s) AND coalesce(n.heartbeat_at < clock_timestamp() - make_interval(secs => %(suspect)s), true))
   AND NOT EXISTS (
     SELECT FROM sites_listening l WHERE l.at < clock_timestamp() - make_interval(secs => %(deaf)s)
       OR l.since > clock_timestamp() - make_interval(secs => %(lease)s)
@@ -177,7 +179,9 @@ class Dispatcher:
         """End, or send back, what a silent runner held."""
         away = False  # asked once: each question may take seconds to fail
         lease = settings.INTERACTIVE_LEASE_SECONDS
-        for row in database.run(rows(LOST, deaf=sites.DEAF_SECONDS, lease=lease)):
+        given = {"deaf": sites.DEAF_SECONDS, "lease": lease, "suspect": placement.SUSPECT_SECONDS}
+        frozen = database.run(guarding.frozen())
+        for row in database.run(rows(LOST, frozen=frozen, heard=list(lifecycle.HEARD), **given)):
             entries: list[protocol.Entry] = []
             try:
                 entries = [] if away else told(row)

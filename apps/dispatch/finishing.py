@@ -28,6 +28,7 @@ from apps.ledger import statements as ledger
 from apps.live import bell
 from apps.runner.protocol import Energy, Failure, Report, Usage
 from apps.scheduling import slots
+from apps.sites.power import gco2e
 from apps.webhooks import statements as webhooks
 from apps.webhooks.services import ring as ring_webhooks
 
@@ -489,7 +490,7 @@ def energy_of(job: Row, energy: Energy | None) -> dict[str, Any]:
         "gpu_energy_wh": gpu_energy_wh,
         "energy_wh": energy_wh,
         "energy_quality": energy.quality,
-        "carbon_gco2e": energy_wh / 1000 * (job["grid_gco2e_per_kwh"] or 0),
+        "carbon_gco2e": gco2e(energy_wh, job["grid_gco2e_per_kwh"] or 0),
     }
 
 

@@ -20,7 +20,7 @@ from apps.accounts.readonly import HistoryAdmin, ReadOnlyInline
 from apps.accounts.reasoned import Given, ReasonedActions, ReasonedAdmin, ReasonForm, reasoned
 from apps.core.errors import NotAllowed
 from apps.sites import drains, lifecycle, nodes
-from apps.sites.models import GPU, Container, Deployment, Drain, Node, NodeEvent, Partner, Pool, Site
+from apps.sites.models import GPU, Container, Deployment, Drain, Freeze, Node, NodeEvent, Partner, Pool, Site
 from cango_portal import database
 
 State = Node.State
@@ -300,6 +300,29 @@ class DrainAdmin(ReasonedActions[Drain], HistoryAdmin[Drain]):
     )
     def call_off(self, row: Drain, given: Given) -> None:
         drains.call_off(drain=row, reason=given.reason, actor=given.user, now=datetime.now(UTC))
+
+
+@admin.register(Freeze)
+class FreezeAdmin(ReasonedActions[Freeze], HistoryAdmin[Freeze]):
+    """When many nodes fell silent at once and their work was kept. It ends by itself when they are heard again."""
+
+    list_display = ["began_at", "nodes", "leases", "running", "released_at", "ended_at"]
+    list_filter = ["open"]
+    ordering = ["-id"]
+    actions = ["release"]
+
+    @reasoned(
+        description="Release",
+        consequence="The silent nodes are lost: what streamed ends with an error, everything else they had runs again elsewhere.",
+        when=lambda freeze: freeze.open and freeze.released_at is None,
+    )
+    @transaction.atomic
+    def release(self, row: Freeze, given: Given) -> None:
+        if not Freeze.objects.filter(pk=row.pk, open=True, released_at=None).update(released_at=Now()):
+            raise NotAllowed("It was released already, or is over.")
+        audit.record(
+            organization=None, actor=given.user, action="freeze.released", target=str(row), reason=given.reason
+        )
 
 
 @admin.register(GPU)

@@ -48,6 +48,31 @@ def test_the_reference_vectors() -> None:
     assert (parts, idle) == ({"A": 2_298_000}, 702_000)
 
 
+@given(
+    windows=st.lists(
+        st.tuples(st.integers(0, 10**7), st.integers(1, 10**7), st.integers(0, 10**7), shares), min_size=1, max_size=20
+    ),
+    idle=st.integers(0, 10**6), fixed=st.integers(0, 10**6),
+)  # fmt: skip
+def test_over_any_windows_jobs_and_idle_sum_to_the_counter(
+    windows: list[tuple[int, int, int, dict[int, Share]]], idle: int, fixed: int
+) -> None:
+    """Exactly in millijoules; in watt-hours, as they are shown, to 1e-9."""
+    used: dict[int, int] = {}
+    rest = 0
+    for energy, window, busy, active in windows:
+        parts, left = attribute(
+            energy_mj=energy, idle_mw=idle, fixed_mw=fixed, window_us=window, busy_us=min(busy, window), shares=active
+        )
+        rest += left
+        for key, part in parts.items():
+            used[key] = used.get(key, 0) + part
+    counter = sum(energy for energy, *_ in windows)
+    assert sum(used.values()) + rest == counter
+    shown = sum(part / 3_600_000 for part in used.values()) + rest / 3_600_000
+    assert shown == pytest.approx(counter / 3_600_000, rel=1e-9)
+
+
 def test_the_largest_remainder_gets_the_odd_one() -> None:
     assert split(10, {"a": 1, "b": 1, "c": 1}) == {"a": 4, "b": 3, "c": 3}
     assert split(5, {"a": 6, "b": 3, "c": 1}) == {"a": 3, "b": 2, "c": 0}

@@ -13,9 +13,9 @@ from apps.accounts.scopes import Scope
 from apps.batches import services
 from apps.batches.models import Batch
 from apps.batches.statements import found, listed
-from apps.core import ids
+from apps.core import ids, queries
 from apps.core.asgi import Request, Routes
-from apps.core.errors import InvalidRequest, NotFound
+from apps.core.errors import NotFound
 from apps.core.sql import Row
 from apps.dispatch import receipts
 from apps.keys.door import authenticated
@@ -23,7 +23,7 @@ from apps.wire.batches import batch_request
 from apps.wire.bodies import parse
 from cango_portal import database
 
-DEFAULT_LIMIT, MOST = 20, 100
+MOST = 100  # on a page
 
 
 async def create_batch(request: Request) -> None:
@@ -59,28 +59,12 @@ async def cancel_batch(request: Request) -> None:
 async def list_batches(request: Request) -> None:
     """GET /v1/batches, newest first."""
     caller = await authenticated(request, Scope.BATCHES.value)
-    query = request.query
-    limit = query.get("limit", str(DEFAULT_LIMIT))
-    if not (limit.isascii() and limit.isdecimal() and len(limit) <= 3 and 1 <= int(limit) <= MOST):
-        raise wrong("limit", f"it should be a number from 1 to {MOST}")
-    after = ids.parse("batch", query["after"]) if "after" in query else None
-    if "after" in query and after is None:
-        raise wrong("after", "it should be the id of a batch")
-    rows = await database.run_async(listed(caller.organization_id, after=after, limit=int(limit) + 1))
-    shown = [described(row) for row in rows[: int(limit)]]
-    await request.json(
-        {
-            "object": "list",
-            "data": shown,
-            "first_id": shown[0]["id"] if shown else None,
-            "last_id": shown[-1]["id"] if shown else None,
-            "has_more": len(rows) > len(shown),
-        }
-    )
-
-
-def wrong(param: str, why: str) -> InvalidRequest:
-    return InvalidRequest(f"Invalid value for '{param}': {why}.", param=param, code="invalid_value")
+    part = queries.part(request.query, most=MOST)
+    after = ids.parse("batch", part.after) if part.after else None
+    if part.after and after is None:
+        raise queries.wrong("after", "it should be the id of a batch")
+    rows = await database.run_async(listed(caller.organization_id, after=after, limit=part.limit + 1))
+    await request.json(queries.page([described(row) for row in rows[: part.limit]], more=len(rows) > part.limit))
 
 
 def named(request: Request) -> UUID:

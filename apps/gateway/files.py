@@ -13,7 +13,7 @@ from django.conf import settings
 from django.utils.http import content_disposition_header
 
 from apps.accounts.scopes import Scope
-from apps.core import ids
+from apps.core import ids, queries
 from apps.core.asgi import BodyTooLarge, BodyTooSlow, Request
 from apps.core.errors import InvalidRequest, NotFound, PortalError, Unavailable
 from apps.core.sql import Row
@@ -142,41 +142,24 @@ async def list_files(request: Request) -> None:
     """GET /v1/files."""
     caller = await authenticated(request, Scope.BATCHES.value)
     query = request.query
-    limit = query.get("limit", str(MOST_LISTED))
-    if not (limit.isascii() and limit.isdecimal() and len(limit) <= 5 and 1 <= int(limit) <= MOST_LISTED):
-        raise wrong("limit", f"it should be a number from 1 to {MOST_LISTED}")
-    order = query.get("order", "desc")
-    if order not in {"asc", "desc"}:
-        raise wrong("order", "it should be 'asc' or 'desc'")
+    part = queries.part(query, most=MOST_LISTED, usual=MOST_LISTED)
     purpose = query.get("purpose")
     if purpose is not None and purpose not in {*LISTED, *OTHERS}:
-        raise wrong("purpose", f"it should be one of {', '.join(LISTED)}")
-    after = ids.parse("file", query["after"]) if "after" in query else None
-    if "after" in query and after is None:
-        raise wrong("after", "it should be the id of a file")
+        raise queries.wrong("purpose", f"it should be one of {', '.join(LISTED)}")
+    after = ids.parse("file", part.after) if part.after else None
+    if part.after and after is None:
+        raise queries.wrong("after", "it should be the id of a file")
     rows = await database.run_async(
         statements.listed(
             caller.organization_id,
             purpose=purpose,
             after=after,
-            newest_first=order == "desc",
-            limit=int(limit) + 1,
+            newest_first=part.newest_first,
+            limit=part.limit + 1,
         )
     )
-    shown = [described(File(**row)) for row in rows[: int(limit)]]
-    await request.json(
-        {
-            "object": "list",
-            "data": shown,
-            "first_id": shown[0]["id"] if shown else None,
-            "last_id": shown[-1]["id"] if shown else None,
-            "has_more": len(rows) > len(shown),
-        }
-    )
-
-
-def wrong(param: str, why: str) -> InvalidRequest:
-    return InvalidRequest(f"Invalid value for '{param}': {why}.", param=param, code="invalid_value")
+    shown = [described(File(**row)) for row in rows[: part.limit]]
+    await request.json(queries.page(shown, more=len(rows) > part.limit))
 
 
 def named(request: Request) -> UUID | None:

@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from apps.catalog.models import Tier
-from apps.core import ids
+from apps.core import ids, queries
 from apps.core.asgi import Request
 from apps.core.errors import InvalidRequest, NotFound, Unavailable
 from apps.core.sql import Plan, Row
@@ -30,7 +30,6 @@ from apps.wire.responses import ENCRYPTED, IMAGE_URLS, LOGPROBS
 from cango_portal import database, valkey
 
 CANCEL_SECONDS = 2.0  # so long for a site to stop; then the answer says how far it is
-PAGE = 20
 LARGEST_PAGE = 100
 
 
@@ -97,36 +96,13 @@ def included(request: Request) -> set[str]:
     return asked
 
 
-def number(request: Request, name: str, *, least: int, most: int) -> int | None:
-    text = request.query.get(name)
-    if text is None:
-        return None
-    if not (text.isascii() and text.isdigit() and len(text) < 10 and least <= int(text) <= most):
-        raise InvalidRequest(
-            f"Invalid value for '{name}': it should be a whole number from {least} to {most}.",
-            param=name,
-            code="invalid_value",
-        )
-    return int(text)
-
-
-def word(request: Request, name: str, words: tuple[str, ...]) -> str:
-    """One of `words`; the first where nothing is given."""
-    given = request.query.get(name, words[0])
-    if given not in words:
-        raise InvalidRequest(
-            f"Invalid value for '{name}': it should be {' or '.join(words)}.", param=name, code="invalid_value"
-        )
-    return given
-
-
 async def retrieve_response(request: Request) -> None:
     """GET /v1/responses/{id}; with `stream=true` its events again, those after `starting_after`."""
     caller = await authenticated(request)
     check_query(request, ("stream", "starting_after", "include", "include_obfuscation"))
     logprobs = LOGPROBS in included(request)
-    streaming = word(request, "stream", ("false", "true")) == "true"
-    after = number(request, "starting_after", least=0, most=999_999_999)
+    streaming = queries.word(request.query, "stream", ("false", "true")) == "true"
+    after = queries.number(request.query, "starting_after", least=0, most=999_999_999)
     found = await kept(request, caller)
     response = found.response
     if not streaming:
@@ -190,25 +166,14 @@ async def list_input_items(request: Request) -> None:
     caller = await authenticated(request)
     check_query(request, ("after", "limit", "order", "include"))
     included(request)
-    limit = number(request, "limit", least=1, most=LARGEST_PAGE) or PAGE
-    order = word(request, "order", ("desc", "asc"))
+    part = queries.part(request.query, most=LARGEST_PAGE)
     found = await kept(request, caller)
     listed = items.given(found.job_id, found.asked["input"])
-    if order == "desc":
+    if part.newest_first:
         listed.reverse()
-    after = request.query.get("after")
-    if after is not None:
-        place = next((n for n, item in enumerate(listed) if item["id"] == after), None)
+    if part.after is not None:
+        place = next((n for n, item in enumerate(listed) if item["id"] == part.after), None)
         if place is None:
-            raise InvalidRequest("'after' is not the id of one of its items.", param="after", code="invalid_value")
+            raise queries.wrong("after", "it should be the id of one of its items")
         listed = listed[place + 1 :]
-    page = listed[:limit]
-    await request.json(
-        {
-            "object": "list",
-            "data": page,
-            "first_id": page[0]["id"] if page else None,
-            "last_id": page[-1]["id"] if page else None,
-            "has_more": len(listed) > len(page),
-        }
-    )
+    await request.json(queries.page(listed[: part.limit], more=len(listed) > part.limit))

@@ -7,10 +7,10 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from apps.batches.door import DEFAULT_LIMIT as FEW_BATCHES
 from apps.batches.door import MOST as MOST_BATCHES
 from apps.batches.door import TIMES as BATCH_TIMES
 from apps.batches.models import Batch
+from apps.core.queries import USUAL
 from apps.gateway.files import LISTED, MOST_LISTED, OTHERS, PURPOSES, SECONDS
 from apps.gateway.stored import MOST_LISTED as MOST_CHATS
 from apps.wire import answers
@@ -51,7 +51,11 @@ CHAT_ID = {
 }
 PAGE_QUERY = [
     {"name": "after", "in": "query", "schema": {"type": "string"}, "description": "The last id of the page before"},
-    {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": MOST_CHATS, "default": 20}},
+    {
+        "name": "limit",
+        "in": "query",
+        "schema": {"type": "integer", "minimum": 1, "maximum": MOST_CHATS, "default": USUAL},
+    },
     {"name": "order", "in": "query", "schema": {"type": "string", "enum": ["asc", "desc"], "default": "asc"}},
 ]
 CHATS_QUERY = [
@@ -394,7 +398,7 @@ BATCH_QUERY = [
     {
         "name": "limit",
         "in": "query",
-        "schema": {"type": "integer", "minimum": 1, "maximum": MOST_BATCHES, "default": FEW_BATCHES},
+        "schema": {"type": "integer", "minimum": 1, "maximum": MOST_BATCHES, "default": USUAL},
     },
 ]
 

@@ -6,9 +6,9 @@ import re
 from typing import Any
 from uuid import UUID
 
-from apps.core import ids
+from apps.core import ids, queries
 from apps.core.asgi import Request
-from apps.core.errors import InvalidRequest, NotFound
+from apps.core.errors import NotFound
 from apps.core.sql import Row
 from apps.gateway.attending import sent
 from apps.jobs import stored
@@ -27,22 +27,20 @@ async def list_chats(request: Request) -> None:
     """GET /v1/chat/completions: oldest first unless `order` says otherwise."""
     caller = await authenticated(request)
     query = request.query
-    limit = count(query.get("limit", "20"))
-    order = query.get("order", "asc")
-    if order not in ("asc", "desc"):
-        raise InvalidRequest("'order' is asc or desc.", param="order", code="invalid_value")
+    part = queries.part(query, most=MOST_LISTED, newest_first=False)
     rows = await database.run_async(
         stored.page(
             caller.organization_id,
             key=caller.sees_key,
-            after=known(query["after"], "after") if query.get("after") else None,
-            limit=limit + 1,
-            newest_first=order == "desc",
+            after=known(part.after, "after") if part.after else None,
+            limit=part.limit + 1,
+            newest_first=part.newest_first,
             model=query.get("model", "").replace("\0", "") or None,
             metadata={found[1]: value for name, value in query.items() if (found := METADATA.fullmatch(name))},
         )
     )
-    await request.json(listed([described(row) for row in rows[:limit]], more=len(rows) > limit))
+    shown = [described(row) for row in rows[: part.limit]]
+    await request.json(queries.page(shown, more=len(rows) > part.limit))
 
 
 async def retrieve_chat(request: Request) -> None:
@@ -52,20 +50,17 @@ async def retrieve_chat(request: Request) -> None:
 async def list_messages(request: Request) -> None:
     """GET /v1/chat/completions/{id}/messages: what was sent, in its order."""
     row = await found(request)
-    limit, after, order = (
-        count(request.query.get("limit", "20")),
-        request.query.get("after"),
-        request.query.get("order"),
-    )
+    part = queries.part(request.query, most=MOST_LISTED, newest_first=False)
     messages = [
         {"id": f"{completion_id(row['id'])}-{number}", "name": None, "content_parts": None, **message}
         | ({"content": None, "content_parts": message["content"]} if isinstance(message.get("content"), list) else {})
         for number, message in enumerate((row["request"] or {}).get("messages", ()))
     ]
-    if order == "desc":
+    if part.newest_first:
         messages.reverse()
-    start = next((place for place, message in enumerate(messages, start=1) if message["id"] == after), 0)
-    await request.json(listed(messages[start : start + limit], more=len(messages) > start + limit))
+    start = next((place for place, message in enumerate(messages, start=1) if message["id"] == part.after), 0)
+    end = start + part.limit
+    await request.json(queries.page(messages[start:end], more=len(messages) > end))
 
 
 async def update_chat(request: Request) -> None:
@@ -117,22 +112,6 @@ def unknown(param: str = "completion_id") -> NotFound:
         param=param,
         code="completion_not_found",
     )
-
-
-def count(text: str) -> int:
-    if not re.fullmatch("[0-9]{1,4}", text) or not 1 <= int(text) <= MOST_LISTED:
-        raise InvalidRequest(f"'limit' is a number from 1 to {MOST_LISTED}.", param="limit", code="invalid_value")
-    return int(text)
-
-
-def listed(data: list[dict[str, Any]], *, more: bool) -> dict[str, Any]:
-    return {
-        "object": "list",
-        "data": data,
-        "first_id": data[0]["id"] if data else None,
-        "last_id": data[-1]["id"] if data else None,
-        "has_more": more,
-    }
 
 
 def described(row: Row) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
+import httpx
 import openai
 import psycopg
 import pytest
@@ -207,6 +208,61 @@ def test_what_is_not_json(shop, post):
             response = post(body)
             assert response.status_code == 400, body
             assert error(response)["code"] == "invalid_json"
+
+
+EVERY_POST = (
+    "/v1/chat/completions",
+    "/v1/completions",
+    "/v1/embeddings",
+    "/v1/rerank",
+    "/v1/responses",
+    "/v1/batches",
+)
+BAD_BYTES = [
+    (b"{", "invalid_json", None),
+    (b'{"model":"\\udc00"}', "invalid_json", None),
+    (b'{"\\ud800":1}', "invalid_json", None),
+    (b'{"model":"\xed\xa0\x80"}', "invalid_json", None),
+    (b"\xef\xbb\xbf{}", "invalid_json", None),
+    (b'{"model":"a\\u0000b"}', "invalid_value", "model"),
+    (b'{"metadata":{"a\\u0000":"b"}}', "invalid_value", "metadata"),
+    (b'{"a\\u0000":1}', "invalid_value", None),
+    (b'{"metadata":' + b"[" * 65 + b"]" * 65 + b"}", "invalid_value", "metadata"),
+    (b'{"n":18446744073709551616}', "invalid_value", "n"),
+    (b'{"n":1e400}', "invalid_value", "n"),
+    (b'{"model":{},"input":[],"input_file_id":1}', None, None),
+    (b"{}", "missing_required_parameter", None),
+]
+
+
+def test_bad_bytes_are_named_at_every_door(shop, post):
+    with nothing_written():
+        for path in EVERY_POST:
+            for body, code, param in BAD_BYTES:
+                response = post(body, path=path)
+                assert response.status_code == 400, (path, body)
+                found = error(response)
+                assert code in (None, found["code"]), (path, body, found)
+                assert param in (None, found["param"]), (path, body, found)
+                assert found["param"] or found["code"] == "invalid_json" or b"\\u0000" in body, (path, body, found)
+
+
+@pytest.mark.story
+@pytest.mark.parametrize("declared", [True, False])
+def test_a_hundred_megabytes_are_not_kept(shop, http, declared):
+    """Refused at once where they are announced, and after the first 8 MiB where they are not."""
+    piece, count = b" " * 1_000_000, 100
+    headers = {"authorization": f"Bearer {shop.secret}", "content-type": "application/json"}
+    if declared:
+        headers["content-length"] = str(len(piece) * count)
+    with nothing_written():
+        for path in EVERY_POST:
+            try:
+                response = http.post(path, content=(piece for _ in range(count)), headers=headers)
+            except httpx.WriteError:  # the door hung up on who goes on sending
+                continue
+            assert (response.status_code, error(response)["code"]) == (413, "request_too_large")
+    assert http.get("/v1/models", headers=headers | {"content-length": "0"}).status_code == 200
 
 
 def test_a_body_too_large(shop, post, settings):

@@ -170,6 +170,7 @@ VALUES = st.recursive(
 )
 
 
+@pytest.mark.story
 @limits(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.text(), parameters=st.dictionaries(st.text(), VALUES), other=VALUES)
 def test_whatever_is_accepted_can_be_stored(shop, text, parameters, other):

@@ -3,6 +3,7 @@ from django.core.management import call_command
 from django.test import Client
 
 
+@pytest.mark.story
 @pytest.mark.django_db
 def test_the_document_is_valid_and_has_both_doors(tmp_path):
     target = tmp_path / "schema.json"

@@ -160,6 +160,7 @@ def test_a_batch_ends_without_the_file_of_a_shard(works, input_is_there):
     works.correct(batch)
 
 
+@pytest.mark.story
 def test_files_that_take_long_to_store_are_not_overtaken_and_are_seen_at_the_end(works, monkeypatch):
     monkeypatch.setattr(claims, "ALIVE_SECONDS", 0.05)
     monkeypatch.setattr(statements, "WORK_SECONDS", 1)

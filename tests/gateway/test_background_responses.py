@@ -98,6 +98,7 @@ def test_only_work_in_the_background_is_cancelled_or_streamed_again(client, shop
         assert refused.value.param == list(query)[-1]
 
 
+@pytest.mark.story
 def test_a_stream_is_read_on_from_where_it_broke(client, shop, site):
     first = client.responses.create(model=shop.model.name, input="Say hello", background=True, stream=True)
     events = []
@@ -138,6 +139,7 @@ def test_hanging_up_leaves_it_running(client, shop, site):
     settled(shop.organization, 2)
 
 
+@pytest.mark.story
 def test_a_stream_that_is_lost_is_made_again_from_the_answer(client, shop, site, valkey):
     answer = client.responses.create(model=shop.model.name, input="Say hello", background=True)
     wait_for(lambda: Job.objects.get().is_final)

@@ -305,6 +305,7 @@ def test_no_capacity_is_a_503_and_holds_nothing(client, shop):
     settled(shop.organization, 0)
 
 
+@pytest.mark.story
 def test_no_capacity_after_the_stream_began_is_an_event(client, shop):
     shop.model.max_queue_seconds = 3
     shop.model.save()

@@ -204,6 +204,7 @@ def said_in(response) -> object:
     )
 
 
+@pytest.mark.story
 def test_sixty_four_at_once_make_one_job(shop, site, send):
     site.script = slowly
     with ThreadPoolExecutor(64) as pool:
@@ -416,6 +417,7 @@ class Gate:
         onward.close()
 
 
+@pytest.mark.story
 @pytest.mark.parametrize("holding", [True, False])
 def test_the_official_client_tries_again_and_pays_once(shop, site, holding):
     def script(attempt: Attempt) -> None:

@@ -446,6 +446,7 @@ MESSAGES = st.lists(
 )
 
 
+@pytest.mark.story
 @limits(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     body=st.binary(max_size=200)
@@ -459,6 +460,7 @@ def test_whatever_arrives_is_answered_in_the_official_shape(broke, body, path):
     error(response)
 
 
+@pytest.mark.story
 @limits(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(name=NAMES, value=VALUES | MESSAGES)
 def test_one_strange_parameter_never_breaks_anything(broke, name, value):

@@ -390,6 +390,7 @@ def test_a_failure_after_the_first_byte_is_an_event(shop, site):
     settled(shop.organization, 2)
 
 
+@pytest.mark.story
 def test_a_wait_is_told_and_its_end_too(shop):
     shop.model.max_queue_seconds = 3
     shop.model.save()

@@ -337,6 +337,7 @@ async def test_what_runs_now_is_rendered_anew(owner, organization, running):
 # Text --------------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.story
 async def test_text_streams_exactly_and_ends(owner, running, valkey):
     topic = f"job.{running.public_id}.out.1"
     async with connected(owner, f"/ws/jobs/{running.public_id}/") as socket:

@@ -73,6 +73,7 @@ async def test_batch_waits_no_longer_than_told_and_wakes(valkey):
         assert time.monotonic() - began < 1
 
 
+@pytest.mark.story
 async def test_a_flush_is_survived_even_with_smaller_ids(valkey):
     async with listen("a") as entries:
         valkey.xadd("a", {"n": "old"}, id="99999999999999-0")

@@ -48,6 +48,7 @@ def test_the_reference_vectors() -> None:
     assert (parts, idle) == ({"A": 2_298_000}, 702_000)
 
 
+@pytest.mark.story
 @given(
     windows=st.lists(
         st.tuples(st.integers(0, 10**7), st.integers(1, 10**7), st.integers(0, 10**7), shares), min_size=1, max_size=20

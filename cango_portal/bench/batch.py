@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psycopg
+from psycopg.rows import dict_row
 
 from cango_portal.bench.gateway import processes
 from cango_portal.bench.gateway.__main__ import engine, serving
@@ -32,6 +34,14 @@ from cango_portal.launcher.place import ROOT
 GOAL = 0.95  # of the engine's own rows a second
 ENDED = ("completed", "failed", "expired", "cancelled")
 ASKS = "Which of the sites has power to spare tonight, and at what price?"
+# Of the shards of the last batch: how long an order waits for its runner, how long it runs, and how many run at once.
+SHARDS = """
+SELECT count(*)::int AS shards,
+    percentile_cont(0.5) WITHIN GROUP (ORDER BY extract(epoch FROM started_at - dispatched_at))::float8 AS claim_seconds,
+    percentile_cont(0.5) WITHIN GROUP (ORDER BY extract(epoch FROM finished_at - started_at))::float8 AS run_seconds,
+    (sum(extract(epoch FROM finished_at - started_at)) / extract(epoch FROM max(finished_at) - min(dispatched_at)))::float8 AS at_once
+FROM jobs_job WHERE batch_id = (SELECT id FROM batches_batch ORDER BY id DESC LIMIT 1)
+"""
 CHAT, EMBEDDINGS = "/v1/chat/completions", "/v1/embeddings"
 
 
@@ -48,6 +58,7 @@ class Measured:
     rows_per_second: float
     engine_rows_per_second: float
     cpu_seconds: dict[str, float]
+    shards: dict[str, float]
 
     @property
     def ratio(self) -> float:
@@ -68,6 +79,10 @@ class BatchPortal(Portal):
 
     def until_placed(self) -> None:
         """A batch waits by itself until its pool is ready."""
+
+    def shards(self) -> dict[str, float]:
+        with psycopg.connect(self.servers.database_url, row_factory=dict_row) as connection:
+            return connection.execute(SHARDS).fetchone() or {}
 
 
 def main() -> int:
@@ -132,6 +147,7 @@ def measure(portal: BatchPortal, url: str, endpoint: str, model: str, count: int
         rows_per_second=round(counts["completed"] / max(batch["ran"] - batch["began"], with_part - 1, 0.001), 1),
         engine_rows_per_second=round(max(before, after), 1),
         cpu_seconds={name: round(seconds, 2) for name, seconds in cpu.items()},
+        shards={name: round(value, 2) for name, value in portal.shards().items()},
     )
 
 
@@ -168,6 +184,8 @@ def line(each: Measured) -> str:
         f"{each.run_seconds} s, files in {each.files_seconds} s\n"
         f"  {each.rows_per_second:,} rows/s, the engine by itself {each.engine_rows_per_second:,}: {each.ratio:.3f}\n"
         f"  processor time a row, in µs: {cpu}\n"
+        f"  {each.shards['shards']} shards: {each.shards['claim_seconds']} s to be taken, {each.shards['run_seconds']} s to run, "
+        f"{each.shards['at_once']} at once on average\n"
     )
 
 

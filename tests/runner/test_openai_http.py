@@ -6,9 +6,11 @@ import struct
 from contextlib import aclosing
 from typing import Any
 
+import httpx
 import pytest
 
 import tests.engine
+from apps.runner.engines import lanes
 from apps.runner.engines.engine import EngineFailed, Piece, Work
 from apps.runner.engines.legacy import Texts
 from apps.runner.engines.openai_http import OpenAIEngine, decoded, failed, usage_of, usage_of_timings
@@ -260,3 +262,43 @@ def test_probabilities_of_llama_become_legacy_ones() -> None:
         "top_logprobs": [{" a": -0.1, " yz": -3.0}],
         "text_offset": [2],
     }
+
+
+async def test_connections_to_an_engine_are_used_again_and_no_more_are_kept_than_needed(monkeypatch: Any) -> None:
+    opened = 0
+
+    class Lane(httpx.AsyncBaseTransport):
+        closed = False
+
+        def __init__(self) -> None:
+            nonlocal opened
+            opened += 1
+
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            await asyncio.sleep(0.001)
+            if request.url.path == "/away":
+                raise httpx.ConnectError("away")
+            return httpx.Response(200, stream=httpx.ByteStream(b"{}"))
+
+        async def aclose(self) -> None:
+            self.closed = True
+
+    pool = lanes.Lanes()
+    monkeypatch.setattr(pool, "lane", Lane)
+    monkeypatch.setattr(lanes, "KEPT", 3)
+    async with httpx.AsyncClient(transport=pool) as client:
+        for _ in range(3):
+            assert (await client.get("http://engine/")).json() == {}
+        assert (opened, len(pool.idle)) == (1, 1)
+        await asyncio.gather(*(client.get("http://engine/") for _ in range(5)))
+        assert (opened, len(pool.idle)) == (5, 3)
+        with pytest.raises(httpx.ConnectError):
+            await client.get("http://engine/away")
+        assert len(pool.idle) == 3
+        asking = asyncio.create_task(client.get("http://engine/"))
+        await asyncio.sleep(0)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        assert len(pool.idle) == 3
+    assert pool.idle == []

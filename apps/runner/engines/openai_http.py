@@ -25,6 +25,7 @@ import httpx
 from apps.runner.answer import says
 from apps.runner.engines import legacy
 from apps.runner.engines.engine import Choices, EngineFailed, Health, Piece, Work, refused, unavailable
+from apps.runner.engines.lanes import Lanes
 from apps.runner.protocol import Usage
 
 log = logging.getLogger(__name__)
@@ -70,12 +71,11 @@ class OpenAIEngine:
         self.continuous_usage = True  # until the engine refuses it
         self.timings = timings  # llama.cpp's own way of counting in each chunk; asked for once it was seen
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        transport = httpx.AsyncHTTPTransport(
-            uds=socket, limits=httpx.Limits(max_connections=None, max_keepalive_connections=64), trust_env=False
-        )
         # Nothing but the deadline of the attempt limits how long an engine may think.
         timeout = httpx.Timeout(None, connect=CONNECT_SECONDS)
-        self.client = httpx.AsyncClient(transport=transport, headers=headers, timeout=timeout, trust_env=False)
+        self.client = httpx.AsyncClient(
+            transport=Lanes(socket=socket), headers=headers, timeout=timeout, trust_env=False
+        )
 
     async def start(self) -> None:
         pass

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import httpx
 from kombu import Connection
 from redis import RedisError
 from redis.asyncio import Redis
 
-from apps.runner import protocol
+from apps.runner import faults, protocol
 from apps.runner.config import Configuration
 from apps.runner.counters import Sampler
 from apps.runner.engines.openai_http import OpenAIEngine
@@ -23,7 +24,7 @@ async def examine(configuration: Configuration) -> int:
         await portal(configuration),
         await redis(configuration),
         await asyncio.to_thread(broker, configuration),
-        await gpus(),
+        *await gpus(),
         *[await engine(configuration, pool) for pool in configuration.pools],
     ]
     for good, text in findings:
@@ -66,13 +67,30 @@ def broker(configuration: Configuration) -> tuple[bool, str]:
     return True, "orders: the broker answers"
 
 
-async def gpus() -> tuple[bool, str]:
-    sampler = Sampler()
-    reading = await sampler.read()
+async def gpus(sampler: Sampler | None = None) -> list[tuple[bool, str]]:
+    sampler = sampler or Sampler()
+    found = await sampler.readings()
     await sampler.stop()
-    if not reading:
-        return True, "energy: no GPU with an energy counter here; modelled from the engines' CPU time"
-    return True, f"energy: NVML counters of {len(reading)} GPUs: {', '.join(reading)}"
+    if found is None:
+        return [(False, "GPUs: NVML is here and does not answer; the driver hangs. Reboot the node")]
+    if not found:
+        return [(True, "energy: no GPU here; modelled from the engines' CPU time")]
+    return [gpu(uuid, told) for uuid, told in found.items()]
+
+
+def gpu(uuid: str, told: dict[str, Any]) -> tuple[bool, str]:
+    """One GPU: what is wrong with it, or how its energy is known. What it does not tell is named, never shown as zero."""
+    wrong = faults.fault(told, told["xids"])
+    if wrong:
+        return False, f"GPU {uuid}: {wrong}"
+    watts = told["power_w"] if told["power_w"] is not None else told["power_average_w"]
+    power = "does not tell its power" if watts is None else f"{watts:.0f} W"
+    counter = (
+        "has an energy counter"
+        if told["energy_mj"] is not None
+        else "has no energy counter: its jobs' energy is unknown"
+    )
+    return True, f"GPU {uuid}: {told['name']}, {power}, {counter}"
 
 
 async def engine(configuration: Configuration, pool: object) -> tuple[bool, str]:

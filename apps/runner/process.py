@@ -29,6 +29,7 @@ from apps.runner.portal import Portal
 from apps.runner.protocol import Attempt, Heartbeat, Lease, Order, PoolHealth, Report
 from apps.runner.reports import Reporter, Spool
 from apps.runner.shard import ShardExecution
+from apps.runner.watch import Watch
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +53,7 @@ class Post:
     meter: Meter | None = None
     health: Health = STARTING
     running: int = 0
+    gpus: tuple[str, ...] = ()  # its engine's, where they are known
 
 
 def engine_of(configuration: config.Configuration, pool: config.Pool) -> Engine:
@@ -100,6 +102,7 @@ class Runner:
         self.seen: dict[Key, None] = {}
         self.stopping = asyncio.Event()
         self.sampler = Sampler()
+        self.watch = Watch(self.sampler, changed=self.hurry)
         self.portal = Portal(url=configuration.portal_url, token=configuration.node_token)
         self.redis = connections(configuration.redis_url, CONNECTIONS, seconds=2)
         self.control = connections(configuration.redis_url, 1, seconds=Ear.BLOCK_MILLISECONDS / 1000 + 2)
@@ -211,17 +214,22 @@ class Runner:
         return Heartbeat(
             claimant=self.claimant,
             leases=leases,
-            pools=[
-                PoolHealth(
-                    pool=post.pool.code,
-                    ready=post.health.ready and not self.stopping.is_set(),
-                    reason="the runner is stopping" if self.stopping.is_set() else post.health.reason,
-                    running=post.running,
-                )
-                for post in self.posts.values()
-            ],
+            pools=[self.health_of(post) for post in self.posts.values()],
             power_w=round(sum(known), 3) if known else None,
         )
+
+    def health_of(self, post: Post) -> PoolHealth:
+        """What speaks against new work there: that this process ends, a GPU, or the engine."""
+        against = "the runner is stopping" if self.stopping.is_set() else self.watch.refusal(post.gpus)
+        return PoolHealth(
+            pool=post.pool.code,
+            ready=post.health.ready and not against,
+            reason=against or post.health.reason,
+            running=post.running,
+        )
+
+    def hurry(self) -> None:
+        self.heart.hurry.set()
 
     # Life
 
@@ -276,11 +284,13 @@ class Runner:
                 shared[gpus] = Meter(counter, idle_w=post.pool.idle_w, fixed_w=post.pool.fixed_w)
                 await shared[gpus].start()
             if on_gpu:
-                post.meter = shared[gpus]
+                post.meter, post.gpus = shared[gpus], gpus
             elif post.pool.engine != "url":
                 post.meter = Meter(CPUCounter(post.engine.processes))
                 await post.meter.start()
-        if not reading:
+        if reading:
+            self.watch.start({uuid for post in self.posts.values() for uuid in post.gpus})
+        else:
             await self.sampler.stop()
 
     async def probe(self, post: Post) -> None:
@@ -318,6 +328,7 @@ class Runner:
         for probe in self.probes:
             probe.cancel()
         await asyncio.gather(*self.probes, return_exceptions=True)
+        await self.watch.stop()
         meters = {id(post.meter): post.meter for post in self.posts.values() if post.meter}
         await asyncio.gather(*(meter.stop() for meter in meters.values()))
         await asyncio.gather(*(post.engine.stop() for post in self.posts.values()), return_exceptions=True)

@@ -50,6 +50,7 @@ PURE = (
     "scheduling/simulator.py",
     "sites/power.py",
     "runner/energy.py",
+    "runner/faults.py",
 )
 IMPURE = ("django", "cango_portal", "psycopg", "redis", "httpx", "socket", "time", "os")
 

@@ -237,6 +237,41 @@ async def test_the_embedded_engine_has_its_energy_modelled(
         await made.stop(asyncio.Event())
 
 
+async def test_a_faulty_gpu_takes_its_own_pool_out_and_the_other_goes_on(
+    portal: FakePortal, engine: tests.engine.Running, tmp_path: Path, publish: Publish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lies = tmp_path / "lies.json"
+    lies.write_text("{}")
+    given = settings(portal, engine, tmp_path / "spool", gpus=["GPU-0"])
+    given["pools"].append({**given["pools"][0], "code": "other", "gpus": ["GPU-1"]})
+    monkeypatch.setattr("apps.runner.watch.LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(heartbeat, "BEAT_SECONDS", 0.1)
+    monkeypatch.setattr("apps.runner.worker.BLOCK_SECONDS", 0.05)
+    monkeypatch.setattr("apps.runner.process.FINISH_SECONDS", 0.1)
+    made = Runner(config.Configuration.model_validate(given))
+    made.sampler.command = [sys.executable, "-m", "tests.runner.fake_nvml", str(lies)]
+    made.sampler.present = True
+    await made.start()
+
+    def said() -> dict[str, tuple[bool, str]]:
+        return {pool.pool: (pool.ready, pool.reason) for pool in portal.heartbeats[-1].pools}
+
+    try:
+        await asyncio.to_thread(
+            portal.wait, lambda: portal.heartbeats and said() == {POOL: (True, ""), "other": (True, "")}
+        )
+        lies.write_text(json.dumps({"xids": [[0, 79]], "energy": [200_000, 1_007]}))
+        reason = "GPU-0: XID 79: the GPU fell off the bus"
+        await asyncio.to_thread(portal.wait, lambda: said() == {POOL: (False, reason), "other": (True, "")})
+        job = order(pool="other")
+        publish(job)
+        report = await finished(portal, job)
+        assert report.state == "succeeded"
+        assert report.energy.quality == "counter"
+    finally:
+        await made.stop(asyncio.Event())
+
+
 # The process itself
 
 

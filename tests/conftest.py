@@ -1,6 +1,8 @@
 import re
 from collections.abc import Iterator
+from functools import cache
 
+import httpx._transports.default
 import pytest
 import redis
 from pytest_django import Settings
@@ -9,6 +11,9 @@ from tests.servers import servers
 
 pytest_plugins = ["tests.drivers", "tests.emptying", "tests.started", "tests.shop", "tests.stripe"]
 
+
+# Each client of httpx reads the system's authorities, 40 ms of processor time, also where it never speaks TLS.
+httpx._transports.default.create_ssl_context = cache(httpx._transports.default.create_ssl_context)
 
 MONEY = re.compile(
     r"tests/(billing|catalog|ledger|operations|webhooks)/|/test_(corrections|limits|money|pricing|tiers|usage)\.py"

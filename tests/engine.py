@@ -286,19 +286,28 @@ class Running:
             time.sleep(0.005)
 
 
-def server(engine: Engine) -> uvicorn.Server:
+@dataclass
+class Door:
+    """Where an engine is reached. Another may take its place: what the one before still answers stays with it."""
+
+    engine: Engine
+
+    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        await self.engine(scope, receive, send)
+
+
+def server(door: Door | Engine) -> uvicorn.Server:
     return uvicorn.Server(
-        uvicorn.Config(engine, log_level="critical", lifespan="off", access_log=False, timeout_graceful_shutdown=1)  # type: ignore[arg-type]
+        uvicorn.Config(door, log_level="critical", lifespan="off", access_log=False, timeout_graceful_shutdown=1)  # type: ignore[arg-type]
     )
 
 
 @contextlib.contextmanager
-def running(**behaviour: Any) -> Iterator[Running]:
-    """The engine in a thread of this process, on a free port."""
-    engine = Engine(Behaviour(**behaviour))
+def serving(door: Door) -> Iterator[str]:
+    """The door in a thread of this process, on a free port: its URL."""
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
-    serving = server(engine)
+    serving = server(door)
     thread = threading.Thread(target=serving.run, args=([listener],), daemon=True)
     thread.start()
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
@@ -306,13 +315,20 @@ def running(**behaviour: Any) -> Iterator[Running]:
     while not serving.started:
         assert time.monotonic() < deadline
         time.sleep(0.005)
-    assert httpx.get(f"{url}/health", trust_env=False).status_code == 200
+    assert httpx.get(f"{url}/health", trust_env=False, verify=False).status_code == 200
     try:
-        yield Running(url=f"{url}/v1", engine=engine)
+        yield url
     finally:
         serving.should_exit = serving.force_exit = True
         thread.join(5)
         listener.close()
+
+
+@contextlib.contextmanager
+def running(**behaviour: Any) -> Iterator[Running]:
+    engine = Engine(Behaviour(**behaviour))
+    with serving(Door(engine)) as url:
+        yield Running(url=f"{url}/v1", engine=engine)
 
 
 def main() -> None:

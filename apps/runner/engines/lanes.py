@@ -14,7 +14,10 @@ ONE = httpx.Limits(max_connections=1, max_keepalive_connections=1)
 
 
 class Lanes(httpx.AsyncBaseTransport):
-    """A request takes the lane that was used last, or a new one, and gives it back when its answer is closed."""
+    """A request takes the lane that was used last, or a new one, and gives it back when its answer was read to its end.
+
+    One whose answer was left is closed: whatever httpcore still thinks of its connection, no request waits for it.
+    """
 
     def __init__(self, *, socket: str | None = None) -> None:
         self.socket = socket
@@ -26,7 +29,7 @@ class Lanes(httpx.AsyncBaseTransport):
         try:
             response = await lane.handle_async_request(request)
         except BaseException:
-            await self.give_back(lane)
+            await lane.aclose()
             raise
         assert isinstance(response.stream, httpx.AsyncByteStream)
         response.stream = Answer(response.stream, self, lane)
@@ -52,15 +55,19 @@ class Answer(httpx.AsyncByteStream):
         self.stream = stream
         self.lanes = lanes
         self.using: httpx.AsyncHTTPTransport | None = lane
+        self.ended = False
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         async for part in self.stream:
             yield part
+        self.ended = True
 
     async def aclose(self) -> None:
         lane, self.using = self.using, None
+        whole = False
         try:
             await self.stream.aclose()
+            whole = self.ended
         finally:
             if lane is not None:
-                await self.lanes.give_back(lane)
+                await (self.lanes.give_back(lane) if whole else lane.aclose())

@@ -23,9 +23,10 @@ from apps.dispatch import finishing
 from apps.files import reading
 from apps.files import statements as files
 from apps.jobs.statements import StaleState
+from apps.keys.addresses import client_address
 from apps.live import bell
-from apps.runner.protocol import Heartbeat, Report, ReportAnswer, Reports, ReportsAnswer
-from apps.sites import nodes
+from apps.runner.protocol import Enrolment, Heartbeat, Renewal, Report, ReportAnswer, Reports, ReportsAnswer
+from apps.sites import enrolment, nodes
 from apps.sites import statements as sites
 from cango_portal import database
 
@@ -57,7 +58,9 @@ async def node_of(request: Request) -> int:
     token = request.bearer
     if token is None:
         raise NotAuthenticated("Send the node's token as a bearer token.", code="invalid_node_token")
-    node = await database.run_async(sites.node(nodes.digest(token)))
+    enrolled = token.startswith(enrolment.PREFIX)
+    plan = enrolment.holder(token, now=time.time()) if enrolled else sites.node(nodes.digest(token))
+    node = await database.run_async(plan)
     if node is None:
         raise NotAuthenticated("This node is not known or not admitted.", code="invalid_node_token")
     node_id: int = node["id"]
@@ -70,6 +73,25 @@ async def read(request: Request, shape: type[Shape]) -> Shape:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         raise InvalidRequest(f"{first['msg']}.", param=".".join(str(part) for part in first["loc"])) from error
+
+
+async def enrol(request: Request) -> None:
+    """A machine becomes a node. Its one-time token is in the body, and no other is asked for."""
+    given = await read(request, Enrolment)
+    address = client_address(
+        (request.scope.get("client") or (None,))[0],
+        request.headers.get("x-forwarded-for"),
+        proxies=settings.ALLAUTH_TRUSTED_PROXY_COUNT,
+    )
+    answer = await database.run_async(enrolment.enrol(given, address=address))
+    log.warning("a machine was enrolled", extra={"node": answer.node, "state": answer.state, "reason": answer.reason})
+    await request.json(answer.model_dump(mode="json"))
+
+
+async def renew(request: Request) -> None:
+    given = await read(request, Renewal)
+    answer = await database.run_async(enrolment.renew(given, now=time.time()))
+    await request.json(answer.model_dump(mode="json"))
 
 
 async def heartbeat(request: Request) -> None:
@@ -192,6 +214,8 @@ async def file(request: Request) -> None:
 
 application = door(
     {
+        ("POST", "/agent/v1/enroll"): reachable(enrol),
+        ("POST", "/agent/v1/renew"): reachable(renew),
         ("POST", "/agent/v1/heartbeat"): reachable(heartbeat),
         ("POST", "/agent/v1/reports"): reachable(reports),
         ("GET", "/agent/v1/files/{id}"): reachable(file),

@@ -1,4 +1,4 @@
-"""`python -m apps.runner run | models | doctor`: what a site's node runs. It needs neither Django nor a database."""
+"""`cango-runner enroll | run | models | doctor`: what a site's node runs. It needs neither Django nor a database."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def forbid() -> None:
 
 def main() -> int:
     forbid()
-    parser = argparse.ArgumentParser(prog="python -m apps.runner", description=__doc__)
+    parser = argparse.ArgumentParser(prog="cango-runner", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="serve the pools of a configuration file until SIGTERM")
     run.add_argument("--config", type=Path, required=True)
@@ -31,7 +31,13 @@ def main() -> int:
     models.add_argument("--into", type=Path, required=True)
     doctor = commands.add_parser("doctor", help="say what this node sees: engines, GPUs, portal, Redis, broker")
     doctor.add_argument("--config", type=Path, required=True)
+    enroll = commands.add_parser("enroll", help="make this machine a node, once, with a token from the portal's staff")
+    enroll.add_argument("--portal", required=True, metavar="URL")
+    enroll.add_argument("--token", required=True)
+    enroll.add_argument("--into", type=Path, default=Path("identity.json"), help="where its key is kept")
     given = parser.parse_args()
+    if given.command == "enroll":
+        return enrol(given.portal, given.token, given.into)
     if given.command == "models":
         return make_models(given.into)
     from apps.runner import config
@@ -61,6 +67,22 @@ def make_models(directory: Path) -> int:
     return 0
 
 
+def enrol(portal_url: str, token: str, into: Path) -> int:
+    from apps.runner import identity
+
+    try:
+        node = asyncio.run(identity.enroll(portal_url=portal_url, token=token, into=into))
+    except (identity.NotEnrolled, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(f"This machine is {node.node} at {node.site}; its key is in {into}.")
+    if node.reason:
+        print(f"It is quarantined: {node.reason}. The portal's staff must look at it.", file=sys.stderr)
+        return 3
+    print(f'Next: name `identity = "{into}"` in runner.toml, start `cango-runner run`, and have the node admitted.')
+    return 0
+
+
 def run(work: Coroutine[Any, Any, None]) -> None:
     """On uvloop where it is installed: a stream is many small writes."""
     try:
@@ -73,6 +95,7 @@ def run(work: Coroutine[Any, Any, None]) -> None:
 
 def serve(configuration: object) -> int:
     from apps.runner.config import Configuration
+    from apps.runner.identity import NotEnrolled
     from apps.runner.process import Runner
     from apps.runner.reports import SpoolInUse
 
@@ -89,11 +112,16 @@ def serve(configuration: object) -> int:
 
     try:
         run(work())
-    except SpoolInUse as error:
+    except (SpoolInUse, NotEnrolled) as error:
         print(error, file=sys.stderr)
         return 1
     return 0
 
 
-if __name__ == "__main__":
+def command() -> None:
+    """The console script `cango-runner`."""
     sys.exit(main())
+
+
+if __name__ == "__main__":
+    command()

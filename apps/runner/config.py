@@ -64,7 +64,8 @@ class Configuration(Section):
     portal_url: str
     redis_url: str
     broker_url: str
-    node_token: Annotated[str, Field(min_length=1)]
+    node_token: Annotated[str, Field(description="A fixed token; an enrolled node has an identity instead")] = ""
+    identity: Annotated[Path | None, Field(description="The file that `enroll` wrote")] = None
     spool: Path
     models_dir: Path = Path("models")
     pools: Annotated[list[Pool], Field(min_length=1)]
@@ -88,6 +89,12 @@ class Configuration(Section):
     def _broker(cls, value: str) -> str:
         """kombu's name for a unix socket is `redis+socket://`; redis-py's own is understood too."""
         return value.replace("unix://", "redis+socket://", 1) if value.startswith("unix://") else value
+
+    @model_validator(mode="after")
+    def _one_way_in(self) -> Configuration:
+        if bool(self.node_token) == bool(self.identity):
+            raise ValueError("needs `identity`, the file that `enroll` wrote, or a `node_token`, and not both")
+        return self
 
     @model_validator(mode="after")
     def _codes_differ(self) -> Configuration:
@@ -115,5 +122,9 @@ def load(path: Path) -> Configuration:
         raise BadConfiguration(f"{path} has {len(lines)} wrong:\n  " + "\n  ".join(lines)) from error
     base = path.resolve().parent
     return configuration.model_copy(
-        update={"spool": base / configuration.spool, "models_dir": base / configuration.models_dir}
+        update={
+            "spool": base / configuration.spool,
+            "models_dir": base / configuration.models_dir,
+            "identity": base / configuration.identity if configuration.identity else None,
+        }
     )

@@ -10,7 +10,7 @@ from kombu import Connection
 from redis import RedisError
 from redis.asyncio import Redis
 
-from apps.runner import faults, protocol
+from apps.runner import faults, identity, protocol
 from apps.runner.config import Configuration
 from apps.runner.counters import Sampler
 from apps.runner.engines.openai_http import OpenAIEngine
@@ -33,11 +33,16 @@ async def examine(configuration: Configuration) -> int:
 
 
 async def portal(configuration: Configuration) -> tuple[bool, str]:
-    headers = {"Authorization": f"Bearer {configuration.node_token}"}
+    try:
+        node = identity.load(configuration.identity) if configuration.identity else None
+    except identity.NotEnrolled as error:
+        return False, f"identity: {error}"
     beat = protocol.Heartbeat(claimant="doctor").model_dump_json()
     try:
-        async with httpx.AsyncClient(trust_env=False, timeout=SECONDS, headers=headers) as client:
-            answer = await client.post(f"{configuration.portal_url}/agent/v1/heartbeat", content=beat)
+        async with httpx.AsyncClient(trust_env=False, timeout=SECONDS) as client:
+            token = await node.bearer(client, configuration.portal_url) if node else configuration.node_token
+            headers = {"Authorization": f"Bearer {token}"}
+            answer = await client.post(f"{configuration.portal_url}/agent/v1/heartbeat", content=beat, headers=headers)
     except (httpx.HTTPError, OSError) as error:
         return False, f"portal {configuration.portal_url}: does not answer ({type(error).__name__})"
     if answer.status_code in {401, 403}:

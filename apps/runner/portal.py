@@ -8,6 +8,7 @@ import httpx
 from pydantic import ValidationError
 
 from apps.runner.engines.engine import EngineFailed
+from apps.runner.identity import Identity
 from apps.runner.protocol import Failure, Heartbeat, HeartbeatAnswer, Message, Report, Reports, ReportsAnswer
 
 CONNECT_SECONDS = 3.0
@@ -36,10 +37,13 @@ def understood(shape: type[Answer], content: bytes) -> Answer:
 
 
 class Portal:
-    def __init__(self, *, url: str, token: str) -> None:
+    """`token` is a fixed one; an enrolled node has an `identity` instead, which asks for a new one in time."""
+
+    def __init__(self, *, url: str, token: str = "", identity: Identity | None = None) -> None:
         self.url = url
+        self.token = token
+        self.identity = identity
         self.client = httpx.AsyncClient(
-            headers={"Authorization": f"Bearer {token}"},
             timeout=httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS),
             trust_env=False,
         )
@@ -52,9 +56,7 @@ class Portal:
 
     async def post(self, path: str, content: str, *, seconds: float) -> bytes:
         try:
-            answer = await self.client.post(
-                f"{self.url}{path}", content=content, headers={"Content-Type": "application/json"}, timeout=seconds
-            )
+            answer = await self.call(path, content, seconds=seconds)
         except (httpx.HTTPError, OSError) as error:
             raise PortalAway(repr(error)) from error
         if answer.status_code == 200:
@@ -63,6 +65,16 @@ class Portal:
         if answer.status_code in {400, 413, 422}:
             raise PortalRefused(f"{answer.status_code}: {answer.text[:200]}")
         raise PortalAway(f"{path} answered {answer.status_code}")
+
+    async def call(self, path: str, content: str, *, seconds: float, refused: str = "") -> httpx.Response:
+        token = await self.identity.bearer(self.client, self.url, refused=refused) if self.identity else self.token
+        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}
+        answer = await self.client.post(f"{self.url}{path}", content=content, headers=headers, timeout=seconds)
+        if (
+            answer.status_code == 401 and self.identity and not refused and token
+        ):  # the portal's secret may be a new one
+            return await self.call(path, content, seconds=seconds, refused=token)
+        return answer
 
     async def report(self, reports: list[Report]) -> ReportsAnswer:
         content = Reports(reports=reports).model_dump_json(exclude_none=True)

@@ -16,7 +16,7 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from apps.runner import config, heartbeat, worker
+from apps.runner import config, heartbeat, identity, worker
 from apps.runner.counters import CPUCounter, GPUCounter, Sampler
 from apps.runner.engines.engine import Engine, Health
 from apps.runner.execution import Execution, Reason, Station
@@ -103,7 +103,11 @@ class Runner:
         self.stopping = asyncio.Event()
         self.sampler = Sampler()
         self.watch = Watch(self.sampler, changed=self.hurry)
-        self.portal = Portal(url=configuration.portal_url, token=configuration.node_token)
+        self.portal = Portal(
+            url=configuration.portal_url,
+            token=configuration.node_token,
+            identity=identity.load(configuration.identity) if configuration.identity else None,
+        )
         self.redis = connections(configuration.redis_url, CONNECTIONS, seconds=2)
         self.control = connections(configuration.redis_url, 1, seconds=Ear.BLOCK_MILLISECONDS / 1000 + 2)
         self.reporter = Reporter(portal=self.portal, spool=self.spool, refused=self.refused, answered=self.answered)

@@ -233,4 +233,61 @@ class Control(Message):
     attempt: int
 
 
+class GPU(Message):
+    uuid: str = Field(pattern=r"^GPU-[0-9A-Za-z-]{1,70}$")
+    name: str = Field(default="", max_length=80)
+    memory_mib: int | None = Field(default=None, ge=0, lt=2**31)
+    serial: str = Field(default="", max_length=40)
+
+
+class Inventory(Message):
+    """What a machine is, as it says itself when it is enrolled."""
+
+    hostname: str = Field(default="", max_length=255)
+    driver: str = Field(default="", max_length=40)
+    cpus: int | None = None
+    memory_mib: int | None = None
+    gpus: list[GPU] = Field(default=[], max_length=64)
+
+
+class Enrolment(Message):
+    """A machine takes the place that staff made for it. `proof` signs `enrolment_text` with the private key, which stays there."""
+
+    token: str
+    public_key: str = Field(description="Ed25519, 32 bytes, base64", max_length=64)
+    inventory: Inventory
+    proof: str = Field(description="base64", max_length=128)
+
+
+class Enrolled(Message):
+    """`reason` says why a node is quarantined; its token is refused until staff have looked."""
+
+    node: str
+    site: str
+    state: str
+    reason: str = ""
+    pools: list[str] = []
+
+
+class Renewal(Message):
+    """A node asks for its next token. `proof` signs `renewal_text`; a second one with the same or an earlier `at` is refused."""
+
+    node: str
+    at: float = Field(description="Unix seconds by the node's clock")
+    proof: str = Field(description="base64", max_length=128)
+
+
+class Renewed(Message):
+    token: str
+    seconds: float = Field(description="From now; ask again before")
+
+
+def enrolment_text(token: str, public_key: str, inventory: Inventory) -> bytes:
+    return "\n".join(["enrol", token, public_key, *(gpu.uuid for gpu in inventory.gpus)]).encode()
+
+
+def renewal_text(node: str, at: float) -> bytes:
+    return f"renew\n{node}\n{at!r}".encode()
+
+
 Entry.model_rebuild()

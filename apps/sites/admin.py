@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 from django import forms
+from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.admin.widgets import AdminSplitDateTime
 from django.db import models, transaction
@@ -17,9 +18,9 @@ from django.http import HttpRequest
 from apps.accounts import audit
 from apps.accounts.models import User
 from apps.accounts.readonly import HistoryAdmin, ReadOnlyInline
-from apps.accounts.reasoned import Given, ReasonedActions, ReasonedAdmin, ReasonForm, reasoned
+from apps.accounts.reasoned import MAX_ROWS, Given, ReasonedActions, ReasonedAdmin, ReasonForm, reasoned
 from apps.core.errors import NotAllowed
-from apps.sites import drains, lifecycle, nodes
+from apps.sites import drains, enrolment, lifecycle, nodes
 from apps.sites.models import GPU, Container, Deployment, Drain, Freeze, Node, NodeEvent, Partner, Pool, Site
 from cango_portal import database
 
@@ -148,13 +149,13 @@ class NodeAdmin(ReasonedActions[Node], ReasonedAdmin[Node]):
     list_select_related = ["site", "partner"]
     search_fields = ["code", "site__code", "claimant__exact"]
     ordering = ["code"]
-    actions = ["admit", "drain", "maintain", "announce", "test_again", "quarantine", "retire"]
+    actions = ["admit", "enroll", "believe", "drain", "maintain", "announce", "test_again", "quarantine", "retire"]
 
     def get_form(self, request: HttpRequest, obj: Node | None = None, change: bool = False, **kwargs: Any) -> Any:
         return super().get_form(request, obj, change=change, **(kwargs if obj else {"form": forms.ModelForm, **kwargs}))
 
     def get_fields(self, request: HttpRequest, obj: Node | None = None) -> Any:
-        described = ["container", "partner"]
+        described = ["container", "partner", "expected_gpus"]
         told = ["state", "state_at", "last_contact", "claimant", "power_w"]
         return ["code", "site", *described, *told, "staff_reason"] if obj else ["code", "site", *described]
 
@@ -179,23 +180,43 @@ class NodeAdmin(ReasonedActions[Node], ReasonedAdmin[Node]):
     def save_model(self, request: HttpRequest, obj: Node, form: ModelForm[Node], change: bool) -> None:
         if change:
             return super().save_model(request, obj, form, change)
-        token = nodes.new_token()
-        obj.token_sha256 = nodes.digest(token)
+        obj.token_sha256 = nodes.digest(nodes.new_token())  # nobody's: it has no token until it is enrolled
         obj.save()
         actor = cast(User, request.user)
         audit.record(organization=None, actor=actor, action="node.added", target=obj.code)
-        step = lifecycle.step(
-            obj.pk, before=State.PENDING, after=State.BURN_IN, reason="Its token was made", actor_id=actor.pk
+        self.give_token(request, obj, actor, "The node was added")
+        return None
+
+    def give_token(self, request: HttpRequest, node: Node, actor: User, reason: str) -> None:
+        token = enrolment.issue(node=node, actor=actor, reason=reason, now=datetime.now(UTC))
+        self.message_user(
+            request, f"The enrolment token of {node.code}, shown once, valid for a day: {token}", messages.WARNING
         )
-        database.run(step)
-        self.message_user(request, f"The token of {obj.code}, shown once: {token}", messages.WARNING)
         self.message_user(
             request,
-            "Next: put this token as node_token into the node's runner.toml and start its runner; docs/deploy.md says how. "
-            "Then admit the node: until that it gets no work.",
+            f"Next, on the machine: cango-runner enroll --portal {settings.BASE_URL} --token …; docs/deploy.md says what its "
+            "runner.toml holds. Then admit the node: until that it gets no work.",
             messages.INFO,
         )
-        return None
+
+    @admin.action(description="Enrolment token", permissions=["act"])
+    def enroll(self, request: HttpRequest, queryset: models.QuerySet[Node]) -> None:
+        """A new one-time token for each; what was issued before and not used is void. Its own page asks for no reason."""
+        for node in queryset[:MAX_ROWS]:
+            try:
+                self.give_token(request, node, cast(User, request.user), "A new token")
+            except NotAllowed as refusal:
+                self.message_user(request, refusal.message, messages.ERROR)
+
+    @reasoned(
+        description="Believe its hardware",
+        consequence="The GPUs that the machine named at its last enrolment are the node's from now on. It goes to burn-in.",
+        when=lambda node: node.state == State.QUARANTINED and bool(node.inventory),
+    )
+    @transaction.atomic
+    def believe(self, row: Node, given: Given) -> None:
+        database.run(enrolment.believe(row.pk, reason=given.reason, actor_id=given.user.pk))
+        audit.record(organization=None, actor=given.user, action="node.believed", target=row.code, reason=given.reason)
 
     @reasoned(
         description="Admit",

@@ -17,7 +17,7 @@ State = Node.State
 
 # What leaves work goes back to it through another test, or through the end of its maintenance.
 STEPS: Mapping[str, frozenset[str]] = {
-    State.PENDING: frozenset({State.BURN_IN, State.RETIRED}),
+    State.PENDING: frozenset({State.BURN_IN, State.QUARANTINED, State.RETIRED}),
     State.BURN_IN: frozenset({State.ADMITTED, State.MAINTENANCE, State.QUARANTINED, State.RETIRED}),
     State.ADMITTED: frozenset({State.DRAINING, State.QUARANTINED}),
     State.DRAINING: frozenset({State.ADMITTED, State.MAINTENANCE, State.QUARANTINED, State.RETIRED}),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from ipaddress import ip_network
 from zoneinfo import available_timezones
 
 from django.conf import settings
+from django.contrib.postgres.fields import ArrayField
 from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import Q
@@ -18,6 +20,13 @@ from apps.catalog.models import Model
 def known_time_zone(value: str) -> None:
     if value not in available_timezones():
         raise ValidationError("No time zone of this name, such as America/Chicago, is known.")
+
+
+def known_range(value: str) -> None:
+    try:
+        ip_network(value)
+    except ValueError:
+        raise ValidationError("This is no IP range, such as 203.0.113.0/24 or 2001:db8::/32.") from None
 
 
 class Site(models.Model):
@@ -65,6 +74,13 @@ class Site(models.Model):
         default="",
         db_default="",
         help_text="Where the grid's intensity comes from; empty: the figure above",
+    )
+    ip_ranges = ArrayField(
+        models.CharField(max_length=50, validators=[known_range]),
+        default=list,
+        db_default=models.Value([], ArrayField(models.CharField(max_length=50))),
+        blank=True,
+        help_text="Where its nodes are enrolled from, such as 203.0.113.0/24, with commas; empty: from anywhere",
     )
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -155,6 +171,14 @@ class Node(models.Model):
     state = models.CharField(max_length=11, choices=State, default=State.PENDING, db_default=State.ADMITTED)
     state_at = models.DateTimeField(db_default=Now(), editable=False)
     token_sha256 = models.CharField(max_length=64, unique=True)
+    # What its enrolment left: an Ed25519 key, how often it was enrolled (older tokens end with it), what the machine is.
+    public_key = models.CharField(max_length=64, default="", db_default="", editable=False)
+    generation = models.PositiveIntegerField(default=0, db_default=0, editable=False)
+    renewed_at = models.FloatField(null=True, editable=False)
+    inventory = models.JSONField(default=dict, db_default=models.Value({}, models.JSONField()), editable=False)
+    expected_gpus = models.PositiveSmallIntegerField(
+        "expected GPUs", null=True, blank=True, help_text="Another number at its enrolment quarantines it"
+    )
     heartbeat_at = models.DateTimeField(null=True)
     claimant = models.CharField(max_length=40, blank=True, help_text="The runner process that beat last")
     power_w = models.FloatField(null=True)
@@ -165,6 +189,20 @@ class Node(models.Model):
     @property
     def trusted(self) -> bool:
         return self.partner_id is None
+
+
+class EnrolmentToken(models.Model):
+    """What staff hand to a machine so that it becomes a node, once. Stored as SHA-256; valid for a day, for that node's site."""
+
+    node = models.ForeignKey(Node, models.PROTECT, related_name="enrolment_tokens")
+    sha256 = models.CharField(max_length=64, unique=True)
+    actor = models.ForeignKey(User, models.PROTECT, null=True, related_name="+")
+    created_at = models.DateTimeField(db_default=Now())
+    expires_at = models.DateTimeField()
+    used_at = models.DateTimeField(null=True)
+
+    def __str__(self) -> str:
+        return f"enrolment of {self.node.code}"
 
 
 class NodeEvent(models.Model):

@@ -349,15 +349,21 @@ def test_a_new_key_of_the_customer_is_nowhere_in_the_admin(staff: Client, world:
     assert key.sha256 not in html
 
 
-def test_a_new_nodes_token_is_shown_once_and_works(staff: Client, world: World) -> None:
+def test_a_new_node_gets_a_one_time_token_that_is_shown_once(staff: Client, world: World) -> None:
     form = {"code": "georgia-9", "site": world.node.site_id}
     page = staff.post("/admin/sites/node/add/", form, follow=True).content.decode()
     node = Node.objects.get(code="georgia-9")
-    assert node.state == "burn-in"
-    token = re.search(r"shown once: (node_[\w-]{43})", page)[1]
-    assert node.token_sha256 == nodes.digest(token)
+    token = re.search(r"valid for a day: (enrol_[\w-]{32})", page)[1]
+    assert node.state == "pending"
+    issued = node.enrolment_tokens.get()
+    assert (issued.sha256, issued.used_at) == (nodes.digest(token), None)
     assert token not in staff.get(f"/admin/sites/node/{node.pk}/change/").content.decode()
     assert AuditEvent.objects.get(action="node.added").target == "georgia-9"
+    html = act(staff, "sites_node", "enroll", node).content.decode() or ""
+    assert html == ""
+    first, second = node.enrolment_tokens.order_by("pk")
+    assert first.expires_at <= timezone.now() < second.expires_at  # the one before is void
+    assert len(events("node.enrolment_issued")) == 2
 
 
 def drained(client: Client, node: Node, action: str = "drain", **fields: Any) -> Any:

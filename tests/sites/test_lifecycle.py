@@ -11,7 +11,7 @@ from tests import make
 
 State = Node.State
 LEGAL = {
-    ("pending", "burn-in"), ("pending", "retired"),
+    ("pending", "burn-in"), ("pending", "quarantined"), ("pending", "retired"),
     ("burn-in", "admitted"), ("burn-in", "maintenance"), ("burn-in", "quarantined"), ("burn-in", "retired"),
     ("admitted", "draining"), ("admitted", "quarantined"),
     ("draining", "admitted"), ("draining", "maintenance"), ("draining", "quarantined"), ("draining", "retired"),

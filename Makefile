@@ -43,7 +43,7 @@ test: test-environment  ## check everything, then run all tests, those in a brow
 	@$(MAKE) stories
 	@$(LAUNCHER) chromium && chosen="whole or browser" || chosen="whole and not browser"; \
 	  $(LAUNCHER) node || chosen="($$chosen) and not node"; \
-	  WHOLE_REQUIRED=1 $(PYTEST) -q -m "($$chosen) and not fuzz"
+	  WHOLE_REQUIRED=1 $(PYTEST) -q -m "$$chosen"
 
 fuzz: test-environment  ## schemathesis asks every operation of the OpenAPI document of a running portal; FUZZ=500 asks more
 	@$(PYTEST) -q -m fuzz

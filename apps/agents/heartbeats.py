@@ -150,11 +150,15 @@ class Collector:
 
 async def listen() -> None:
     """Tell the dispatcher, for as long as this process takes heartbeats, that it may believe a lease that ran out."""
+    said = False
     while True:
         try:
             await database.run_async(sites.listen())
+            said = False
         except psycopg.Error as error:
-            log.warning("heartbeats cannot be written", extra={"reason": type(error).__name__})
+            if not said:
+                log.warning("heartbeats cannot be written", extra={"reason": type(error).__name__})
+            said = True
         await asyncio.sleep(LISTEN_SECONDS)
 
 

@@ -182,7 +182,9 @@ class Reader:
             if key == self.own:
                 self.own_cursor = entries[-1][0]
             for listener in self.listeners.get(key, ()):
-                listener.put(entries)
+                # Who joined during the read lacks what lies before these entries; the next read begins there.
+                if order(listener.cursor) >= order(cursors[key]):
+                    listener.put(entries)
 
     async def check(self, redis: Redis) -> None:
         """Streams that end before our cursor were lost and written anew: read those from their start."""

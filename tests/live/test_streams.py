@@ -53,6 +53,18 @@ async def test_two_listeners_of_one_stream_each_see_all_of_it(valkey):
         assert await take(early, 1) == ["3"]
 
 
+async def test_who_joins_while_an_entry_is_on_its_way_gets_what_came_before_it_too(valkey):
+    for n in range(3):
+        valkey.xadd("a", {"n": n})
+    async with listen("a") as early:
+        assert await take(early, 3) == ["0", "1", "2"]
+        await asyncio.sleep(0.05)  # the reader is blocked in its read by now
+        valkey.xadd("a", {"n": 3})  # its answer lies in the socket, and the loop has not read it
+        async with listen("a") as late:
+            assert await take(late, 4) == ["0", "1", "2", "3"]
+        assert await take(early, 1) == ["3"]
+
+
 async def test_a_slow_listener_loses_nothing_and_holds_little(valkey):
     async with listen("a") as entries:
         for n in range(2000):

@@ -58,6 +58,9 @@ ENGINE_KEY = env_secret("ENGINE_KEY")
 DATABASE_URL = env_secret("DATABASE_URL", f"postgresql://postgres@/portal?host={VAR}/postgres")
 REDIS_URL = env_secret("REDIS_URL", f"unix://{VAR}/valkey.sock")
 CELERY_BROKER_URL = env_secret("CELERY_BROKER_URL", REDIS_URL.replace("unix://", "redis+socket://"))
+# As sites reach them, without user and password: each enrolled node gets its own, cut to its pools. Empty: none is given out.
+SITES_REDIS_URL = env("SITES_REDIS_URL")
+SITES_BROKER_URL = env("SITES_BROKER_URL", SITES_REDIS_URL)
 
 
 def database(url: str) -> dict[str, Any]:

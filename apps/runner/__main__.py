@@ -95,7 +95,7 @@ def run(work: Coroutine[Any, Any, None]) -> None:
 
 def serve(configuration: object) -> int:
     from apps.runner.config import Configuration
-    from apps.runner.identity import NotEnrolled
+    from apps.runner.identity import NotEnrolled, completed
     from apps.runner.process import Runner
     from apps.runner.reports import SpoolInUse
 
@@ -108,7 +108,7 @@ def serve(configuration: object) -> int:
     logging.getLogger("celery").setLevel(logging.CRITICAL)  # it would print an order it cannot read
 
     async def work() -> None:
-        await Runner(configuration).run()
+        await Runner(await completed(configuration)).run()
 
     try:
         run(work())

@@ -62,8 +62,10 @@ class Pool(Section):
 
 class Configuration(Section):
     portal_url: str
-    redis_url: str
-    broker_url: str
+    redis_url: Annotated[str, Field(description="An enrolled node may leave both out: the portal gives it its own")] = (
+        ""
+    )
+    broker_url: str = ""
     node_token: Annotated[str, Field(description="A fixed token; an enrolled node has an identity instead")] = ""
     identity: Annotated[Path | None, Field(description="The file that `enroll` wrote")] = None
     spool: Path
@@ -80,7 +82,7 @@ class Configuration(Section):
     @field_validator("redis_url")
     @classmethod
     def _redis(cls, value: str) -> str:
-        if not value.startswith(("redis://", "rediss://", "unix://")):
+        if value and not value.startswith(("redis://", "rediss://", "unix://")):
             raise ValueError("must begin with redis://, rediss:// or unix://")
         return value
 
@@ -94,6 +96,8 @@ class Configuration(Section):
     def _one_way_in(self) -> Configuration:
         if bool(self.node_token) == bool(self.identity):
             raise ValueError("needs `identity`, the file that `enroll` wrote, or a `node_token`, and not both")
+        if not (self.identity or (self.redis_url and self.broker_url)):
+            raise ValueError("needs `redis_url` and `broker_url`")
         return self
 
     @model_validator(mode="after")

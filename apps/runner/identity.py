@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import logging
+import math
 import os
 import platform
 import time
@@ -23,6 +25,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from pydantic import ValidationError
 
+from apps.runner.config import Configuration
 from apps.runner.counters import Sampler
 from apps.runner.protocol import (
     GPU,
@@ -35,6 +38,9 @@ from apps.runner.protocol import (
     renewal_text,
 )
 
+log = logging.getLogger(__name__)
+
+WAIT_SECONDS = 2.0
 RENEW_PART = 0.5  # of a token's life that may pass before the next one is asked for
 ASK_AGAIN_SECONDS = 1.0  # after a refusal
 SECONDS = 10.0
@@ -51,6 +57,7 @@ class Identity:
         self.node = node
         self.key = key
         self.token = ""
+        self.redis_url = self.broker_url = ""
         self.renew_at = 0.0  # monotonic
         self.asked = 0.0
         self.renewing = asyncio.Lock()
@@ -69,12 +76,43 @@ class Identity:
                 if answer.status_code == 200:
                     renewed = Renewed.model_validate_json(answer.content)
                     self.token = renewed.token
+                    self.redis_url, self.broker_url = renewed.redis_url, renewed.broker_url
                     self.renew_at = now + RENEW_PART * renewed.seconds
             return self.token
 
     def proof(self) -> Renewal:
         at = time.time()
         return Renewal(node=self.node, at=at, proof=encoded(self.key.sign(renewal_text(self.node, at))))
+
+
+async def completed(configuration: Configuration, *, most: float = math.inf) -> Configuration:
+    """With the addresses that the portal gives its node, where the file names none. Waits for a portal that is away.
+
+    Raises NotEnrolled where it gives none, or `most` seconds have passed.
+    """
+    if configuration.identity is None or (configuration.redis_url and configuration.broker_url):
+        return configuration
+    mine = load(configuration.identity)
+    until = time.monotonic() + most
+    async with httpx.AsyncClient(trust_env=False, timeout=SECONDS) as client:
+        while True:
+            why = "it refuses this node's key"
+            try:
+                if await mine.bearer(client, configuration.portal_url):
+                    break
+            except (httpx.HTTPError, OSError, ValidationError) as error:
+                why = f"it does not answer ({type(error).__name__})"
+            log.warning("waiting for the portal", extra={"reason": why})
+            if time.monotonic() >= until:
+                raise NotEnrolled(f"The portal gives no addresses of Redis: {why}.")
+            await asyncio.sleep(WAIT_SECONDS)
+    found = {
+        "redis_url": configuration.redis_url or mine.redis_url,
+        "broker_url": configuration.broker_url or mine.broker_url.replace("unix://", "redis+socket://", 1),
+    }
+    if not all(found.values()):
+        raise NotEnrolled("The portal gives out no addresses of Redis: name `redis_url` and `broker_url` in the file.")
+    return configuration.model_copy(update=found)
 
 
 def load(path: Path) -> Identity:

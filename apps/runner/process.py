@@ -16,7 +16,7 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from apps.runner import config, heartbeat, identity, worker
+from apps.runner import config, heartbeat, identity, protocol, worker
 from apps.runner.counters import CPUCounter, GPUCounter, Sampler
 from apps.runner.engines.engine import Engine, Health
 from apps.runner.execution import Execution, Reason, Station
@@ -91,7 +91,10 @@ def connections(url: str, most: int, *, seconds: float) -> Redis:
 class Runner:
     def __init__(self, configuration: config.Configuration) -> None:
         self.configuration = configuration
-        self.claimant = secrets.token_hex(16)
+        mine = identity.load(configuration.identity) if configuration.identity else None
+        self.claimant = (
+            f"{protocol.claimant_prefix(mine.node)}{secrets.token_hex(12)}" if mine else secrets.token_hex(16)
+        )
         self.spool = Spool(configuration.spool)
         self.posts = {
             pool.code: Post(pool, engine_of(configuration, pool), Gate(pool.slots)) for pool in configuration.pools
@@ -106,7 +109,7 @@ class Runner:
         self.portal = Portal(
             url=configuration.portal_url,
             token=configuration.node_token,
-            identity=identity.load(configuration.identity) if configuration.identity else None,
+            identity=mine,
         )
         self.redis = connections(configuration.redis_url, CONNECTIONS, seconds=2)
         self.control = connections(configuration.redis_url, 1, seconds=Ear.BLOCK_MILLISECONDS / 1000 + 2)

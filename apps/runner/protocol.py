@@ -7,6 +7,7 @@ energy is integer millijoules, ids are UUID texts.
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -23,13 +24,22 @@ def queue(pool: str) -> str:
     return f"pool.{pool}"
 
 
+def stream_prefix(pool: str) -> str:
+    return f"out:{pool}:"
+
+
 def stream(pool: str, job: str, attempt: int) -> str:
-    return f"out:{pool}:{job}:{attempt}"
+    return f"{stream_prefix(pool)}{job}:{attempt}"
 
 
 def control(claimant: str) -> str:
     """The stream on which a runner process hears `Control` messages at once; heartbeat replies repeat them."""
     return f"ctl:{claimant}"
+
+
+def claimant_prefix(node: str) -> str:
+    """How an enrolled node's processes call themselves begins, so that its rights can name their control streams."""
+    return f"{hashlib.sha256(node.encode()).hexdigest()[:12]}-"
 
 
 class Message(BaseModel):
@@ -278,8 +288,12 @@ class Renewal(Message):
 
 
 class Renewed(Message):
+    """Where the portal gives out rights in Redis, `redis_url` and `broker_url` hold the node's user and password there."""
+
     token: str
     seconds: float = Field(description="From now; ask again before")
+    redis_url: str = ""
+    broker_url: str = ""
 
 
 def enrolment_text(token: str, public_key: str, inventory: Inventory) -> bytes:

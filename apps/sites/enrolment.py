@@ -24,7 +24,7 @@ from apps.accounts.models import User
 from apps.core.errors import NotAllowed, NotAuthenticated
 from apps.core.sql import Plan, Row, Statement
 from apps.runner import protocol
-from apps.sites import lifecycle, nodes
+from apps.sites import acl, lifecycle, nodes
 from apps.sites.models import EnrolmentToken, Node
 
 State = Node.State
@@ -204,7 +204,9 @@ def renew(given: protocol.Renewal, *, now: float) -> Plan[protocol.Renewed]:
     if not (yield Statement(RENEW, {"id": found["id"], "generation": found["generation"], "at": given.at})):
         raise NotAuthenticated("This proof was used already.", code="proof_used")
     token = signed_token(found["id"], found["generation"], expires=int(now + TOKEN_SECONDS))
-    return protocol.Renewed(token=token, seconds=TOKEN_SECONDS)
+    redis_url = acl.url(settings.SITES_REDIS_URL, given.node, found["generation"])
+    broker_url = acl.url(settings.SITES_BROKER_URL, given.node, found["generation"])
+    return protocol.Renewed(token=token, seconds=TOKEN_SECONDS, redis_url=redis_url, broker_url=broker_url)
 
 
 def holder(token: str, *, now: float) -> Plan[Row | None]:

@@ -12,13 +12,15 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from apps.agents.door import application
 from apps.core.errors import NotAllowed
-from apps.runner import identity
+from apps.runner import config, identity
 from apps.runner.protocol import GPU, Enrolment, Inventory, Renewal, enrolment_text, renewal_text
-from apps.sites import drains, enrolment, nodes
+from apps.sites import acl, drains, enrolment, nodes
 from apps.sites.models import GPU as Card
 from apps.sites.models import EnrolmentToken, Node, NodeEvent
 from cango_portal import database
 from tests import make
+
+POOL = {"code": "a", "kind": "chat", "engine": "url", "url": "http://127.0.0.1:1/v1"}
 
 
 def b64(value: bytes) -> str:
@@ -239,7 +241,7 @@ def test_a_token_ends_with_its_hour_its_node_and_any_change_of_it(slot, staff):
 
 
 @pytest.mark.story
-async def test_the_runners_own_enrolment_and_renewal(slot, tmp_path, monkeypatch):
+async def test_the_runners_own_enrolment_and_renewal(slot, tmp_path, monkeypatch, settings):
     """The command's code against the door, as far as the socket."""
     node, token = await asyncio.to_thread(slot)
     transport = httpx.ASGITransport(application, client=("203.0.113.9", 1))
@@ -264,6 +266,13 @@ async def test_the_runners_own_enrolment_and_renewal(slot, tmp_path, monkeypatch
             headers={"Authorization": f"Bearer {first}"},
         )
     assert beat.status_code == 200
+    given = {"portal_url": "http://portal", "identity": path, "spool": tmp_path, "pools": [POOL]}
+    plain = config.Configuration.model_validate(given)
+    with pytest.raises(identity.NotEnrolled, match="gives out no addresses"):
+        await identity.completed(plain, most=0)
+    settings.SITES_REDIS_URL = settings.SITES_BROKER_URL = "rediss://cache.example.com:6379/0"
+    found = await identity.completed(plain, most=0)
+    assert found.redis_url == found.broker_url == acl.url(settings.SITES_REDIS_URL, node.code, 1)
     await database.close()
     path.chmod(0o644)
     with pytest.raises(identity.NotEnrolled, match="chmod 600"):

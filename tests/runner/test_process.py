@@ -351,11 +351,25 @@ def test_a_broker_that_comes_late_is_waited_for(
     assert log.count("the broker answers again") == 1
 
 
+ENTRANCE = """
+portal_url = "https://portal"
+spool = "spool"
+[[pools]]
+code = "a"
+kind = "chat"
+engine = "url"
+url = "http://127.0.0.1:1/v1"
+"""
+
+
 def test_a_bad_configuration_is_named(tmp_path: Path) -> None:
     path = tmp_path / "runner.toml"
     for text, names in (
-        ('portal_url = "x"', ["portal_url: Value error, must begin with http", "redis_url: Field required", "pools: Field required"]),
+        ('portal_url = "x"', ["portal_url: Value error, must begin with http", "spool: Field required", "pools: Field required"]),
         ("portal_url = ", ["is not TOML"]),
+        (ENTRANCE, ["needs `identity`"]),
+        (f'node_token = "x"\nidentity = "i"\n{ENTRANCE}', ["and not both"]),
+        (f'node_token = "x"\n{ENTRANCE}', ["needs `redis_url` and `broker_url`"]),
     ):  # fmt: skip
         path.write_text(text)
         with pytest.raises(config.BadConfiguration) as raised:

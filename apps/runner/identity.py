@@ -58,6 +58,7 @@ class Identity:
         self.key = key
         self.token = ""
         self.redis_url = self.broker_url = ""
+        self.refused = ""  # why the portal gave no token when it was last asked
         self.renew_at = 0.0  # monotonic
         self.asked = 0.0
         self.renewing = asyncio.Lock()
@@ -73,7 +74,8 @@ class Identity:
             if due and now - self.asked >= ASK_AGAIN_SECONDS:
                 self.asked = now
                 answer = await client.post(f"{url}/agent/v1/renew", content=self.proof().model_dump_json())
-                if answer.status_code == 200:
+                self.refused = refusal(answer) if answer.status_code != 200 else ""
+                if not self.refused:
                     renewed = Renewed.model_validate_json(answer.content)
                     self.token = renewed.token
                     self.redis_url, self.broker_url = renewed.redis_url, renewed.broker_url

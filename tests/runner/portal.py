@@ -32,6 +32,7 @@ class FakePortal:
         self.away = False
         self.files: dict[str, bytes] = {}
         self.url = ""
+        self.clock_off = 0.0
 
     def of(self, job: str, kind: str = "finished") -> list[Report]:
         return [report for report in self.reports if report.job == job and report.kind == kind]
@@ -93,6 +94,9 @@ def running() -> Iterator[FakePortal]:
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
+
+        def date_time_string(self, timestamp: float | None = None) -> str:
+            return super().date_time_string(int(time.time() + portal.clock_off))
 
         def log_message(self, *_: Any) -> None:
             pass

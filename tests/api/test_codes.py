@@ -4,7 +4,20 @@ import re
 
 from django.conf import settings
 
-FOR_RUNNERS = {"invalid_node_token", "invalid_signature"}  # of /agent/v1
+FOR_RUNNERS = {  # of /agent/v1
+    "invalid_node_token",
+    "invalid_signature",
+    "invalid_node_key",
+    "invalid_enrolment_token",
+    "enrolment_elsewhere",
+    "enrolment_expired",
+    "enrolment_refused",
+    "enrolment_used",
+    "invalid_proof",
+    "proof_used",
+    "node_retired",
+    "wrong_clock",
+}
 FOR_STAFF = {"node_moved", "node_state"}  # on pages of the admin
 NEVER_SENT = {"refused", "job_failed"}  # bases: what is raised names its own
 

@@ -32,6 +32,7 @@ from apps.runner.protocol import Failure, Report, RowResult, Usage
 from apps.sites.models import Node, Pool
 from apps.wire.batches import batch_request
 from cango_portal import database
+from tests.dispatch.site import heard
 from tests.ledger.books import balanced
 
 CHAT = "/v1/chat/completions"
@@ -213,7 +214,8 @@ def set_back(sql: str, pk: UUID) -> None:
 
 
 def lose(job: Job) -> None:
-    """Let its lease run out, and the dispatcher see it."""
+    """Let its lease run out, of a runner that is silent, and the dispatcher see it."""
+    heard()
     set_back("UPDATE jobs_job SET lease_expires_at = clock_timestamp() - interval '1 second' WHERE id = %(id)s", job.pk)
     Dispatcher().lose_leases()
 

@@ -1,16 +1,19 @@
 """A site's part in a job, step by step: what a runner would write and report."""
 
 import time
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import redis
+from django.utils import timezone
 
 from apps.core.sql import Plan, Statement
 from apps.dispatch import finishing
 from apps.dispatch.finishing import Outcome
 from apps.jobs.models import Job
 from apps.runner.protocol import End, Energy, Entry, Failure, Report, Usage, stream
+from apps.sites.models import Listening
 from cango_portal import database
 
 
@@ -60,8 +63,19 @@ def write(
         client.xadd(key, {"e": entry.model_dump_json()})
 
 
+def heard(*, since: float = 3600, at: float = 0) -> None:
+    """The portal's doors have heard runners since so many seconds, and said so last so many seconds ago.
+
+    A server of an earlier test may still say it for itself, and since when it does.
+    """
+    now = timezone.now()
+    given = {"since": now - timedelta(seconds=since), "at": now - timedelta(seconds=at)}
+    Listening.objects.update_or_create(pk=1, defaults=given)
+
+
 def lose(job: Job) -> None:
-    """Let the lease run out."""
+    """Let the lease run out, of a runner that is silent."""
+    heard()
     database.run(
         _run("UPDATE jobs_job SET lease_expires_at = clock_timestamp() - interval '1 second' WHERE id = %(id)s", job.pk)
     )

@@ -16,6 +16,7 @@ from cango_portal import database
 from tests import make
 from tests.admin.conftest import operator, staff  # noqa: F401 - fixtures
 from tests.admin.test_actions import act
+from tests.dispatch.site import heard
 
 
 @pytest.fixture
@@ -45,6 +46,7 @@ def fleet(transactional_db, valkey):
 
 def lost() -> int:
     """How many attempts the dispatcher gives up now."""
+    heard()
     Dispatcher().lose_leases()
     return Job.objects.filter(state="queued").count()
 

@@ -62,7 +62,7 @@ def test_an_interrupted_installation_begins_anew(root, monkeypatch):
 
 def test_without_uv_pip_does_it(root, monkeypatch, capsys):
     ran = make(monkeypatch, "requirements-uv.lock")
-    assert "-m pip install --quiet --no-deps --require-hashes" in ran[-1]
+    assert "-m pip install --quiet --compile --no-deps --require-hashes" in ran[-1]
     assert "pip does the same" in capsys.readouterr().out
 
 

@@ -22,6 +22,7 @@ from apps.runner import faults, identity, protocol
 from apps.runner.config import Configuration, Pool
 from apps.runner.counters import Sampler
 from apps.runner.engines.openai_http import OpenAIEngine
+from apps.runner.portal import authorization
 
 SECONDS = 3.0
 CLOCK_SECONDS = 30.0  # the portal takes two minutes; half a minute is a clock that nobody sets
@@ -62,8 +63,7 @@ async def portal(configuration: Configuration) -> list[Finding]:
     try:
         async with httpx.AsyncClient(trust_env=False, timeout=SECONDS) as client:
             token = await node.bearer(client, url) if node else configuration.node_token
-            headers = {"Authorization": f"Bearer {token}"}
-            answer = await client.post(f"{url}/agent/v1/heartbeat", content=beat, headers=headers)
+            answer = await client.post(f"{url}/agent/v1/heartbeat", content=beat, headers=authorization(token))
     except (httpx.HTTPError, OSError) as error:
         return [
             (

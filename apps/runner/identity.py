@@ -104,9 +104,9 @@ async def completed(configuration: Configuration, *, most: float = math.inf) -> 
                     break
             except (httpx.HTTPError, OSError, ValidationError) as error:
                 why = f"it does not answer ({type(error).__name__})"
-            log.warning("waiting for the portal", extra={"reason": why})
             if time.monotonic() >= until:
                 raise NotEnrolled(f"The portal gives no addresses of Redis: {why}.")
+            log.warning("waiting for the portal", extra={"reason": why})
             await asyncio.sleep(WAIT_SECONDS)
     found = {
         "redis_url": configuration.redis_url or mine.redis_url,

@@ -36,6 +36,11 @@ def understood(shape: type[Answer], content: bytes) -> Answer:
         raise PortalAway("the answer is not the portal's") from error
 
 
+def authorization(token: str) -> dict[str, str]:
+    """None where the portal gave no token: its refusal then says why."""
+    return {"Authorization": f"Bearer {token}"} if token else {}
+
+
 class Portal:
     """`token` is a fixed one; an enrolled node has an `identity` instead, which asks for a new one in time."""
 
@@ -68,7 +73,7 @@ class Portal:
 
     async def call(self, path: str, content: str, *, seconds: float, refused: str = "") -> httpx.Response:
         token = await self.identity.bearer(self.client, self.url, refused=refused) if self.identity else self.token
-        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}
+        headers = {"Content-Type": "application/json", **authorization(token)}
         answer = await self.client.post(f"{self.url}{path}", content=content, headers=headers, timeout=seconds)
         if (
             answer.status_code == 401 and self.identity and not refused and token

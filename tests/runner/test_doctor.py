@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 import redis
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 import tests.engine
-from apps.runner import config, doctor
+from apps.runner import config, doctor, identity
 from apps.runner.counters import Sampler
 from tests.runner.portal import TOKEN, FakePortal
 from tests.runner.test_process import settings
@@ -70,6 +72,15 @@ def identity_open_to_all(place: Place) -> None:
     place.given["identity"] = str(path)
 
 
+def key_refused(place: Place) -> None:
+    """As of a node that was quarantined."""
+    pem = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    path = place.directory / "identity.json"
+    identity.write_private(path, {"node": "georgia-1-b", "key": pem})
+    del place.given["node_token"]
+    place.given["identity"] = str(path)
+
+
 def spool_of_another(place: Place) -> None:
     (place.directory / "spool").write_text("a file in its way")
 
@@ -80,6 +91,7 @@ FAULTS: dict[str, tuple[Callable[[Place], object], str]] = {
         lambda p: p.given.update(node_token="wrong"),
         "refuses this node's token. Is the node quarantined",
     ),
+    "key refused": (key_refused, "refuses the key of georgia-1-b"),
     "not a portal": (lambda p: p.given.update(portal_url=f"{p.portal.url}/wrong"), "no portal of this kind"),
     "identity open": (identity_open_to_all, "can be read by others than its owner: chmod 600"),
     "wrong clock": (lambda p: setattr(p.portal, "clock_off", 300.0), "s behind the portal's"),

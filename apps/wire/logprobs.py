@@ -17,7 +17,9 @@ def written(logprobs: Mapping[str, Any] | None) -> dict[str, Any] | None:
         return None
     if "tokens" in logprobs:
         names = ("tokens", "token_logprobs", "top_logprobs", "text_offset")
-        return {name: [likely(each) for each in logprobs[name] or ()] for name in names if name in logprobs}
+        return {
+            name: logprobs[name] and [likely(each) for each in logprobs[name]] for name in names if name in logprobs
+        }
     return {name: logprobs[name] and [token(each) for each in logprobs[name]] for name in sorted(logprobs)}
 
 

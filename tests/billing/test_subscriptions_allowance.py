@@ -23,7 +23,7 @@ from tests.ledger.books import balanced
 
 NOW = datetime.now(UTC)
 DAY = timedelta(days=1)
-USUAL = (6_000, 20_000_000, 10_000_000, 500)
+USUAL = (6_000, 20_000_000, 10_000_000, 500, 500_000_000)
 PAYG = Entitlement("Pay as you go", 0, 1000, *USUAL)
 
 

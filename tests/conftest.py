@@ -5,9 +5,14 @@ from functools import cache
 import httpx._transports.default
 import pytest
 import redis
+from hypothesis import HealthCheck, settings
 from pytest_django import Settings
 
 from tests.servers import servers
+
+# A machine may be busy: how long an example takes says nothing of the code.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 pytest_plugins = ["tests.drivers", "tests.emptying", "tests.started", "tests.shop", "tests.stripe"]
 

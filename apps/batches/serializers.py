@@ -43,6 +43,7 @@ class BatchSerializer(serializers.ModelSerializer[Batch]):
     output_file_id = serializers.SerializerMethodField()
     error_file_id = serializers.SerializerMethodField()
     errors = BatchErrorSerializer(many=True, read_only=True)  # type: ignore[assignment]
+    metadata = serializers.DictField(child=serializers.CharField(), allow_null=True, read_only=True)
 
     class Meta:
         model = Batch

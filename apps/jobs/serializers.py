@@ -50,6 +50,9 @@ class JobSerializer(serializers.ModelSerializer[Job]):
     site = serializers.SerializerMethodField()
     usage = serializers.SerializerMethodField()
     error = serializers.SerializerMethodField()
+    energy_quality = serializers.ChoiceField(
+        choices=Job.EnergyQuality.choices, allow_blank=True, read_only=True, help_text="Empty: there is no reading"
+    )
     energy_measured = serializers.SerializerMethodField()
     metadata = serializers.DictField(child=serializers.CharField(), read_only=True)
 
@@ -136,7 +139,7 @@ class JobDetailSerializer(JobSerializer):
         content = self.content(job)
         return content.text if content else None
 
-    @extend_schema_field(serializers.JSONField(allow_null=True))
+    @extend_schema_field(serializers.DictField(allow_null=True))
     def get_result(self, job: Job) -> Any:
         """What text cannot say, once the job has ended. Embeddings: {data: [{index, embedding}]}, base64 of
         little-endian float32; ocr: {pages: [{page, text, lines: [{text, confidence, box}]}]}; chat: the other

@@ -5,7 +5,7 @@ LAUNCHER := $(BIN)/python -m cango_portal.launcher
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help run stop manage seed demo test unit stories fuzz bench-ledger bench-gateway bench-batch check fmt lock clean environment test-environment
+.PHONY: help run stop manage seed demo fleet test unit stories fuzz bench-ledger bench-gateway bench-batch check fmt lock clean environment test-environment
 MAKEFLAGS += --no-print-directory
 # A process that may not keep its compiled modules takes three times as long to start; git ignores them.
 unexport PYTHONDONTWRITEBYTECODE
@@ -30,6 +30,9 @@ stop: environment  ## end a portal that was left running
 
 demo: environment  ## walk the main job against the running portal, from sign-up to settled job
 	@$(LAUNCHER) demo
+
+fleet: test-environment  ## N=20 real runner processes with simulated GPUs at simulated sites, at the running portal or one of their own; SEED=1
+	@N="$(N)" SEED="$(SEED)" exec $(LAUNCHER) fleet
 
 manage: environment  ## run a management command against the same servers: make manage ARGS="shell"
 	@$(LAUNCHER) manage $(ARGS)

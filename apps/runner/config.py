@@ -68,6 +68,10 @@ class Configuration(Section):
     broker_url: str = ""
     node_token: Annotated[str, Field(description="A fixed token; an enrolled node has an identity instead")] = ""
     identity: Annotated[Path | None, Field(description="The file that `enroll` wrote")] = None
+    nvml_command: Annotated[
+        list[str],
+        Field(description="What is asked for readings in place of this node's own driver, as `nvml.main` answers"),
+    ] = []
     spool: Path
     models_dir: Path = Path("models")
     pools: Annotated[list[Pool], Field(min_length=1)]

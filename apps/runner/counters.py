@@ -133,6 +133,11 @@ class Sampler:
         self.asking: dict[str, asyncio.Task[dict[str, Any] | None]] = {}
         self.turn = asyncio.Lock()
 
+    @classmethod
+    def of(cls, command: Sequence[str]) -> Sampler:
+        """One that asks `command`, or this machine's driver where there is none."""
+        return cls(command, present=True) if command else cls()
+
     async def read(self) -> dict[str, int] | None:
         """Each GPU's millijoules by UUID: none without a driver. None where NVML does not answer."""
         reading = await self.question("energy")

@@ -49,7 +49,7 @@ async def examined(configuration: Configuration, *, sampler: Sampler | None = No
     else:
         findings += [await redis(configuration), await asyncio.to_thread(broker, configuration)]
     findings.append(spool(configuration.spool))
-    findings += await gpus(configuration.pools, sampler)
+    findings += await gpus(configuration.pools, sampler or Sampler.of(configuration.nvml_command))
     return findings + [await engine(configuration, pool) for pool in configuration.pools]
 
 

@@ -104,7 +104,7 @@ class Runner:
         self.unanswered: dict[Key, Lease] = {}  # finished, and the portal has not said so yet: still ours
         self.seen: dict[Key, None] = {}
         self.stopping = asyncio.Event()
-        self.sampler = Sampler()
+        self.sampler = Sampler.of(configuration.nvml_command)
         self.watch = Watch(self.sampler, changed=self.hurry)
         self.portal = Portal(
             url=configuration.portal_url,

@@ -1,4 +1,4 @@
-"""python -m cango_portal.launcher run | stop | clean | manage … | demo | chromium | node"""
+"""python -m cango_portal.launcher run | stop | clean | manage … | demo | fleet | chromium | node"""
 
 import errno
 import os
@@ -15,10 +15,9 @@ def main(arguments: list[str]) -> int:
         from cango_portal.launcher.run import Run
 
         return Run(place).main()
-    if command == "demo":
-        from cango_portal.launcher.demo import main as walk
-
-        return walk(place)
+    if command in {"demo", "fleet"}:
+        done: int = import_module(f"cango_portal.launcher.{command}").main(place)
+        return done
     if command in {"chromium", "node"}:  # what only tests need
         ensured: int = import_module(f"cango_portal.launcher.{command}").main()
         return ensured

@@ -6,7 +6,9 @@ import re
 import secrets
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +24,9 @@ INVOICE_NUMBER = "HC-2026-0417"
 KEY = re.compile(r"cango_[0-9A-Za-z]{49}")
 CREDIT_MICROUSD = 25_000_000
 CREDIT_SECONDS = 30  # a payment's event is handled by a worker
+FLEET_STEP = "work over the fleet"
+FLEET_MODEL = "cango/simulated-chat"  # of make fleet
+FLEET_MOST = 60  # chats at the same time
 LINK = re.compile(r"/verify/[-:\w]+/")
 
 
@@ -45,6 +50,7 @@ class Walk:
     base_url: str
     steps: list[Step] = field(default_factory=list)
     jobs: list[dict[str, Any]] = field(default_factory=list)
+    has_fleet: bool = False
 
     def __post_init__(self) -> None:
         self.email = f"walk-{secrets.token_hex(4)}@cango.example"
@@ -65,9 +71,10 @@ class Walk:
                 ("embeddings", self.embeddings),
                 ("read the sample invoice", self.ocr),
                 ("job pages", self.pages),
+                (FLEET_STEP, self.fleet),
                 ("balance after", self.balance_after),
             ]
-            return all(self.step(name, act) for name, act in steps)
+            return all(self.step(name, act) for name, act in steps if name != FLEET_STEP or self.has_fleet)
 
     def step(self, name: str, act: Callable[[], str]) -> bool:
         began, jobs = time.monotonic(), len(self.jobs)
@@ -144,6 +151,7 @@ class Walk:
         names = [model["id"] for model in self.answer(self.api.get("/v1/models"))["data"]]
         missing = {first_work.CHAT_MODEL, first_work.EMBEDDING_MODEL, OCR_MODEL} - set(names)
         expect(not missing, f"/v1/models lacks {', '.join(sorted(missing))}")
+        self.has_fleet = FLEET_MODEL in names
         return f"{len(names)} on offer"
 
     def chat(self) -> str:
@@ -192,6 +200,27 @@ class Walk:
         job = self.settle(self.answer(answer)["id"])
         expect(INVOICE_NUMBER in job["text"], f"the invoice number {INVOICE_NUMBER} was not read")
         return f"read {INVOICE_NUMBER} among {len(job['text'].split())} words"
+
+    def fleet(self) -> str:
+        """As many chats at the same time as the fleet has slots, up to FLEET_MOST: which sites had them."""
+        sites = self.answer(self.api.get("/api/v1/sites"))["data"]
+        slots = sum(each["slots"] for site in sites for each in site["models"] if each["model"] == FLEET_MODEL)
+        body = {
+            "model": FLEET_MODEL,
+            "messages": [{"role": "user", "content": "Which site are you at?"}],
+            "max_completion_tokens": 40,
+        }
+        with ThreadPoolExecutor(FLEET_MOST) as threads:
+            asked = [
+                threads.submit(self.api.post, "/v1/chat/completions", json=body) for _ in range(min(slots, FLEET_MOST))
+            ]
+            answers = [each.result() for each in asked]
+        for answer in answers:
+            self.answer(answer)
+            self.settle(answer.headers["x-job-id"])
+        where = Counter(job["site"]["name"] for job in self.jobs[-len(answers) :])
+        expect(len(where) > 1 or len(answers) < 3, f"all {len(answers)} chats ran at {', '.join(where)}")
+        return f"{len(answers)} chats: {', '.join(f'{count} at {name}' for name, count in where.most_common())}"
 
     def pages(self) -> str:
         """The same jobs as a person sees them."""

@@ -3,13 +3,17 @@
 `python -m tests.runner.fake_nvml <file>` is the sampler's process with this library. The file holds the lies as JSON, read
 anew at each call: `gpus` how many there are, `missing` names the library does not have, `lost` GPUs that fell off the bus,
 `hang` a name that never returns, `energy` each GPU's counter, `unsupported` names, `xids` to be told once as [gpu, xid],
-`module_only` GPUs that know their power only as a module, and values such as `temperature`.
+`module_only` GPUs that know their power only as a module, and values such as `temperature`. With `uuids` GPUs have names of
+their own; with `wave` (`since`, `base_w`, `swing_w`, `period_s`, each GPU a little later than the one before) their power
+swings and the counter is its exact integral.
 """
 
 import ctypes
 import json
+import math
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +66,8 @@ class Library:
     def nvmlDeviceGetUUID(self, lies: Any, handle: Any, buffer: Any, size: Any) -> int:
         if index_of(handle) in lies.get("nameless", ()):
             return GPU_IS_LOST
-        buffer.value = f"GPU-{index_of(handle)}".encode()
+        uuids = lies.get("uuids") or [f"GPU-{n}" for n in range(lies.get("gpus", 2))]
+        buffer.value = uuids[index_of(handle)].encode()
         return 0
 
     def nvmlDeviceGetName(self, lies: Any, handle: Any, buffer: Any, size: Any) -> None:
@@ -75,13 +80,18 @@ class Library:
         architecture._obj.value = lies.get("architecture", 9)
 
     def nvmlDeviceGetTotalEnergyConsumption(self, lies: Any, handle: Any, energy: Any) -> None:
-        energy._obj.value = lies.get("energy", [123_456, 7])[index_of(handle)]
+        if "wave" in lies:
+            energy._obj.value = Wave(**lies["wave"]).millijoules(index_of(handle))
+        else:
+            energy._obj.value = lies.get("energy", [123_456, 7])[index_of(handle)]
 
     def nvmlDeviceGetPowerUsage(self, lies: Any, handle: Any, milliwatts: Any) -> None:
         milliwatts._obj.value = 399_000
 
     def nvmlDeviceGetFieldValues(self, lies: Any, handle: Any, count: Any, values: Any) -> None:
         known = {**FIELDS, 230: lies.get("recovery", 0)}
+        if "wave" in lies:
+            known[186] = known[185] = Wave(**lies["wave"]).milliwatts(index_of(handle))
         for value in values._obj:
             wrong_scope = index_of(handle) in lies.get("module_only", ()) and value.scopeId == 0 and value.fieldId < 200
             if value.fieldId not in known or value.fieldId in lies.get("unknown_fields", ()) or wrong_scope:
@@ -136,6 +146,26 @@ class Library:
         data._obj.device = handle_of(gpu, type(data._obj.device))
         data._obj.eventType, data._obj.eventData = 0x8, xid
         return 0
+
+
+@dataclass(frozen=True, slots=True)
+class Wave:
+    """Power that swings around `base_w`, and its integral since `since` (Unix seconds)."""
+
+    since: float
+    base_w: float
+    swing_w: float
+    period_s: float
+
+    def angle(self, index: int) -> float:
+        return 2 * math.pi * (time.time() - self.since) / self.period_s + index
+
+    def milliwatts(self, index: int) -> int:
+        return round(1000 * (self.base_w + self.swing_w * math.sin(self.angle(index))))
+
+    def millijoules(self, index: int) -> int:
+        swung = self.swing_w * self.period_s / (2 * math.pi) * (math.cos(index) - math.cos(self.angle(index)))
+        return round(1000 * (self.base_w * (time.time() - self.since) + swung))
 
 
 def index_of(handle: Any) -> int:

@@ -13,6 +13,7 @@ from psycopg_pool import PoolTimeout
 from pydantic import BaseModel, ValidationError
 
 from apps.agents.heartbeats import collector
+from apps.agents.standing import standing
 from apps.batches import collecting, shards
 from apps.batches import services as batches
 from apps.core.asgi import Handler, Request, door
@@ -25,8 +26,17 @@ from apps.files import statements as files
 from apps.jobs.statements import StaleState
 from apps.keys.addresses import client_address
 from apps.live import bell
-from apps.runner.protocol import Enrolment, Heartbeat, Renewal, Report, ReportAnswer, Reports, ReportsAnswer
-from apps.sites import enrolment, nodes
+from apps.runner.protocol import (
+    DrainWish,
+    Enrolment,
+    Heartbeat,
+    Renewal,
+    Report,
+    ReportAnswer,
+    Reports,
+    ReportsAnswer,
+)
+from apps.sites import drains, enrolment, nodes
 from apps.sites import statements as sites
 from cango_portal import database
 
@@ -99,6 +109,21 @@ async def heartbeat(request: Request) -> None:
     beat = await read(request, Heartbeat)
     answer = await collector().add(node_id, beat)
     await request.json(answer.model_dump(mode="json"))
+
+
+async def node(request: Request) -> None:
+    told = await database.run_async(standing(await node_of(request)))
+    await request.json(told.model_dump(mode="json"))
+
+
+async def drain(request: Request) -> None:
+    """The machine asks to be taken out of work; the answer is how it stands then."""
+    node_id = await node_of(request)
+    wish = await read(request, DrainWish)
+    await database.run_async(drains.ask(node_id, seconds=wish.seconds, reason=wish.reason))
+    log.warning("a node asked to be drained", extra={"node": node_id, "seconds": wish.seconds})
+    told = await database.run_async(standing(node_id))
+    await request.json(told.model_dump(mode="json"))
 
 
 async def reports(request: Request) -> None:
@@ -217,6 +242,8 @@ application = door(
         ("POST", "/agent/v1/enroll"): reachable(enrol),
         ("POST", "/agent/v1/renew"): reachable(renew),
         ("POST", "/agent/v1/heartbeat"): reachable(heartbeat),
+        ("GET", "/agent/v1/node"): reachable(node),
+        ("POST", "/agent/v1/drain"): reachable(drain),
         ("POST", "/agent/v1/reports"): reachable(reports),
         ("GET", "/agent/v1/files/{id}"): reachable(file),
         ("GET", "/agent/v1/bodies/{id}"): reachable(body),

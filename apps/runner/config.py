@@ -1,12 +1,15 @@
-"""The runner's configuration file, TOML. Every error names the field."""
+"""The runner's configuration file, TOML. Every error names the field and what to do."""
 
 from __future__ import annotations
 
+import difflib
 import tomllib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 
 from apps.runner.protocol import Kind
 
@@ -22,10 +25,15 @@ class Section(BaseModel):
 class Pool(Section):
     """One pool this node serves: its queue is `pool.<code>`, its engine computes `slots` requests at a time."""
 
-    code: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
-    kind: Kind
-    slots: Annotated[int, Field(ge=1, le=4096)] = 1
-    engine: Literal["llama", "url", "rapidocr"]
+    code: Annotated[
+        str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", description="The pool's code in the portal, such as tx1-llama")
+    ]
+    kind: Annotated[Kind, Field(description="What the model does: chat, embeddings, rerank or ocr")]
+    slots: Annotated[int, Field(ge=1, le=4096, description="Requests that its engine computes at a time")] = 1
+    engine: Annotated[
+        Literal["llama", "url", "rapidocr"],
+        Field(description="url: a server you run, by its `url`; llama, rapidocr: embedded ones"),
+    ]
     model: Annotated[str, Field(description="What the engine calls its model")] = ""
     gguf: Annotated[str, Field(description="llama: the model file; a relative path lies below models_dir")] = ""
     context: (
@@ -61,7 +69,7 @@ class Pool(Section):
 
 
 class Configuration(Section):
-    portal_url: str
+    portal_url: Annotated[str, Field(description="Where the portal is, such as https://portal.example.com")]
     redis_url: Annotated[str, Field(description="An enrolled node may leave both out: the portal gives it its own")] = (
         ""
     )
@@ -72,9 +80,11 @@ class Configuration(Section):
         list[str],
         Field(description="What is asked for readings in place of this node's own driver, as `nvml.main` answers"),
     ] = []
-    spool: Path
+    spool: Annotated[
+        Path, Field(description="A directory of this runner's own, such as /var/lib/cango/spool: reports wait there")
+    ]
     models_dir: Path = Path("models")
-    pools: Annotated[list[Pool], Field(min_length=1)]
+    pools: Annotated[list[Pool], Field(min_length=1, description="One section [[pools]] for each pool of this node")]
 
     @field_validator("portal_url")
     @classmethod
@@ -126,7 +136,7 @@ def load(path: Path) -> Configuration:
     try:
         configuration = Configuration.model_validate(given)
     except ValidationError as error:
-        lines = [f"{'.'.join(map(str, item['loc'])) or 'the file'}: {item['msg']}" for item in error.errors()]
+        lines = [told(item, given) for item in error.errors()]
         raise BadConfiguration(f"{path} has {len(lines)} wrong:\n  " + "\n  ".join(lines)) from error
     base = path.resolve().parent
     return configuration.model_copy(
@@ -136,3 +146,37 @@ def load(path: Path) -> Configuration:
             "identity": base / configuration.identity if configuration.identity else None,
         }
     )
+
+
+def told(item: ErrorDetails, given: dict[str, Any]) -> str:
+    """One fault: where, what, and what to do."""
+    *above, name = item["loc"] or ("the file",)
+    section: type[Section] = Pool if above[:1] == ["pools"] else Configuration
+    where = place(item["loc"], given)
+    field = section.model_fields.get(str(name))
+    match item["type"]:
+        case "missing":
+            return f"{where}: is missing. {hint(field) or 'Add it'}"
+        case "extra_forbidden":
+            near = difflib.get_close_matches(str(name), section.model_fields, n=1)
+            meant = f"Did you mean `{near[0]}`?" if near else f"There are: {', '.join(section.model_fields)}"
+            return f"{where}: is no field here. {meant}"
+        case "value_error":
+            return f"{where}: {item['msg'].removeprefix('Value error, ')}"
+    more = hint(field)
+    return f"{where}: {item['msg']}, not {item['input']!r}{f'. {more}' if more else ''}"
+
+
+def hint(field: FieldInfo | None) -> str:
+    return (field.description or "") if field else ""
+
+
+def place(loc: tuple[int | str, ...], given: dict[str, Any]) -> str:
+    """`pools.0.slots (pool tx1-llama)`: the number for the file's order, the code for people."""
+    dotted = ".".join(map(str, loc)) or "the file"
+    match loc:
+        case ("pools", int() as number, *_) if isinstance(given.get("pools"), list):
+            pool = given["pools"][number]
+            code = pool.get("code") if isinstance(pool, dict) else None
+            return f"{dotted} (pool {code})" if code else dotted
+    return dotted

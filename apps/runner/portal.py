@@ -71,10 +71,14 @@ class Portal:
             raise PortalRefused(f"{answer.status_code}: {answer.text[:200]}")
         raise PortalAway(f"{path} answered {answer.status_code}")
 
-    async def call(self, path: str, content: str, *, seconds: float, refused: str = "") -> httpx.Response:
+    async def call(self, path: str, content: str | None, *, seconds: float, refused: str = "") -> httpx.Response:
+        """POST `content`, or GET where there is none."""
         token = await self.identity.bearer(self.client, self.url, refused=refused) if self.identity else self.token
         headers = {"Content-Type": "application/json", **authorization(token)}
-        answer = await self.client.post(f"{self.url}{path}", content=content, headers=headers, timeout=seconds)
+        method = "GET" if content is None else "POST"
+        answer = await self.client.request(
+            method, f"{self.url}{path}", content=content, headers=headers, timeout=seconds
+        )
         if (
             answer.status_code == 401 and self.identity and not refused and token
         ):  # the portal's secret may be a new one

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import secrets
 import signal
 import time
@@ -16,7 +17,7 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from apps.runner import config, heartbeat, identity, protocol, worker
+from apps.runner import config, heartbeat, identity, protocol, status, worker
 from apps.runner.counters import CPUCounter, GPUCounter, Sampler
 from apps.runner.engines.engine import Engine, Health
 from apps.runner.execution import Execution, Reason, Station
@@ -36,6 +37,7 @@ log = logging.getLogger(__name__)
 FINISH_SECONDS = 20.0  # running attempts may finish so long after SIGTERM
 REPORT_SECONDS = 5.0  # and what they report is sent so long
 PROBE_SECONDS, EAGER_SECONDS, LIMIT_SECONDS = 2.0, 0.1, 1.5  # health of an engine: when ready, until then, of one probe
+NOTE_SECONDS = 1.0  # between two of what it notes for `cango-runner status`
 SEEN = 20_000  # attempts remembered against a second delivery
 CONNECTIONS = 32  # to Redis, at most
 
@@ -119,7 +121,7 @@ class Runner:
             state=self.heartbeat,
             stop=lambda attempt: self.finish(attempt, "stop"),
             cancel=lambda attempt: self.finish(attempt, "cancel"),
-            answered=self.reporter.hurry,
+            answered=self.heard,
             lost=self.lost,
         )
         self.ear = Ear(
@@ -130,6 +132,9 @@ class Runner:
         )
         self.worker: worker.Worker | None = None
         self.probes: list[asyncio.Task[None]] = []
+        self.started_at = time.time()
+        self.portal_at: float | None = None  # when it answered a heartbeat last
+        self.noting: asyncio.Task[None] | None = None
 
     # Orders
 
@@ -203,6 +208,11 @@ class Runner:
     def answered(self, job: str, attempt: int) -> None:
         self.unanswered.pop((job, attempt), None)
 
+    def heard(self) -> None:
+        """The portal answered a heartbeat."""
+        self.portal_at = time.time()
+        self.reporter.hurry()
+
     def lost(self, silent_seconds: float) -> None:
         """No beat was answered for so long: what was claimed before that is not ours any more."""
         self.unanswered.clear()
@@ -238,6 +248,47 @@ class Runner:
     def hurry(self) -> None:
         self.heart.hurry.set()
 
+    # What it says to its own machine
+
+    def standing(self) -> status.Status:
+        return status.Status(
+            pid=os.getpid(),
+            claimant=self.claimant,
+            started_at=self.started_at,
+            at=time.time(),
+            stopping=self.stopping.is_set(),
+            portal_at=self.portal_at,
+            attempts=len(self.executions),
+            reports=len(self.reporter.waiting),
+            pools=[
+                status.PoolStatus(
+                    **self.health_of(post).model_dump(),
+                    kind=post.pool.kind,
+                    engine=post.pool.engine,
+                    model=post.pool.model,
+                    slots=post.pool.slots,
+                )
+                for post in self.posts.values()
+            ],
+            gpus=[
+                status.GPUStatus(
+                    uuid=uuid,
+                    name=told.get("name"),
+                    power_w=told.get("power_w") if told.get("power_w") is not None else told.get("power_average_w"),
+                    temperature_c=told.get("temperature_c"),
+                    fault=self.watch.faults.get(uuid, ""),
+                )
+                for uuid, told in self.watch.readings.items()
+            ],
+        )
+
+    async def note(self) -> None:
+        """A disk that is full or away costs the note and nothing else."""
+        while True:
+            with contextlib.suppress(OSError):
+                await asyncio.to_thread(status.write, self.configuration.spool, self.standing())
+            await asyncio.sleep(NOTE_SECONDS)
+
     # Life
 
     async def run(self) -> None:
@@ -265,6 +316,7 @@ class Runner:
         self.probes = [
             asyncio.create_task(self.probe(post), name=f"health {code}") for code, post in self.posts.items()
         ]
+        self.noting = asyncio.create_task(self.note(), name="status")
         await self.start_meters()  # before the first order
         loop = asyncio.get_running_loop()
 
@@ -343,5 +395,9 @@ class Runner:
         await self.portal.close()
         await self.redis.aclose()
         await self.control.aclose()
+        if self.noting:
+            self.noting.cancel()
+            await asyncio.gather(self.noting, return_exceptions=True)
+        status.remove(self.configuration.spool)
         self.spool.close()
         log.info("runner stopped")

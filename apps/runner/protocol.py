@@ -296,6 +296,31 @@ class Renewed(Message):
     broker_url: str = ""
 
 
+class DrainWish(Message):
+    """Who stands at the machine wants it taken out of work. Asked of a node that is draining already, it changes nothing."""
+
+    reason: str = Field(min_length=1, max_length=160)
+    seconds: float = Field(ge=0, le=86_400, description="What still runs then is taken from the node")
+
+
+class DrainTold(Message):
+    purpose: str
+    reason: str
+    left_seconds: float = Field(description="Until its deadline; negative after it")
+    drained: bool = Field(description="Nothing runs there any more")
+
+
+class NodeTold(Message):
+    """How the portal sees a node: what it may do, and how many attempts it has by the portal's books."""
+
+    node: str
+    site: str
+    state: str
+    running: int
+    silent_seconds: float | None = None
+    drain: DrainTold | None = None
+
+
 def enrolment_text(token: str, public_key: str, inventory: Inventory) -> bytes:
     return "\n".join(["enrol", token, public_key, *(gpu.uuid for gpu in inventory.gpus)]).encode()
 

@@ -66,6 +66,26 @@ def drain(*, node: Node, purpose: str, seconds: float, reason: str, actor: User)
         database.run(_one(OPEN, params))
 
 
+HELD = "SELECT state FROM sites_node WHERE id = %(node)s FOR UPDATE"
+
+
+def ask(node_id: int, *, seconds: float, reason: str) -> Plan[None]:
+    """The machine itself asks, for who stands before it. One that drains already goes on as it does. Raises NoSuchStep."""
+    before = (yield from _one(HELD, {"node": node_id}))["state"]
+    if before == State.DRAINING:
+        return
+    told = f"At the machine: {reason}"
+    yield from lifecycle.step(node_id, before=before, after=State.DRAINING, reason=told)
+    params = {
+        "node": node_id,
+        "purpose": Drain.Purpose.DRAIN.value,
+        "reason": told,
+        "actor": None,
+        "seconds": float(seconds),
+    }
+    yield from _one(OPEN, params)
+
+
 def announce(
     *,
     node: Node,

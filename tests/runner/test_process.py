@@ -365,7 +365,7 @@ url = "http://127.0.0.1:1/v1"
 def test_a_bad_configuration_is_named(tmp_path: Path) -> None:
     path = tmp_path / "runner.toml"
     for text, names in (
-        ('portal_url = "x"', ["portal_url: Value error, must begin with http", "spool: Field required", "pools: Field required"]),
+        ('portal_url = "x"', ["portal_url: must begin with http", "spool: is missing. A directory of this runner's own", "pools: is missing. One section [[pools]]"]),
         ("portal_url = ", ["is not TOML"]),
         (ENTRANCE, ["needs `identity`"]),
         (f'node_token = "x"\nidentity = "i"\n{ENTRANCE}', ["and not both"]),
@@ -386,8 +386,10 @@ def test_a_bad_configuration_is_named(tmp_path: Path) -> None:
         ({"engine": "url", "url": "localhost"}, "url"),
         ({"engine": "rapidocr"}, 'kind "ocr"'),
         ({"code": "Bad Code"}, "code"),
-        ({"slots": 0}, "slots"),
-        ({"colour": "red"}, "colour"),
+        ({"slots": 0}, "pools.0.slots (pool test-chat): Input should be greater than or equal to 1, not 0. Requests"),
+        ({"engine": "vllm"}, "not 'vllm'. url: a server you run"),
+        ({"colour": "red"}, "colour (pool test-chat): is no field here. There are: code, kind"),
+        ({"slotz": 2}, "Did you mean `slots`?"),
     ],
 )
 def test_a_bad_pool_is_named(

@@ -3,14 +3,18 @@
 import asyncio
 import os
 from collections.abc import MutableMapping
+from importlib import import_module
 from typing import Any
 from urllib.parse import urlsplit
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "cango_portal.settings")
 
+from channels.db import database_sync_to_async
 from csp.utils import build_policy
 from django.conf import settings
+from django.contrib.auth import SESSION_KEY
 from django.core.asgi import get_asgi_application
+from django.http import parse_cookie
 from django.template import loader
 
 pages: Any = get_asgi_application()  # loads the apps; what is imported below needs them
@@ -25,6 +29,7 @@ from apps.live.routing import application as live
 from cango_portal import checks, database
 
 checks.refuse()  # uvicorn runs no system checks by itself
+BATCH_PAGE = "/batches/new/"  # its file is a batch's, as large as the API takes it
 FORM_BYTES = 1024 * 1024  # a form's other fields beside the largest file
 MIB = 1024 * 1024
 DOORS: tuple[tuple[str, Application], ...] = (("/v1", gateway), ("/agent/v1", agents))
@@ -60,10 +65,13 @@ async def numbered_pages(scope: Scope, receive: Receive, send: Send) -> None:
 
 async def bounded_pages(request: Request, send: Send) -> None:
     """Django, which spools a body of any size to disk before a view sees it: refuse a larger one before that."""
-    limit = settings.MAX_FILE_BYTES + FORM_BYTES
+    most = settings.MAX_FILE_BYTES
+    if request.method == "POST" and request.path == BATCH_PAGE and await database_sync_to_async(signed_in)(request):
+        most = max(most, settings.MAX_BATCH_FILE_BYTES)
+    limit = most + FORM_BYTES
     declared = request.headers.get("content-length", "0")
     if not declared.isdecimal() or int(declared) > limit:
-        return await too_large(request)
+        return await too_large(request, most)
     taken = 0
 
     async def counted() -> MutableMapping[str, Any]:
@@ -74,13 +82,20 @@ async def bounded_pages(request: Request, send: Send) -> None:
 
     await pages(request.scope, counted, send)
     if taken > limit and not request.began:
-        await too_large(request)
+        await too_large(request, most)
     return None
 
 
-async def too_large(request: Request) -> None:
+def signed_in(request: Request) -> bool:
+    """Has its session a user? What strangers send is not gathered on our disk."""
+    key = parse_cookie(request.headers.get("cookie", "")).get(settings.SESSION_COOKIE_NAME)
+    store: Any = import_module(settings.SESSION_ENGINE).SessionStore
+    return key is not None and SESSION_KEY in store(key)
+
+
+async def too_large(request: Request, most: int) -> None:
     """The refusal, as a page for browsers. Django's middleware has not run, so the headers it gives are given here."""
-    size = f"{settings.MAX_FILE_BYTES / MIB:g} MiB"
+    size = f"{most / MIB:g} MiB"
     if request.path.startswith("/api/"):
         return await request.refuse(
             BodyTooLarge(f"A file may have at most {size}. Nothing was started or charged.", param="file")

@@ -6,7 +6,9 @@ class BatchesConfig(AppConfig):
     label = "batches"
 
     def ready(self) -> None:
-        from apps.batches.topics import BatchTopic
+        from apps.batches.topics import BatchTopic, DraftTopic, RowsTopic
         from apps.live.topics import register
 
         register("batch.<batch>", BatchTopic)
+        register("batch.<batch>.rows", RowsTopic)
+        register("draft.<batch>", DraftTopic)

@@ -88,8 +88,9 @@ class Cutting:
 class Check:
     """Reads one file. What it holds in memory: a digest of each `custom_id`, one shard, and the errors it lists."""
 
-    def __init__(self, batch: Row) -> None:
+    def __init__(self, batch: Row, claim: Claim) -> None:
         self.batch = batch
+        self.claim = claim
         self.endpoint: str = batch["endpoint"]
         self.errors: list[dict[str, Any]] = []
         self.bad = 0
@@ -103,7 +104,6 @@ class Check:
         self.shards: list[dict[str, Any]] = []
         self.hold = 0
         self.input_tokens = 0  # at most
-        self.claim = Claim(batch)
         allowed = batch["allowed_models"]
         self.caller = Caller(
             organization_id=batch["organization_id"],
@@ -187,10 +187,12 @@ class Check:
                 code="duplicate_custom_id",
             )
         self.seen.add(digest)
-        work = self.work(line.body)
+        self.good(given.number, line, self.work(line.body))
+
+    def good(self, number: int, line: wire.BatchLine, work: Work) -> None:
         if not self.bad:
             kept = ENDPOINTS[self.endpoint].kept(work, line.body)
-            self.cut(given.number, work, shards.line_of(given.number, line.custom_id, work, kept))
+            self.cut(number, work, shards.line_of(number, line.custom_id, work, kept))
 
     def work(self, body: dict[str, Any]) -> Work:
         if body.get("stream"):
@@ -286,7 +288,7 @@ def check(batch_id: UUID) -> None:
     batch = database.run(statements.claim(batch_id, "validating"))
     if batch is None:
         return
-    reader = Check(batch)
+    reader = Check(batch, Claim(batch))
     try:
         with reader.claim.kept():
             shards.remove(batch["organization_id"], batch_id, before=reader.claim.name)

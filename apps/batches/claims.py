@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from threading import Event, Lock, Thread
@@ -14,8 +14,10 @@ from django.db import connection
 
 from apps.batches import statements
 from apps.core.ids import public
-from apps.core.sql import Row
+from apps.core.sql import Plan, Row
 from cango_portal import database
+
+GoOn = Callable[[UUID, datetime], Plan[datetime | None]]
 
 log = logging.getLogger(__name__)
 
@@ -30,11 +32,12 @@ class Stopped(Exception):
 class Claim:
     """This task's right to work on a batch. `token` is what the row must still say when the work is written.
 
-    `name` is its own, and greater than that of every earlier claim on the batch.
+    `name` is its own, and greater than that of every earlier claim on the batch. `go_on` says in its row that it lives.
     """
 
-    def __init__(self, batch: Row) -> None:
+    def __init__(self, batch: Row, *, go_on: GoOn = statements.go_on) -> None:
         self.batch_id: UUID = batch["id"]
+        self.go_on = go_on
         self.token: datetime = batch["working_until"]
         self.name = f"{self.token.astimezone(UTC):%Y%m%d%H%M%S%f}"
         self.told_at = self.stepped_at = time.monotonic()
@@ -52,7 +55,7 @@ class Claim:
         with self.renewing:
             if self.lost or time.monotonic() - self.told_at < ALIVE_SECONDS:
                 return
-            token = database.run(statements.go_on(self.batch_id, self.token))
+            token = database.run(self.go_on(self.batch_id, self.token))
             if token is None:
                 self.lost = True
             else:

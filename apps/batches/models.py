@@ -140,6 +140,50 @@ class Batch(models.Model):
         return found
 
 
+class Draft(models.Model):
+    """A batch that somebody prepares on a page: its file is read as the batch's check will, and nothing is held or kept.
+
+    `id` is that of the batch it becomes. Tokens and `hold_microusd` are the worst case of the `good` rows; `lines` counts
+    those read so far. `bad_lines` null: with those left out the file would still not do.
+    """
+
+    class State(models.TextChoices):
+        CHECKING = "checking", "Checking the file"
+        CHECKED = "checked", "Checked"
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    organization = models.ForeignKey(Organization, models.PROTECT, related_name="+")
+    user = models.ForeignKey(User, models.PROTECT, related_name="+")
+    name = models.CharField(max_length=100, blank=True)
+    endpoint = models.CharField(max_length=40)
+    input_file_id = models.UUIDField()
+    max_power_usd_per_mwh = models.FloatField(null=True)
+    deadline_at = models.DateTimeField(null=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    state = models.CharField(max_length=8, choices=State, default=State.CHECKING)
+    version = models.PositiveIntegerField(default=1)
+    working_until = models.DateTimeField(null=True)
+    lines = models.PositiveIntegerField(default=0)
+    model = models.ForeignKey(Model, models.PROTECT, null=True, related_name="+")
+    price = models.ForeignKey(PriceVersion, models.PROTECT, null=True, related_name="+")
+    discount_basis_points = models.PositiveSmallIntegerField(default=0)
+    errors = models.JSONField(default=list)
+    bad = models.PositiveIntegerField(default=0)
+    bad_lines = ArrayField(models.PositiveIntegerField(), null=True)
+    good = models.PositiveIntegerField(default=0)
+    input_tokens = models.PositiveBigIntegerField(default=0)
+    output_tokens = models.PositiveBigIntegerField(default=0)
+    hold_microusd = models.PositiveBigIntegerField(default=0)
+
+    def __str__(self) -> str:
+        return self.public_id
+
+    @property
+    def public_id(self) -> str:
+        return public("batch", uuid.UUID(str(self.pk)))
+
+
 class Shard(models.Model):
     """Some consecutive lines of a batch, ready for an engine in a stored file of their own.
 

@@ -1,10 +1,10 @@
 import logging
 from uuid import UUID
 
-from celery import shared_task
+from celery import current_app, shared_task
 from kombu.exceptions import OperationalError
 
-from apps.batches import checking, finalizing, sweeping
+from apps.batches import checking, finalizing, sweeping, trying
 
 log = logging.getLogger(__name__)
 
@@ -16,11 +16,20 @@ def go_on(batch_id: str) -> None:
     finalizing.finalize(UUID(batch_id))
 
 
+@shared_task(name="batches.check_draft")
+def check_draft(draft_id: str) -> None:
+    """The broker may deliver this twice, late, or never: the row decides, and the sweep sends again."""
+    trying.check(UUID(draft_id))
+
+
 @shared_task(name="batches.sweep")
 def sweep() -> None:
-    for batch_id in sweeping.sweep():
+    due = [(go_on.name, batch_id) for batch_id in sweeping.sweep()]
+    due += [(check_draft.name, draft_id) for draft_id in trying.due()]
+    trying.forget()
+    for name, each in due:
         try:
-            go_on.apply_async(args=(str(batch_id),), retry=False)
+            current_app.send_task(name, args=(str(each),), retry=False)
         except OperationalError:
             log.warning("broker away, batches wait for the next sweep")
             return

@@ -5,6 +5,8 @@ from apps.batches import views
 app_name = "batches"
 urlpatterns = [
     path("batches/", views.index, name="index"),
+    path("batches/new/", views.new, name="new"),
+    path("batches/<str:public_id>/check/", views.check, name="check"),
     path("batches/<str:public_id>/", views.detail, name="detail"),
     path("batches/<str:public_id>/cancel/", views.cancel, name="cancel"),
     path("batches/<str:public_id>/again/", views.again, name="again"),

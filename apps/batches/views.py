@@ -1,4 +1,4 @@
-"""Pages of batches: all of them, one, its files; cancel it, and run again what has no answer."""
+"""Pages of batches: all of them, a new one, one, its files; cancel it, and run again what has no answer."""
 
 from __future__ import annotations
 
@@ -16,13 +16,19 @@ from django.views.decorators.vary import vary_on_headers
 
 from apps.accounts import tickets
 from apps.accounts.permissions import MemberRequest, organization_required
-from apps.batches import pages, repeating, services
+from apps.batches import drafting, repeating, services
 from apps.batches.ending import CannotCancel
-from apps.batches.models import Batch
+from apps.batches.forms import DraftForm
+from apps.batches.models import Batch, Draft
+from apps.batches.pages import batch as pages
+from apps.batches.pages import draft as drafts
+from apps.batches.pages.draft import DraftPage
+from apps.batches.pages.rows import RowsPage
 from apps.core.errors import InvalidRequest, PortalError
 from apps.core.ids import parse, public
 from apps.files import services as files
 from apps.keys import services as keys
+from apps.ledger.services import InsufficientCredit
 
 
 @require_safe
@@ -39,12 +45,86 @@ def index(request: MemberRequest) -> HttpResponse:
     return render(request, "batches/_list.html" if request.htmx else "batches/index.html", context)
 
 
+@never_cache
+@organization_required
+@require_http_methods(["GET", "HEAD", "POST"])
+def new(request: MemberRequest) -> HttpResponse:
+    """A file and its terms; then to what its check finds. Nothing is held or started here."""
+    form = DraftForm(request.POST or None, request.FILES or None, organization=request.organization)
+    status = 200
+    if request.method == "POST":
+        status = 422
+        if form.is_valid():
+            try:
+                return redirect("batches:check", prepared(request, form).public_id)
+            except PortalError as error:
+                form.add_error("file" if error.param == "file" else None, error.message)
+                status = 422 if isinstance(error, InvalidRequest) else error.status
+    return render(request, "batches/new.html", {"form": form, "docs": reverse("api-docs")}, status=status)
+
+
+def prepared(request: MemberRequest, form: DraftForm) -> Draft:
+    """Raises PortalError; then no file is kept that was sent."""
+    given = form.cleaned_data
+    file = form.chosen
+    sent = None if file else drafting.upload(organization=request.organization, given=given["file"])
+    try:
+        return drafting.prepare(
+            organization=request.organization,
+            user=request.user,
+            file=file or sent,  # type: ignore[arg-type]
+            endpoint=given["endpoint"],
+            name=given["name"],
+            max_power_usd_per_mwh=given["max_power_usd_per_mwh"],
+            deadline_at=given["deadline_at"],
+        )
+    except PortalError:
+        if sent is not None:
+            files.discard(sent.pk, sent.path)
+        raise
+
+
+@never_cache
+@organization_required
+@require_http_methods(["GET", "HEAD", "POST"])
+def check(request: MemberRequest, public_id: str) -> HttpResponse:
+    """What is wrong with a new batch and what it may cost; then its start, which is safe to repeat."""
+    draft_id = parse("batch", public_id)
+    draft = Draft.objects.filter(organization=request.organization, pk=draft_id).first() if draft_id else None
+    if draft is None:
+        batch_of(request, public_id)  # it was started: or there is no such thing
+        return redirect("batches:detail", public_id)
+    page = drafts.load(draft.pk)
+    message, status = "", 200
+    if request.method == "POST":
+        try:
+            start(request, page)
+            return redirect("batches:detail", public_id)
+        except IntegrityError:  # sent twice at the same moment
+            return redirect("batches:detail", public_id)
+        except PortalError as error:
+            message, status = error.message, 422 if isinstance(error, InvalidRequest) else error.status
+    context = {"page": page, "draft": page.draft, "message": message}
+    return render(request, "batches/check.html", context, status=status)
+
+
+def start(request: MemberRequest, page: DraftPage) -> None:
+    """Raises PortalError: what its check says stands on the page again."""
+    without = request.POST.get("rows") == "good"
+    if not (page.mendable if without else page.clean):
+        raise InvalidRequest("Its file has not been found good. Nothing was started.")
+    if page.short_microusd:
+        raise InsufficientCredit("Its worst case is above what is free of your balance. Nothing was started.")
+    caller = keys.member(request.organization, request.user)
+    drafting.start(page.draft, caller=caller, without_bad_lines=without)
+
+
 @require_safe
 @never_cache
 @organization_required
 def detail(request: MemberRequest, public_id: str) -> HttpResponse:
     page = pages.load(batch_of(request, public_id))
-    return render(request, "batches/detail.html", {"page": page, "batch": page.batch})
+    return render(request, "batches/detail.html", {"page": page, "batch": page.batch, "rows": RowsPage(page)})
 
 
 @never_cache

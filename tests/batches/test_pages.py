@@ -8,8 +8,9 @@ from asgiref.sync import sync_to_async
 from django.test import AsyncClient, Client
 
 from apps.accounts.models import Membership
-from apps.batches import checking, pages, topics
+from apps.batches import checking, topics
 from apps.batches.models import Batch
+from apps.batches.pages import batch as pages
 from apps.core.numbers import money_small as money
 from apps.files.models import File
 from apps.jobs.models import Job

@@ -11,13 +11,14 @@ from tests.browser.test_live import MODEL, sign_in
 pytestmark = [pytest.mark.browser, pytest.mark.whole, pytest.mark.timeout(300)]
 
 
-def send(portal, count: int, **changes) -> str:
-    def line(number: int) -> bytes:
-        body = {"model": MODEL, "messages": [{"role": "user", "content": f"Say {number}."}], "max_tokens": 20}
-        row = {"custom_id": f"row-{number}", "method": "POST", "url": "/v1/chat/completions", "body": body, **changes}
-        return json.dumps(row).encode() + b"\n"
+def line(number: int, **changes) -> bytes:
+    body = {"model": MODEL, "messages": [{"role": "user", "content": f"Say {number}."}], "max_tokens": 20}
+    row = {"custom_id": f"row-{number}", "method": "POST", "url": "/v1/chat/completions", "body": body, **changes}
+    return json.dumps(row).encode() + b"\n"
 
-    content = b"".join(line(number) for number in range(1, count + 1))
+
+def send(portal, count: int, **changes) -> str:
+    content = b"".join(line(number, **changes) for number in range(1, count + 1))
     with portal.client() as client:
         form = {"file": ("descriptions.jsonl", content)}
         file = client.post("/v1/files", data={"purpose": "batch"}, files=form).json()["id"]
@@ -76,5 +77,38 @@ def test_cancel_and_the_rest_again(portal, engine, visitor):  # noqa: F811
     bad = send(portal, 60, method="GET")
     visitor.go(f"/batches/{bad}/")
     expect(page.locator("#batch-state")).to_have_text("Failed", timeout=60_000)
+    visitor.check()
+    assert visitor.faults == []
+
+
+@pytest.mark.parametrize("visitor", [1440, 390], indirect=True)
+def test_a_new_batch_from_its_file_to_its_rows(portal, engine, visitor, tmp_path):  # noqa: F811
+    page = visitor.page
+    sign_in(visitor, portal)
+    engine.control(tokens_per_second=4)
+    file = tmp_path / "new.jsonl"
+    file.write_bytes(b"".join(line(number) for number in range(1, 60)) + b"no JSON\n")
+    visitor.go("/batches/")
+    page.get_by_role("link", name="New batch").click()
+    visitor.check()
+    page.locator("input[type=file]").set_input_files(file)
+    page.get_by_label("Name").fill("Numbers")
+    page.get_by_role("button", name="Check the file").click()
+    expect(page.locator("#batch-draft")).to_contain_text("1 error in the file.", timeout=20_000)
+    visitor.check()
+    on = page.get_by_role("link", name="Go on to its start")
+    if on.count():
+        on.click()
+    visitor.check()
+    page.get_by_role("button", name="Start 59 rows without 1 line").click()
+    expect(page.locator("h1")).to_have_text("Numbers")
+    page.evaluate("window.loadedOnce = true")
+    expect(page.locator("#batch-rows tbody tr")).to_have_count(10, timeout=40_000)
+    expect(page.locator("#batch-rows")).to_contain_text("the newest rows")
+    visitor.check()
+    engine.control(tokens_per_second=0)
+    expect(page.locator("#batch-state")).to_have_text("Done", timeout=60_000)
+    expect(page.locator("#batch-rows")).to_contain_text("the first 10 of 59 rows")
+    assert page.evaluate("window.loadedOnce") is True
     visitor.check()
     assert visitor.faults == []

@@ -7,9 +7,11 @@ import re
 
 import httpx
 import pytest
+from django.test import Client
 
 from apps.core import asgi
 from cango_portal.asgi import FORM_BYTES, application
+from tests import make
 from tests.house.style import inline
 
 WORDS = "The file is larger than 20 MiB. Nothing was started or charged. Go back and choose a smaller one."
@@ -45,6 +47,26 @@ def test_a_body_that_says_it_is_too_large_is_refused_with_a_page(settings):
 @pytest.mark.parametrize("referer", ["http://evil.example/models/acme/ocr/", "http://localhost//evil.example", "x", ""])
 def test_the_way_back_stays_here(settings, referer):
     assert '<a class="btn" href="/models/">Go back</a>' in too_large(settings, "/login/", referer=referer).text
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_batch_may_be_as_large_as_the_api_takes_it_from_whoever_is_signed_in(settings):
+    settings.MAX_BATCH_FILE_BYTES = settings.MAX_FILE_BYTES + 5 * 1024 * 1024
+    user, client = make.user(), Client()
+    client.force_login(user, "allauth.account.auth_backends.AuthenticationBackend")
+    signed_in = f"{settings.SESSION_COOKIE_NAME}={client.cookies[settings.SESSION_COOKIE_NAME].value}"
+    csrf = "x" * 32  # none of ours: Django refuses what it has read
+    form = {
+        "data": {"csrfmiddlewaretoken": csrf},
+        "files": {"file": ("rows.jsonl", bytes(settings.MAX_FILE_BYTES + 2**21))},
+    }
+    assert call("POST", "/batches/new/", headers={"cookie": signed_in}, **form).status_code == 403
+    assert "larger than 20 MiB" in call("POST", "/batches/new/", **form).text
+    assert "larger than 20 MiB" in call("POST", "/batches/new/", headers={"cookie": "sessionid=0"}, **form).text
+    assert "larger than 20 MiB" in call("POST", "/models/", headers={"cookie": signed_in}, **form).text
+    size = str(settings.MAX_BATCH_FILE_BYTES + FORM_BYTES + 1)
+    over = call("POST", "/batches/new/", headers={"content-length": size, "cookie": signed_in}, content=b"")
+    assert (over.status_code, "larger than 25 MiB" in over.text) == (413, True)
 
 
 def test_the_api_keeps_to_the_official_shape(settings):

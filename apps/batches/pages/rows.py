@@ -1,0 +1,144 @@
+"""The rows on a batch's page: those that ended last while it runs, then the first of its files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from django.template.loader import render_to_string
+
+from apps.batches.models import Batch, Row
+from apps.batches.pages.batch import OK, BatchPage
+from apps.core import numbers
+from apps.files import services as files
+from apps.files.models import File
+
+MOST = 10
+EXCERPT = 300  # characters of an answer
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One row. `name` is its line, or its custom_id in a file. `answer` is the beginning of it, or why there is none."""
+
+    name: str
+    good: bool
+    answer: str
+    tokens: int | None
+    charge_microusd: int
+
+
+class RowsPage:
+    def __init__(self, page: BatchPage) -> None:
+        self.page = page
+        self.batch: Batch = page.batch
+        if self.batch.is_final:
+            output, errors = page.written
+            self.failed = self.of_file(page.files.get(errors)) if errors else []
+            self.answered = self.of_file(page.files.get(output)) if output else []
+        else:
+            self.failed, self.answered = [], self.latest()
+
+    @property
+    def topic(self) -> str:
+        return f"{self.page.topic}.rows"
+
+    @property
+    def there(self) -> bool:
+        return bool(self.failed or self.answered)
+
+    @property
+    def tables(self) -> list[tuple[str, str, list[Shown]]]:
+        """Title, what of it is shown, and the rows."""
+        if not self.batch.is_final:
+            return [("Output", "the newest rows", self.answered)]
+        without = self.batch.total - self.batch.completed
+        found = (
+            ("Rows without an answer", without, self.failed),
+            ("Output", self.batch.completed, self.answered),
+        )
+        return [
+            (
+                title,
+                f"the first {len(rows)} of {BatchPage.rows(count)}" if count > len(rows) else BatchPage.rows(count),
+                rows,
+            )
+            for title, count, rows in found
+            if rows
+        ]
+
+    def latest(self) -> list[Shown]:
+        rows = list(Row.objects.filter(batch=self.batch).order_by("-pk")[:MOST])
+        return [
+            Shown(
+                f"Line {numbers.count(row.line)}",
+                row.status == OK,
+                excerpt(row.body or {}),
+                row.completion_tokens or None,
+                row.charge_microusd,
+            )
+            for row in rows
+        ]
+
+    def of_file(self, file: File | None) -> list[Shown]:
+        if file is None:
+            return []
+        found: list[Shown] = []
+        try:
+            with files.open_lines(file.path) as lines:
+                for line in lines:
+                    found.append(of_line(json.loads(line.content)))
+                    if len(found) == MOST:
+                        break
+        except (OSError, ValueError):  # the file's card says what is left of it
+            pass
+        return found
+
+
+def of_line(line: Mapping[str, Any]) -> Shown:
+    """A line of an output or error file."""
+    body = (line.get("response") or {}).get("body") or {"error": line.get("error") or {}}
+    usage = body.get("usage") or {}
+    tokens = usage.get("completion_tokens", usage.get("output_tokens"))
+    answer = excerpt(body)
+    return Shown(
+        str(line["custom_id"]),
+        "error" not in body or not body["error"],
+        answer,
+        tokens,
+        usage.get("cost_microusd") or 0,
+    )
+
+
+def excerpt(body: Mapping[str, Any]) -> str:
+    """The beginning of what an answer says, whichever endpoint it is of."""
+    text = whole(body)
+    return text if len(text) <= EXCERPT else f"{text[:EXCERPT]}…"
+
+
+def whole(body: Mapping[str, Any]) -> str:
+    if body.get("error"):
+        return str(body["error"].get("message", ""))
+    if "choices" in body:
+        choice = (body["choices"] or [{}])[0]
+        message = choice.get("message") or {}
+        calls = [
+            f"{call['function']['name']}({call['function']['arguments']})" for call in message.get("tool_calls") or ()
+        ]
+        return str(choice.get("text") or message.get("content") or message.get("refusal") or " ".join(calls))
+    if "output" in body:
+        parts = [part for item in body["output"] for part in item.get("content") or ()]
+        calls = [
+            f"{item['name']}({item['arguments']})" for item in body["output"] if item.get("type") == "function_call"
+        ]
+        return "".join(str(part.get("text", "")) for part in parts) or " ".join(calls)
+    if "results" in body:
+        return ", ".join(f"{each['index']}: {each['relevance_score']:.3f}" for each in body["results"])
+    data = body.get("data") or []
+    return f"{len(data)} vector{'' if len(data) == 1 else 's'}"
+
+
+def part(page: BatchPage) -> str:
+    return render_to_string("batches/_rows.html", {"rows": RowsPage(page), "page": page, "batch": page.batch})

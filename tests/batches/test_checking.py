@@ -193,7 +193,7 @@ def test_a_check_that_died_is_done_again_and_two_at_once_hold_once(works):
 def test_a_check_whose_claim_has_passed_to_another_writes_nothing(works):
     batch = works.create(works.lines(2))
     claimed = database.run(checking.statements.claim(batch.pk, "validating"))
-    late = checking.Check(claimed)
+    late = checking.Check(claimed, checking.Claim(claimed))
     late.run()
     Batch.objects.filter(pk=batch.pk).update(working_until=batch.created_at)
     checking.check(batch.pk)

@@ -13,6 +13,7 @@ from apps.jobs.models import FINAL, Content, Job
 from apps.keys.models import BEFORE_SCOPES, APIKey
 from apps.ledger import services as ledger
 from apps.sites.models import GPU, Container, Deployment, Drain, Freeze, Node, Partner, Pool, Site
+from apps.telemetry.models import Minute
 from apps.wire.capabilities import Capability
 
 counter = itertools.count(1)
@@ -178,6 +179,7 @@ def fleet(node: Node, *, model: Model, by: User) -> None:
     now = datetime.now(UTC)
     Drain.objects.create(node=node, purpose="drain", reason="New fans", actor=by, starts_at=now, deadline_at=now)
     Freeze.objects.create(nodes=4, leases=8, running=20, ended_at=now, open=False)
+    Minute.objects.create(node=node, uuid=f"GPU-{n}", at=now, energy_mj=5, counted_seconds=5, quality="counter")
 
 
 def job(

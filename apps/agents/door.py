@@ -35,9 +35,12 @@ from apps.runner.protocol import (
     ReportAnswer,
     Reports,
     ReportsAnswer,
+    Telemetry,
+    TelemetryAnswer,
 )
 from apps.sites import drains, enrolment, nodes
 from apps.sites import statements as sites
+from apps.telemetry import counting
 from cango_portal import database
 
 log = logging.getLogger(__name__)
@@ -124,6 +127,14 @@ async def drain(request: Request) -> None:
     log.warning("a node asked to be drained", extra={"node": node_id, "seconds": wish.seconds})
     told = await database.run_async(standing(node_id))
     await request.json(told.model_dump(mode="json"))
+
+
+async def telemetry(request: Request) -> None:
+    """200 means counted. What was counted before is not counted again."""
+    node_id = await node_of(request)
+    told = await read(request, Telemetry)
+    seq = await database.run_async(counting.count(node_id, told, now=time.time()))
+    await request.json(TelemetryAnswer(seq=seq).model_dump(mode="json"))
 
 
 async def reports(request: Request) -> None:
@@ -244,6 +255,7 @@ application = door(
         ("POST", "/agent/v1/heartbeat"): reachable(heartbeat),
         ("GET", "/agent/v1/node"): reachable(node),
         ("POST", "/agent/v1/drain"): reachable(drain),
+        ("POST", "/agent/v1/telemetry"): reachable(telemetry),
         ("POST", "/agent/v1/reports"): reachable(reports),
         ("GET", "/agent/v1/files/{id}"): reachable(file),
         ("GET", "/agent/v1/bodies/{id}"): reachable(body),

@@ -21,6 +21,7 @@ from apps.core.sql import Plan, Row, Statement
 from apps.live import bell
 from apps.runner.protocol import Attempt, Heartbeat, HeartbeatAnswer
 from apps.sites import statements as sites
+from apps.telemetry import newest
 from cango_portal import database
 
 log = logging.getLogger(__name__)
@@ -118,7 +119,11 @@ class Collector:
     async def flush(self) -> None:
         await asyncio.sleep(GATHER_SECONDS)
         beats, self.beats, self.flushing = list(self.beats.values()), {}, None
+        showing = asyncio.create_task(
+            newest.keep({beat.node_id: beat.heartbeat.reading for beat in beats if beat.heartbeat.reading})
+        )
         await self.write(beats)
+        await showing
 
     async def write(self, beats: list[Beat]) -> None:
         try:

@@ -9,7 +9,17 @@ from pydantic import ValidationError
 
 from apps.runner.engines.engine import EngineFailed
 from apps.runner.identity import Identity
-from apps.runner.protocol import Failure, Heartbeat, HeartbeatAnswer, Message, Report, Reports, ReportsAnswer
+from apps.runner.protocol import (
+    Failure,
+    Heartbeat,
+    HeartbeatAnswer,
+    Message,
+    Report,
+    Reports,
+    ReportsAnswer,
+    Telemetry,
+    TelemetryAnswer,
+)
 
 CONNECT_SECONDS = 3.0
 ANSWER_SECONDS = 10.0
@@ -94,6 +104,10 @@ class Portal:
         content = heartbeat.model_dump_json(exclude_none=True)
         answer = await self.post("/agent/v1/heartbeat", content, seconds=HEARTBEAT_SECONDS)
         return understood(HeartbeatAnswer, answer)
+
+    async def tell(self, telemetry: Telemetry) -> TelemetryAnswer:
+        content = telemetry.model_dump_json(exclude_none=True)
+        return understood(TelemetryAnswer, await self.post("/agent/v1/telemetry", content, seconds=ANSWER_SECONDS))
 
     async def fetch(self, path: str, *, limit: int) -> bytes:
         """A request body or a file by its signed path. Raises PortalAway, or EngineFailed where it is gone or too large."""

@@ -30,12 +30,14 @@ from apps.runner.portal import Portal
 from apps.runner.protocol import Attempt, Heartbeat, Lease, Order, PoolHealth, Report
 from apps.runner.reports import Reporter, Spool
 from apps.runner.shard import ShardExecution
+from apps.runner.telemetry import Recorder
 from apps.runner.watch import Watch
 
 log = logging.getLogger(__name__)
 
 FINISH_SECONDS = 20.0  # running attempts may finish so long after SIGTERM
 REPORT_SECONDS = 5.0  # and what they report is sent so long
+TELEMETRY_SECONDS = 1.0  # and what the GPUs said; the rest stays on disk
 PROBE_SECONDS, EAGER_SECONDS, LIMIT_SECONDS = 2.0, 0.1, 1.5  # health of an engine: when ready, until then, of one probe
 NOTE_SECONDS = 1.0  # between two of what it notes for `cango-runner status`
 SEEN = 20_000  # attempts remembered against a second delivery
@@ -107,12 +109,13 @@ class Runner:
         self.seen: dict[Key, None] = {}
         self.stopping = asyncio.Event()
         self.sampler = Sampler.of(configuration.nvml_command)
-        self.watch = Watch(self.sampler, changed=self.hurry)
         self.portal = Portal(
             url=configuration.portal_url,
             token=configuration.node_token,
             identity=mine,
         )
+        self.recorder = Recorder(portal=self.portal, directory=configuration.spool / "telemetry", boot=self.claimant)
+        self.watch = Watch(self.sampler, changed=self.hurry, looked=self.recorder.take)
         self.redis = connections(configuration.redis_url, CONNECTIONS, seconds=2)
         self.control = connections(configuration.redis_url, 1, seconds=Ear.BLOCK_MILLISECONDS / 1000 + 2)
         self.reporter = Reporter(portal=self.portal, spool=self.spool, refused=self.refused, answered=self.answered)
@@ -233,6 +236,7 @@ class Runner:
             leases=leases,
             pools=[self.health_of(post) for post in self.posts.values()],
             power_w=round(sum(known), 3) if known else None,
+            reading=self.recorder.news(),
         )
 
     def health_of(self, post: Post) -> PoolHealth:
@@ -311,6 +315,7 @@ class Runner:
         log.info("runner starts", extra={"claimant": self.claimant, "pools": list(self.posts)})
         await asyncio.gather(*(post.engine.start() for post in self.posts.values()))
         self.reporter.start()
+        self.recorder.start()
         self.heart.start()
         self.ear.start()
         self.probes = [
@@ -382,6 +387,7 @@ class Runner:
             if self.tasks:
                 await asyncio.wait(set(self.tasks), timeout=REPORT_SECONDS)
         await self.reporter.stop(REPORT_SECONDS)
+        await self.recorder.stop(TELEMETRY_SECONDS)
         await self.heart.stop()
         await self.ear.stop()
         for probe in self.probes:

@@ -8,7 +8,7 @@ energy is integer millijoules, ids are UUID texts.
 from __future__ import annotations
 
 import hashlib
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -214,13 +214,52 @@ class PoolHealth(Message):
     running: int = 0
 
 
+class GPUReading(Message):
+    """What one GPU said at one moment. Null is no reading, never zero.
+
+    `energy_mj` is its counter since its driver was loaded; ratios are 0..1.
+    """
+
+    uuid: str = Field(max_length=80)
+    power_w: float | None = Field(default=None, description="Of the moment", ge=0, lt=1e6)
+    power_average_w: float | None = Field(default=None, description="Over the last second", ge=0, lt=1e6)
+    energy_mj: int | None = Field(default=None, ge=0, lt=2**63)
+    utilization: float | None = Field(default=None, ge=0, le=1)
+    memory_used_mib: int | None = Field(default=None, ge=0, lt=2**31)
+    memory_total_mib: int | None = Field(default=None, ge=0, lt=2**31)
+    temperature_c: float | None = Field(default=None, gt=-100, lt=1000)
+    clocks_event_reasons: list[Annotated[str, Field(max_length=20)]] | None = Field(default=None, max_length=16)
+
+
+class Reading(Message):
+    """One look at a node's GPUs; `seq` counts the looks of its process from 1."""
+
+    seq: int = Field(ge=1, lt=2**63)
+    at: float = Field(description="Unix seconds by the node's clock", ge=0, lt=1e11)
+    gpus: list[GPUReading] = Field(max_length=64)
+
+
+class Telemetry(Message):
+    """Looks of one process (`boot` is its claimant) in their order. 200 means counted, once, however often it is sent."""
+
+    boot: str = Field(max_length=40)
+    readings: list[Reading] = Field(max_length=500)
+
+
+class TelemetryAnswer(Message):
+    """`seq`: up to there nothing of this process is awaited any more."""
+
+    seq: int
+
+
 class Heartbeat(Message):
-    """Every 2 s. The reply arrives within about a second."""
+    """Every 2 s. The reply arrives within about a second. `reading` is the newest look, where there is a new one."""
 
     claimant: str
     leases: list[Lease] = []
     pools: list[PoolHealth] = []
     power_w: float | None = None
+    reading: Reading | None = None
 
 
 class Attempt(Message):

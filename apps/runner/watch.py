@@ -18,11 +18,18 @@ MOST_MISSES = 3  # looks in a row without an answer: the driver hangs, and what 
 
 
 class Watch:
-    """`changed` is called when some GPU became faulty or well."""
+    """`changed` is called when some GPU became faulty or well, `looked` with what each look found."""
 
-    def __init__(self, sampler: Sampler, *, changed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        sampler: Sampler,
+        *,
+        changed: Callable[[], None],
+        looked: Callable[[dict[str, dict[str, Any]]], None] = lambda found: None,
+    ) -> None:
         self.sampler = sampler
         self.changed = changed
+        self.looked = looked
         self.readings: dict[str, dict[str, Any]] = {}
         self.xids: dict[str, list[int]] = {}
         self.faults: dict[str, str] = {}
@@ -55,6 +62,7 @@ class Watch:
             self.silent = False
             self.readings = found
             self.judge(found)
+            self.looked(found)
         if (self.faults, self.silent) != before:
             log.warning("health of GPUs changed", extra={"faults": self.faults, "silent": self.silent})
             self.changed()

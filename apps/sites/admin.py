@@ -140,9 +140,11 @@ class ContactFilter(admin.SimpleListFilter):
         return queryset.filter(wanted) if wanted else queryset
 
 
-@admin.register(Node)
 class NodeAdmin(ReasonedActions[Node], ReasonedAdmin[Node]):
-    """A node is added here and gets its token, shown once; afterwards neither the token nor its hash is."""
+    """A node is added here and gets its token, shown once; afterwards neither the token nor its hash is.
+
+    `telemetry` registers it, with what the GPUs say now.
+    """
 
     list_display = ["code", "site", "state", "last_contact", "power_w", "partner", "claimant"]
     list_filter = ["state", ContactFilter, "site", "partner"]

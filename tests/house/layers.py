@@ -49,6 +49,7 @@ PURE = (
     "scheduling/planner.py",
     "scheduling/simulator.py",
     "sites/power.py",
+    "telemetry/folding.py",
     "runner/energy.py",
     "runner/faults.py",
 )

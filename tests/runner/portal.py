@@ -15,6 +15,8 @@ from apps.runner.protocol import (
     ReportAnswer,
     Reports,
     ReportsAnswer,
+    Telemetry,
+    TelemetryAnswer,
 )
 
 TOKEN = "node-token"
@@ -26,6 +28,7 @@ class FakePortal:
         self.reports: list[Report] = []
         self.posts = 0
         self.heartbeats: list[Heartbeat] = []
+        self.telemetry: list[Telemetry] = []
         self.stop: list[Attempt] = []
         self.cancel: list[Attempt] = []
         self.accepts = True
@@ -66,6 +69,9 @@ class FakePortal:
             if path == "/agent/v1/heartbeat":
                 self.heartbeats.append(Heartbeat.model_validate_json(body))
                 return 200, HeartbeatAnswer(stop=self.stop, cancel=self.cancel).model_dump_json().encode()
+            if path == "/agent/v1/telemetry":
+                self.telemetry.append(Telemetry.model_validate_json(body))
+                return 200, TelemetryAnswer(seq=self.telemetry[-1].readings[-1].seq).model_dump_json().encode()
         return 404, b"{}"
 
 

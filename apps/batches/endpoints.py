@@ -142,6 +142,12 @@ def response_work(offer: Offer, body: Mapping[str, Any]) -> Work:
                 f"'{name}' is not supported in a batch. {instead}", param=name, code="unsupported_parameter"
             )
     response.responses_request(body)
+    if response.custom_names(body):
+        raise InvalidRequest(
+            "Tools of type 'custom' are not supported in a batch. Offer them as functions.",
+            param="tools",
+            code="unsupported_parameter",
+        )
     return intake.response_work(offer, body, interactive=False)
 
 
@@ -155,7 +161,11 @@ def answered_response(row: Answered) -> Answer:
 
 
 def asked_settings(work: Work, body: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in body.items() if name not in ("input", "model") and value is not None}
+    return {
+        name: value
+        for name, value in body.items()
+        if name not in ("input", "model", "client_metadata") and value is not None
+    }
 
 
 def with_settings(answer: Answer, kept: dict[str, Any] | None) -> Answer:

@@ -39,7 +39,7 @@ def rebuilt(response: ResponseObject, job: Row, *, logprobs: bool = False) -> di
     """The response as far as its job's row tells. What was dispatched has not begun."""
     if job["finished_at"] is None:
         return response.open("in_progress" if job["state"] == "running" else "queued")
-    return final(response, items.stored(job, logprobs=logprobs), job=job, counted=Usage())
+    return final(response, items.stored(job, logprobs=logprobs, custom=response.custom), job=job, counted=Usage())
 
 
 def final(
@@ -61,13 +61,14 @@ def final(
 
 async def whole(submitted: Submitted, response: ResponseObject, *, logprobs: bool) -> dict[str, Any]:
     """The one answer of a response that is not streamed. Raises the refusal of a job that did not succeed."""
-    output = Output(submitted.job_id, logprobs=logprobs)
+    output = Output(submitted.job_id, logprobs=logprobs, custom=response.custom)
     counted, job, attempt = Usage(), None, 0
     async with contextlib.aclosing(steps(submitted)) as following:
         async for step in following:
             if isinstance(step, Piece):
                 if step.attempt != attempt:
-                    output, attempt = Output(submitted.job_id, logprobs=logprobs), step.attempt
+                    output = Output(submitted.job_id, logprobs=logprobs, custom=response.custom)
+                    attempt = step.attempt
                 output.take(step.entry.chunks)
                 counted = step.entry.usage
             elif isinstance(step, Ended):
@@ -136,7 +137,7 @@ async def stream(
 ) -> None:
     """A response as events. A failure before the first byte is raised; a later one is an event, then the end."""
     events = ResponseEvents(request, response, after=after)
-    telling = Telling(events, submitted, Output(submitted.job_id, logprobs=logprobs))
+    telling = Telling(events, submitted, Output(submitted.job_id, logprobs=logprobs, custom=response.custom))
     keeping = asyncio.create_task(events.keep_open(), name="gateway.keep_open")
     try:
         if response.background:

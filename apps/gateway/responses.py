@@ -22,7 +22,7 @@ from apps.keys.services import Caller
 from apps.wire import items
 from apps.wire.conversation import Conversation, Message
 from apps.wire.response_object import PREFIX, ResponseObject
-from apps.wire.responses import LOGPROBS, responses_request
+from apps.wire.responses import LOGPROBS, custom_names, responses_request
 from cango_portal import database
 
 
@@ -61,7 +61,9 @@ def work_of(offer: Offer, body: Mapping[str, Any], earlier: list[Message]) -> Wo
     interactive, streaming = not body.get("background"), bool(body.get("stream"))
     work = intake.response_work(offer, body, interactive=interactive, streaming=streaming, earlier=earlier)
     kept = body.get("store") is not False
-    return replace(work, asked={n: v for n, v in body.items() if v is not None} if kept else None)
+    return replace(
+        work, asked={n: v for n, v in body.items() if v is not None and n != "client_metadata"} if kept else None
+    )
 
 
 def said_before(caller: Caller, response_id: str) -> Plan[tuple[list[Message], Rule]]:
@@ -87,7 +89,7 @@ def said_before(caller: Caller, response_id: str) -> Plan[tuple[list[Message], R
     instructed = content["asked"].get("instructions") is not None
     messages = content["request"]["messages"][1 if instructed else 0 :]
     talk = Conversation(messages, ["previous_response_id"] * len(messages))
-    answered = items.stored(job).items
+    answered = items.stored(job, custom=custom_names(content["asked"])).items
     talk.read(answered, ["previous_response_id"] * len(answered))
     rule = content["residency"]
     return talk.messages, None if rule is None else tuple(rule)

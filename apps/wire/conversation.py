@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -32,6 +33,13 @@ SAME = (
 )
 MESSAGE = re.compile(r"messages\[(\d+)\](.*)", re.DOTALL)
 
+FREE_TEXT = {
+    "type": "object",
+    "properties": {"input": {"type": "string"}},
+    "required": ["input"],
+    "additionalProperties": False,
+}
+
 Message = dict[str, Any]
 
 
@@ -51,7 +59,7 @@ class Conversation:
         said: Message | None = None
         for item, source in zip(items, sources, strict=True):
             kind = item.get("type") or "message"
-            if kind == "function_call_output":
+            if kind in ("function_call_output", "custom_tool_call_output"):
                 said = None
                 self.answer(item, source)
             elif kind == "message" and item["role"] != "assistant":
@@ -108,6 +116,9 @@ def joined_calls(said: Message, part: Message) -> Message:
 def answered(item: Mapping[str, Any]) -> Message:
     if item.get("type") == "function_call":
         function = {"name": item["name"], "arguments": item["arguments"]}
+        return {"tool_calls": [{"id": item["call_id"], "type": "function", "function": function}]}
+    if item.get("type") == "custom_tool_call":
+        function = {"name": item["name"], "arguments": json.dumps({"input": item["input"]}, ensure_ascii=False)}
         return {"tool_calls": [{"id": item["call_id"], "type": "function", "function": function}]}
     if item.get("type") == "reasoning":
         text = "".join(part["text"] for part in item.get("content") or ())
@@ -167,10 +178,7 @@ def chat_body(body: Mapping[str, Any], messages: list[Message]) -> dict[str, Any
     if isinstance(choice, dict):
         choice = {"type": "function", "function": {"name": choice["name"]}}
     if body.get("tools"):
-        chat["tools"] = [
-            {"type": "function", "function": {name: value for name, value in tool.items() if name != "type"}}
-            for tool in body["tools"]
-        ]
+        chat["tools"] = [{"type": "function", "function": function_of(tool)} for tool in body["tools"]]
         if body.get("parallel_tool_calls") is not None:
             chat["parallel_tool_calls"] = body["parallel_tool_calls"]
         if choice is not None:
@@ -185,6 +193,12 @@ def chat_body(body: Mapping[str, Any], messages: list[Message]) -> dict[str, Any
     if form := (body.get("text") or {}).get("format"):
         chat["response_format"] = format_of(form)
     return chat
+
+
+def function_of(tool: Mapping[str, Any]) -> dict[str, Any]:
+    """A custom tool is a function of one text, `items.free_text` its way back."""
+    function = {name: value for name, value in tool.items() if name not in ("type", "format")}
+    return {**function, "parameters": FREE_TEXT} if tool["type"] == "custom" else function
 
 
 def format_of(form: Mapping[str, Any]) -> dict[str, Any]:

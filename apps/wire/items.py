@@ -5,7 +5,8 @@ Ids are made from the job's, so an item has the same one in the stream, in the a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 from uuid import UUID
 
@@ -16,7 +17,14 @@ from apps.wire.logprobs import written
 Event = dict[str, Any]
 Item = dict[str, Any]
 
-PREFIXES = {"message": "msg", "function_call": "fc", "function_call_output": "fco", "reasoning": "rs"}
+PREFIXES = {
+    "message": "msg",
+    "function_call": "fc",
+    "function_call_output": "fco",
+    "custom_tool_call": "ctc",
+    "custom_tool_call_output": "ctco",
+    "reasoning": "rs",
+}
 # What a part of each kind says: its field, and the beginning of its events' names.
 PARTS = {
     "output_text": ("text", "response.output_text"),
@@ -33,10 +41,12 @@ class Output:
     """Grows by the deltas of a chat's first choice; each step tells the events it is to a client, still without numbers.
 
     Text and reasoning end where something else begins. Calls end with the answer: their pieces may come in any order.
+    `custom` names the tools that take free text: an engine writes it as JSON, so it is told when it is whole.
     """
 
-    def __init__(self, job_id: UUID, *, logprobs: bool = False) -> None:
+    def __init__(self, job_id: UUID, *, logprobs: bool = False, custom: Collection[str] = ()) -> None:
         self.job_id = job_id
+        self.custom = custom
         self.logprobs = logprobs
         self.items: list[Item] = []
         self.writing: int | None = None  # the item that text is added to
@@ -104,9 +114,15 @@ class Output:
                 return events
             call.index, arguments = len(self.items), call.early
             call_id = call.call_id or item_id("function_call", self.job_id, number).replace("fc", "call", 1)
-            own = {"call_id": call_id, "name": call.name, "arguments": ""}
-            events.append(self._add({"type": "function_call", "status": "in_progress", **own}))
-        if arguments:
+            own = {"call_id": call_id, "name": call.name}
+            if call.name in self.custom:
+                own |= {"type": "custom_tool_call", "input": ""}
+            else:
+                own |= {"type": "function_call", "arguments": ""}
+            events.append(self._add({"status": "in_progress", **own}))
+        if call.name in self.custom:
+            call.written += arguments
+        elif arguments:
             self.items[call.index]["arguments"] += arguments
             events.append(self._of(call.index, "response.function_call_arguments.delta", delta=arguments))
         return events
@@ -123,8 +139,15 @@ class Output:
             if call.index is not None and self.items[call.index]["status"] == "in_progress":
                 item = self.items[call.index]
                 item["status"] = status
-                done = "response.function_call_arguments.done"
-                events.append(self._of(call.index, done, arguments=item["arguments"]))
+                if call.name in self.custom:
+                    item["input"] = free_text(call.written)
+                    name = "response.custom_tool_call_input"
+                    if item["input"]:
+                        events.append(self._of(call.index, f"{name}.delta", delta=item["input"]))
+                    events.append(self._of(call.index, f"{name}.done", input=item["input"]))
+                else:
+                    done = "response.function_call_arguments.done"
+                    events.append(self._of(call.index, done, arguments=item["arguments"]))
                 events.append(self._done(call.index))
         return events
 
@@ -175,6 +198,17 @@ class Call:
         self.call_id = ""
         self.name = ""
         self.early = ""
+        self.written = ""  # of a tool that takes free text
+
+
+def free_text(arguments: str) -> str:
+    """What an engine wrote for a custom tool, `{"input": "…"}`; anything else as it wrote it."""
+    try:
+        given = json.loads(arguments)
+    except ValueError:
+        return arguments
+    text = given.get("input") if isinstance(given, dict) and len(given) == 1 else None
+    return text if isinstance(text, str) else arguments
 
 
 def new_part(kind: str) -> dict[str, Any]:
@@ -191,7 +225,7 @@ def shown(value: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def stored(job: Mapping[str, Any], *, logprobs: bool = False) -> Output:
+def stored(job: Mapping[str, Any], *, logprobs: bool = False, custom: Collection[str] = ()) -> Output:
     """The output of a job that has ended, made from what was kept of its answer.
 
     `job` has id, state, text, result and finish_reason.
@@ -201,7 +235,7 @@ def stored(job: Mapping[str, Any], *, logprobs: bool = False) -> Output:
     calls = [{"index": number, **call} for number, call in enumerate(message.pop("tool_calls", None) or ())]
     said = message.pop("logprobs", None)
     delta = {**message, "content": job["text"] or message.get("content"), "tool_calls": calls}
-    output = Output(job["id"], logprobs=logprobs)
+    output = Output(job["id"], logprobs=logprobs, custom=custom)
     output.take([[{"index": 0, "delta": delta, "logprobs": said, "finish_reason": job["finish_reason"]}]])
     output.end(complete=job["state"] == "succeeded")
     return output

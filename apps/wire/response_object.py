@@ -13,6 +13,7 @@ from uuid import UUID
 from apps.core.ids import public
 from apps.wire.completions import EXTRA, created
 from apps.wire.items import Item, Output
+from apps.wire.responses import custom_names
 
 PREFIX = "resp"
 
@@ -43,6 +44,8 @@ class ResponseObject:
         self.job_id = job_id
         self.asked = asked
         self.background = bool(asked.get("background"))
+        self.custom = custom_names(asked)
+        reasoning = asked.get("reasoning") or {}
         self.head = {"id": response_id(job_id), "object": "response", "created_at": created(job_id)}
         text = asked.get("text") or {}
         self.settings: dict[str, Any] = {
@@ -55,14 +58,20 @@ class ResponseObject:
             "parallel_tool_calls": asked.get("parallel_tool_calls") is not False,
             "previous_response_id": asked.get("previous_response_id"),
             "prompt_cache_key": asked.get("prompt_cache_key"),
-            "reasoning": {"effort": (asked.get("reasoning") or {}).get("effort"), "summary": None},
+            "reasoning": {
+                "effort": reasoning.get("effort"),
+                "summary": reasoning.get("summary") or reasoning.get("generate_summary"),
+            },
             "safety_identifier": asked.get("safety_identifier"),
             "service_tier": service_tier,
             "store": asked.get("store") is not False,
             "temperature": asked.get("temperature"),
             "text": {"format": text.get("format") or {"type": "text"}, "verbosity": text.get("verbosity") or "medium"},
             "tool_choice": asked.get("tool_choice") or "auto",
-            "tools": [{"parameters": None, "strict": None, **tool} for tool in asked.get("tools") or ()],
+            "tools": [
+                {**({"parameters": None, "strict": None} if tool["type"] == "function" else {}), **tool}
+                for tool in asked.get("tools") or ()
+            ],
             "top_logprobs": asked.get("top_logprobs") or 0,
             "top_p": asked.get("top_p"),
             "truncation": "disabled",

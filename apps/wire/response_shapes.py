@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from apps.wire.responses import FunctionTool, SummaryText, ToolChoice
+from apps.wire.responses import CustomTool, FunctionTool, SummaryText, ToolChoice
 
 Status = Literal["in_progress", "completed", "incomplete"]
 
@@ -47,6 +47,15 @@ class OutputFunctionCall(Answer):
     call_id: str
     name: str
     arguments: str
+
+
+class OutputCustomToolCall(Answer):
+    id: str
+    type: Literal["custom_tool_call"]
+    status: Status
+    call_id: str
+    name: str
+    input: str
 
 
 class OutputReasoning(Answer):
@@ -93,7 +102,7 @@ class IncompleteDetails(Answer):
 
 class ResponseReasoning(Answer):
     effort: str | None
-    summary: None
+    summary: Literal["auto", "concise", "detailed", "none"] | None
 
 
 class Response(Answer):
@@ -104,7 +113,7 @@ class Response(Answer):
     status: Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
     error: ResponseError | None
     incomplete_details: IncompleteDetails | None
-    output: list[OutputMessage | OutputFunctionCall | OutputReasoning]
+    output: list[OutputMessage | OutputFunctionCall | OutputCustomToolCall | OutputReasoning]
     usage: ResponseUsage | None
     background: bool
     instructions: str | None
@@ -122,7 +131,7 @@ class Response(Answer):
     temperature: float | None
     text: dict[str, Any]
     tool_choice: ToolChoice
-    tools: list[FunctionTool]
+    tools: list[FunctionTool | CustomTool]
     top_logprobs: int
     top_p: float | None
     truncation: Literal["disabled"]

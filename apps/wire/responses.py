@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 
@@ -161,6 +161,23 @@ class ReasoningItem(Shape):
     status: Status | None = None
 
 
+class CustomToolCallItem(Shape):
+    type: Literal["custom_tool_call"]
+    call_id: str = Field(min_length=1, max_length=128)
+    name: str = Field(min_length=1, max_length=64)
+    input: str
+    id: ItemId | None = None
+    status: Status | None = None
+
+
+class CustomToolCallOutputItem(Shape):
+    type: Literal["custom_tool_call_output"]
+    call_id: str = Field(min_length=1, max_length=128)
+    output: Given
+    id: ItemId | None = None
+    status: Status | None = None
+
+
 class OtherItem(Shape):
     @model_validator(mode="before")
     @classmethod
@@ -169,8 +186,8 @@ class OtherItem(Shape):
         if kind and kind != "message":
             raise PydanticCustomError(
                 "unsupported",
-                "items of type '{kind}' are not supported here; send messages, function_call, function_call_output "
-                "and reasoning",
+                "items of type '{kind}' are not supported here; send messages, reasoning, and function_call or "
+                "custom_tool_call with its output",
                 {"kind": kind},
             )
         raise PydanticCustomError(
@@ -178,9 +195,12 @@ class OtherItem(Shape):
         )
 
 
+ITEMS = {"function_call", "function_call_output", "custom_tool_call", "custom_tool_call_output", "reasoning"}
+
+
 def _item(value: Any) -> str:
     kind = word(value, "type")
-    if kind in {"function_call", "function_call_output", "reasoning"}:
+    if kind in ITEMS:
         return f"<{kind}>"
     role = word(value, "role")
     if kind not in {"", "message"} or role not in {"user", "system", "developer", "assistant"}:
@@ -193,6 +213,8 @@ Item = Annotated[
     | Annotated[AnsweredMessage, Tag("<answered>")]
     | Annotated[FunctionCallItem, Tag("<function_call>")]
     | Annotated[FunctionCallOutputItem, Tag("<function_call_output>")]
+    | Annotated[CustomToolCallItem, Tag("<custom_tool_call>")]
+    | Annotated[CustomToolCallOutputItem, Tag("<custom_tool_call_output>")]
     | Annotated[ReasoningItem, Tag("<reasoning>")]
     | Annotated[SkipJsonSchema[OtherItem], Tag("<other>")],
     Discriminator(_item),
@@ -211,22 +233,42 @@ class FunctionTool(Shape):
     strict: bool | None = None
 
 
+class CustomTool(Shape):
+    """A tool that takes free text: to an engine it is a function of one text. A grammar no engine here would keep to."""
+
+    type: Literal["custom"]
+    name: str = Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")
+    description: str | None = None
+    format: TextFormat | None = None
+
+    @field_validator("format", mode="before")
+    @classmethod
+    def is_text(cls, value: Any) -> Any:
+        if word(value, "type") == "grammar":
+            raise PydanticCustomError(
+                "unsupported",
+                "no engine here keeps to a grammar; leave 'format' out, or offer a tool of type \"function\"",
+            )
+        return value
+
+
 class OtherTool(Shape):
-    @model_validator(mode="before")
+    """What runs at the provider elsewhere, or is known to its models alone."""
+
+    type: str
+
+    @field_validator("type", mode="before")
     @classmethod
     def refuse(cls, value: Any) -> Any:
-        kind = word(value, "type")[:40]
         raise PydanticCustomError(
             "unsupported",
-            "the tool '{kind}' is not offered here; only tools of type \"function\" are"
-            if kind
-            else "a tool should be an object with 'type' \"function\"",
-            {"kind": kind},
+            'the tool \'{kind}\' is not offered here; only tools of type "function" and "custom", which the client runs, are',
+            {"kind": str(value)[:40]},
         )
 
 
 class ChosenFunction(Shape):
-    type: Literal["function"]
+    type: Literal["function", "custom"]
     name: str
 
 
@@ -236,20 +278,22 @@ class OtherChoice(Shape):
     def refuse(cls, value: Any) -> Any:
         raise PydanticCustomError(
             "unsupported",
-            'it should be "none", "auto", "required" or an object with \'type\' "function" and \'name\'',
+            'it should be "none", "auto", "required" or an object with \'type\' "function" or "custom" and \'name\'',
         )
 
 
 Tool = Annotated[
-    Annotated[FunctionTool, Tag("<function>")] | Annotated[SkipJsonSchema[OtherTool], Tag("<other>")],
-    Discriminator(lambda value: "<function>" if word(value, "type") == "function" else "<other>"),
+    Annotated[FunctionTool, Tag("<function>")]
+    | Annotated[CustomTool, Tag("<custom>")]
+    | Annotated[SkipJsonSchema[OtherTool], Tag("<other>")],
+    Discriminator(lambda value: f"<{kind}>" if (kind := word(value, "type")) in {"function", "custom"} else "<other>"),
 ]
 
 
 def _choice(value: Any) -> str:
     if isinstance(value, str):
         return "<word>"
-    return "<named>" if word(value, "type") == "function" else "<other>"
+    return "<named>" if word(value, "type") in {"function", "custom"} else "<other>"
 
 
 ToolChoice = Annotated[
@@ -286,15 +330,21 @@ class TextConfig(Shape):
 
 
 class Reasoning(Shape):
+    """A summary may be asked for. None is made: an engine here gives its reasoning as it is, or none, and `summary` is empty."""
+
     effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
-    summary: None = None
-    generate_summary: None = None
+    summary: Literal["auto", "concise", "detailed", "none"] | None = None
+    generate_summary: Literal["auto", "concise", "detailed"] | None = None
 
 
 class ResponseStreamOptions(Shape):
     """Obfuscation pads events against listeners on the wire; false is what happens, true is accepted and not done."""
 
     include_obfuscation: bool | None = None
+
+
+# What Codex says about itself; it changes nothing and is not kept.
+ClientMetadata = Annotated[dict[str, str], Field(max_length=64)]
 
 
 class ResponsesRequest(Shape):
@@ -325,11 +375,17 @@ class ResponsesRequest(Shape):
     user: str | None = Field(default=None, max_length=512)
     safety_identifier: str | None = Field(default=None, max_length=512)
     prompt_cache_key: str | None = Field(default=None, max_length=512)
+    client_metadata: ClientMetadata | None = None
 
     @property
     def kept(self) -> bool:
         """Can it be had again by its id?"""
         return self.store is not False
+
+
+def custom_names(body: Mapping[str, Any]) -> frozenset[str]:
+    """The tools of a request that take free text."""
+    return frozenset(tool["name"] for tool in body.get("tools") or () if tool["type"] == "custom")
 
 
 def responses_request(body: Mapping[str, Any]) -> ResponsesRequest:
@@ -342,6 +398,11 @@ def responses_request(body: Mapping[str, Any]) -> ResponsesRequest:
     if request.top_logprobs and LOGPROBS not in (request.include or ()):
         raise InvalidRequest(
             f"'top_logprobs' needs '{LOGPROBS}' in 'include'.", param="top_logprobs", code="invalid_value"
+        )
+    names = [tool.name for tool in request.tools or () if not isinstance(tool, OtherTool)]
+    if custom_names(body) and (twice := next((name for name in names if names.count(name) > 1), None)):
+        raise InvalidRequest(
+            f"Two tools have the name '{twice}'. Each must have its own.", param="tools", code="invalid_value"
         )
     if request.background and not request.kept:
         raise InvalidRequest(

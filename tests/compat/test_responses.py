@@ -61,7 +61,7 @@ def test_background_work_is_looked_up_and_cancelled(client, portal, engine):
 @pytest.mark.parametrize(
     ("asked", "param"),
     [
-        ({"tools": [{"type": "web_search"}]}, "tools[0]"),
+        ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
         ({"previous_response_id": "resp_00000000000000000000000000"}, "previous_response_id"),
         ({"max_output_tokens": -1}, "max_output_tokens"),
     ],

@@ -13,12 +13,15 @@ from openai.types.responses import Response, ResponseStreamEvent
 from apps.jobs.models import Content, Job
 from apps.runner.protocol import Failure
 from apps.wire import response_shapes as shapes
+from apps.wire.chat import FORWARDED
+from apps.wire.items import free_text
 from tests import make
-from tests.gateway.portal import Attempt
+from tests.gateway.portal import Attempt, chat
 from tests.gateway.test_chat import settled, wait_for
 from tests.gateway.test_refusals import nothing_written
 
 EVENT = pydantic.TypeAdapter(ResponseStreamEvent)
+PATCH = {"type": "custom", "name": "apply_patch", "description": "Edits files.", "format": {"type": "text"}}
 WEATHER = {"type": "function", "name": "weather", "parameters": {"type": "object"}, "strict": True}
 
 
@@ -485,12 +488,20 @@ WRONG = [
     ({"prompt": {"id": "p"}}, "unsupported_parameter", "prompt"),
     ({"max_tool_calls": 2}, "unsupported_parameter", "max_tool_calls"),
     ({"reasoning": {"effort": "much"}}, "invalid_value", "reasoning.effort"),
-    ({"reasoning": {"summary": "auto"}}, "invalid_value", "reasoning.summary"),
+    ({"reasoning": {"summary": "short"}}, "invalid_value", "reasoning.summary"),
     ({"text": {"verbosity": "chatty"}}, "invalid_value", "text.verbosity"),
     ({"truncation": "auto"}, "invalid_value", "truncation"),
     ({"include": ["reasoning.encrypted"]}, "invalid_value", "include[0]"),
     ({"top_logprobs": 2}, "invalid_value", "top_logprobs"),
-    ({"tools": [{"type": "web_search"}]}, "invalid_value", "tools[0]"),
+    ({"tools": [WEATHER, {"type": "web_search", "external_web_access": False}]}, "invalid_value", "tools[1].type"),
+    ({"tools": [{"type": "local_shell"}]}, "invalid_value", "tools[0].type"),
+    ({"tools": [{"type": "file_search", "vector_store_ids": ["vs_1"]}]}, "invalid_value", "tools[0].type"),
+    ({"tools": [{"type": "mcp", "server_label": "a", "server_url": "https://a.example"}]}, "invalid_value", "tools[0].type"),
+    ({"tools": [{"name": "weather"}]}, "missing_required_parameter", "tools[0].type"),
+    ({"tools": [{**PATCH, "format": {"type": "grammar", "syntax": "lark", "definition": "start: X"}}]}, "invalid_value", "tools[0].format"),
+    ({"tools": [PATCH, {**WEATHER, "name": "apply_patch"}]}, "invalid_value", "tools"),
+    ({"input": [{"type": "local_shell_call", "call_id": "c", "action": {}}]}, "invalid_value", "input[0]"),
+    ({"client_metadata": {"a": 1}}, "invalid_type", "client_metadata.a"),
     ({"tool_choice": "required"}, "invalid_value", "tool_choice"),
     ({"tool_choice": {"type": "web_search"}}, "invalid_value", "tool_choice"),
     ({"tools": [WEATHER], "tool_choice": {"type": "function", "name": "other"}}, "invalid_value", "tool_choice"),
@@ -511,6 +522,143 @@ def test_what_is_refused_is_named(shop, http):
             assert answer.status_code == (404 if error["code"] == "model_not_found" else 400), error
             told.append((wrong, error["code"], error["param"]))
     assert told == WRONG
+
+
+# As codex-rs writes it for a provider that speaks Responses: ResponsesApiRequest of codex-api, ResponseItem of protocol.
+CODEX = {
+    "instructions": "You are a coding agent.",
+    "input": [
+        {"type": "message", "role": "developer", "content": [{"type": "input_text", "text": "<permissions>"}]},
+        {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "<environment_context>"}]},
+        {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Fix it."}]},
+        {"type": "reasoning", "summary": [], "encrypted_content": None},
+        {"type": "function_call", "name": "shell", "arguments": '{"command":["ls"]}', "call_id": "call_1"},
+        {"type": "function_call_output", "call_id": "call_1", "output": "a.py"},
+        {"type": "custom_tool_call", "status": "completed", "call_id": "call_2", "name": "apply_patch", "input": "*** Begin"},
+        {"type": "custom_tool_call_output", "call_id": "call_2", "output": "Done"},
+    ],
+    "tools": [
+        {"type": "function", "name": "shell", "description": "Runs it.", "strict": False, "parameters": {"type": "object"}},
+        PATCH,
+    ],
+    "tool_choice": "auto",
+    "parallel_tool_calls": False,
+    "reasoning": {"effort": "medium", "summary": "auto"},
+    "store": False,
+    "stream": True,
+    "include": ["reasoning.encrypted_content"],
+    "prompt_cache_key": "019a9b7c-0d35-7a51-8d52-1f1c2a4b5c6d",
+    "text": {"verbosity": "low"},
+    "client_metadata": {"x-codex-installation-id": "9b2e"},
+}  # fmt: skip
+
+
+def patches(attempt: Attempt) -> None:
+    """A call of a tool that takes free text, as an engine writes it: JSON in pieces."""
+    attempt.claim()
+    call = {"index": 0, "id": "call_3", "type": "function", "function": {"name": "apply_patch", "arguments": '{"inp'}}
+    attempt.write([{"index": 0, "delta": {"tool_calls": [call]}, "finish_reason": None}])
+    rest = {"index": 0, "function": {"arguments": 'ut":"*** Begin\\n+ä\\"€"}'}}
+    attempt.write([{"index": 0, "delta": {"tool_calls": [rest]}, "finish_reason": None}])
+    attempt.write([{"index": 0, "delta": {}, "finish_reason": "tool_calls"}])
+    attempt.finish(report=False)
+    said = {"id": "call_3", "type": "function", "function": {"name": "apply_patch", "arguments": '{"input":"*** Begin\\n+ä\\"€"}'}}  # fmt: skip
+    attempt.report_end(finish_reason="tool_calls", result={"choices": [{"role": "assistant", "tool_calls": [said]}]})
+
+
+TEXT = '*** Begin\n+ä"€'
+
+
+def test_a_request_as_codex_sends_it(client, shop, site):
+    site.script = patches
+    events = events_of(shop, **CODEX)
+    assert types_of(events) == [
+        "created",
+        "in_progress",
+        "output_item.added",
+        "custom_tool_call_input.delta",
+        "custom_tool_call_input.done",
+        "output_item.done",
+        "completed",
+    ]
+    item = events[-1]["response"]["output"][0]
+    assert (item["type"], item["name"], item["call_id"], item["input"]) == (
+        "custom_tool_call",
+        "apply_patch",
+        "call_3",
+        TEXT,
+    )
+    assert item["id"].startswith("ctc_")
+    assert (events[3]["delta"], events[4]["input"], events[5]["item"]) == (TEXT, TEXT, item)
+    assert events[-1]["response"]["reasoning"] == {"effort": "medium", "summary": "auto"}
+    assert events[-1]["response"]["tools"] == CODEX["tools"]
+    (order,) = site.orders
+    assert order.body["tools"][1]["function"] == {
+        "name": "apply_patch",
+        "description": "Edits files.",
+        "parameters": {
+            "type": "object",
+            "properties": {"input": {"type": "string"}},
+            "required": ["input"],
+            "additionalProperties": False,
+        },
+    }
+    assert order.body["messages"][4:] == [
+        {
+            "role": "assistant",
+            "tool_calls": [
+                {"id": "call_1", "type": "function", "function": {"name": "shell", "arguments": '{"command":["ls"]}'}}
+            ],
+        },
+        {"role": "tool", "tool_call_id": "call_1", "content": "a.py"},
+        {
+            "role": "assistant",
+            "tool_calls": [
+                {"id": "call_2", "type": "function", "function": {"name": "apply_patch", "arguments": '{"input": "*** Begin"}'}}
+            ],
+        },
+        {"role": "tool", "tool_call_id": "call_2", "content": "Done"},
+    ]  # fmt: skip
+    assert (order.body["reasoning_effort"], order.body["verbosity"]) == ("medium", "low")
+    assert "client_metadata" not in order.body
+    assert set(order.body) <= {*FORWARDED, "max_tokens"}
+
+
+def test_a_custom_tool_is_kept_and_gone_on_from(client, shop, site):
+    site.script = patches
+    choice = {"type": "custom", "name": "apply_patch"}
+    answer = client.responses.create(model=shop.model.name, input="Fix it.", tools=[PATCH], tool_choice=choice)
+    (call,) = answer.output
+    assert (call.type, call.input) == ("custom_tool_call", TEXT)
+    assert client.responses.retrieve(answer.id).to_dict() == answer.to_dict()
+    assert site.orders[0].body["tool_choice"] == {"type": "function", "function": {"name": "apply_patch"}}
+    site.script = chat("Done.")
+    done = {"type": "custom_tool_call_output", "call_id": call.call_id, "output": "Done"}
+    client.responses.create(model=shop.model.name, input=[done], previous_response_id=answer.id, tools=[PATCH])
+    asked = site.orders[1].body["messages"]
+    assert json.loads(asked[1]["tool_calls"][0]["function"]["arguments"]) == {"input": TEXT}
+    assert asked[2] == {"role": "tool", "tool_call_id": "call_3", "content": "Done"}
+
+
+@pytest.mark.parametrize("arguments", ["*** Begin", '{"patch": "x"}', '{"input": 1}', '{"input": "a", "b": 2}', "[]"])
+def test_free_text_that_an_engine_wrote_otherwise_is_given_as_it_is(arguments):
+    assert free_text(arguments) == arguments
+
+
+def test_a_summary_that_was_asked_for_is_empty(client, shop, site):
+    def script(attempt: Attempt) -> None:
+        attempt.claim()
+        attempt.write([{"index": 0, "delta": {"reasoning_content": "Hm."}, "finish_reason": None}])
+        attempt.say("Hello")
+        attempt.finish()
+
+    for summary in ("auto", "concise", "detailed", "none"):
+        answer = client.responses.create(model=shop.model.name, input="Say hello", reasoning={"summary": summary})
+        assert [item.type for item in answer.output] == ["message"]
+        assert answer.reasoning.summary == summary
+    site.script = script
+    thought, _ = client.responses.create(model=shop.model.name, input="Hi", reasoning={"summary": "auto"}).output
+    assert (thought.summary, thought.content[0].text) == ([], "Hm.")
 
 
 def test_encrypted_reasoning_may_be_asked_for_and_is_not_there(client, shop, site):

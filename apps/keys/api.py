@@ -343,7 +343,8 @@ class MemberView(MembersAPI):
         operation_id="change_member",
         summary="Change a member's role",
         description="One owner is left at least. Keys they made lose what the new role may not give. An API key changes "
-        "neither an owner nor makes one: 403 owner_required.",
+        "neither an owner nor makes one (403 owner_required), nor gives a role that may more than its scopes (403 "
+        "beyond_permit).",
         request=MemberChangeSerializer,
         responses=MemberSerializer,
     )

@@ -6,7 +6,8 @@ from django.db import transaction
 
 from apps.accounts import audit
 from apps.accounts.models import Membership, Organization, User
-from apps.accounts.scopes import USUAL
+from apps.accounts.permissions import PAYERS
+from apps.accounts.scopes import USUAL, holds
 from apps.core.errors import NotAllowed, PortalError
 from apps.keys import permits, services
 from apps.keys.models import APIKey
@@ -28,13 +29,15 @@ class OwnersByOwners(NotAllowed):
 def change_role(*, membership: Membership, role: str, user: User | None, by: APIKey | None = None) -> Membership:
     """Another role, in force with the member's next request, and fewer scopes on their keys where it may give fewer.
 
-    Raises LastOwner, and OwnersByOwners for a key.
+    Raises LastOwner, and for a key OwnersByOwners and BeyondPermit.
     """
     locked = locked_member(membership)
     if by is not None:
         spare_owners(locked, role)
     if locked.role == role:
         return locked
+    if by is not None:
+        given_by_key(role, by)
     keep_an_owner(locked, role)
     old, locked.role = locked.role, role
     locked.save(update_fields=["role"])
@@ -78,6 +81,28 @@ def spare_owners(membership: Membership, role: str) -> None:
     raise OwnersByOwners(
         f"An API key may not {what}, whatever its scopes. Nothing was changed. An owner can, signed in.",
         param="role" if role else None,
+    )
+
+
+def given_by_key(role: str, by: APIKey) -> None:
+    """A key makes nobody more than its scopes cover, nor more than its maker. Raises BeyondPermit.
+
+    No scope lets a key pay, so none gives the role that does.
+    """
+    scopes = frozenset(by.scopes)
+    missing = sorted(scope for scope in permits.BY_ROLE[role] if not holds(scopes, scope))
+    maker = Membership.objects.filter(organization=by.organization, user=by.created_by).first()
+    if role in PAYERS:
+        why = "may pay and set limits, which no key may"
+    elif missing:
+        why = f"may do what this key may not: {', '.join(missing)}"
+    elif by.created_by is not None and (maker is None or maker.role not in (Membership.Role.OWNER, role)):
+        why = "is not below that of whoever made this key"
+    else:
+        return
+    raise permits.BeyondPermit(
+        f"An API key cannot give the role '{role}': it {why}. Nothing was changed. An owner can, signed in.",
+        param="role",
     )
 
 

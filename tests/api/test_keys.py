@@ -8,6 +8,7 @@ from django.test import Client
 from django.utils import timezone
 
 from apps.accounts.models import AuditEvent, Membership
+from apps.accounts.scopes import Scope
 from apps.keys import services
 from apps.keys.models import APIKey, RateLimit
 from apps.ledger import limits
@@ -359,7 +360,34 @@ def test_no_key_makes_changes_or_removes_an_owner(shop, manager):
         )
     assert list(Membership.objects.order_by("pk").values_list("user", "role")) == roles
     assert AuditEvent.objects.count() == events
-    assert send(manager, "PATCH", f"/api/v1/members/mem_{developer.pk}", {"role": "billing"}).status_code == 200
+
+
+def test_a_key_gives_no_role_that_may_more_than_itself(shop, manager):
+    developer, _ = member(shop.organization, "developer")
+    payer, signed_in = member(shop.organization, "billing")
+    by_developer = make.api_key(shop.organization, scopes=Scope.values, user=developer.user)[
+        1
+    ]  # of before roles bounded scopes
+    only = make.api_key(shop.organization, scopes=["manage", "usage"], user=shop.owner)[1]
+    path = "/api/v1/members/mem_{}".format
+    events = AuditEvent.objects.count()
+    for key, row, role, why in (
+        (manager, developer, "billing", "may pay and set limits, which no key may"),
+        (KeyClient(only), developer, "billing", "may pay and set limits, which no key may"),
+        (KeyClient(only), payer, "developer", "may do what this key may not: batches, inference"),
+    ):
+        refused = send(key, "PATCH", path(row.pk), {"role": role})
+        assert error(refused, 403) == ("beyond_permit", "role")
+        assert f"cannot give the role '{role}': it {why}." in refused.json()["error"]["message"]
+    Membership.objects.filter(pk=developer.pk).update(role="billing")
+    refused = send(KeyClient(by_developer), "PATCH", path(payer.pk), {"role": "developer"})
+    assert "is not below that of whoever made this key" in refused.json()["error"]["message"]
+    assert {row.role for row in Membership.objects.filter(pk__in=[developer.pk, payer.pk])} == {"billing"}
+    assert AuditEvent.objects.count() == events
+    assert send(signed_in, "PATCH", path(payer.pk), {"role": "billing"}).status_code == 403
+    assert send(KeyClient(only), "PATCH", path(payer.pk), {"role": "billing"}).status_code == 200  # as it was
+    full = make.api_key(shop.organization, scopes=Scope.values, user=shop.owner)[1]
+    assert send(KeyClient(full), "PATCH", path(payer.pk), {"role": "developer"}).json()["role"] == "developer"
 
 
 def test_no_key_widens_itself(shop):

@@ -38,17 +38,17 @@ Plan = Generator[Statement, list[Row], T]
 
 
 def _rows(cursor: Any) -> list[Row]:
-    if cursor.description is None:
+    result = cursor.pgresult  # its names without the objects that `description` makes for each column
+    if result is None or not result.nfields:
         return []
-    columns = [(column.name, column.type_code) for column in cursor.description]
-    return [
-        # Django's connection hands jsonb over as text, psycopg's own decodes it.
-        {
-            name: json.loads(value) if oid == JSONB_OID and isinstance(value, str) else value
-            for (name, oid), value in zip(columns, row, strict=True)
-        }
-        for row in cursor.fetchall()
-    ]
+    names = [result.fname(column).decode() for column in range(result.nfields)]
+    rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+    # Django's connection hands jsonb over as text, psycopg's own decodes it.
+    for column in [name for number, name in enumerate(names) if result.ftype(number) == JSONB_OID]:
+        for row in rows:
+            if isinstance(row[column], str):
+                row[column] = json.loads(row[column])
+    return rows
 
 
 def run(cursor: Any, plan: Plan[T]) -> T:

@@ -74,12 +74,15 @@ def test_what_was_changed_by_hand_is_found(books, spoil, check):
 
 
 def test_a_constraint_that_was_dropped_is_found(books):
-    drop = "ALTER TABLE ledger_account DROP CONSTRAINT ledger_account_credit_not_overdrawn"
-    back = "ALTER TABLE ledger_account ADD CONSTRAINT ledger_account_credit_not_overdrawn CHECK (credit_microusd >= 0)"
+    drop = "ALTER TABLE ledger_account DROP CONSTRAINT ledger_account_not_overdrawn"
+    back = (
+        "ALTER TABLE ledger_account ADD CONSTRAINT ledger_account_not_overdrawn CHECK "
+        "(least(credit_microusd, promotional_microusd, held_microusd, receivable_microusd) >= 0)"
+    )
     with connection.cursor() as cursor:
         cursor.execute(drop)
         try:
-            assert [finding.subject for finding in auditing.audit()] == ["ledger_account_credit_not_overdrawn"]
+            assert [finding.subject for finding in auditing.audit()] == ["ledger_account_not_overdrawn"]
         finally:
             cursor.execute(back)
 

@@ -169,11 +169,18 @@ def pool(*, model: Model, slots: int = 4, ready: bool = True, **fields: Any) -> 
     )
 
 
+def partner(**fields: Any) -> Partner:
+    n = next(counter)
+    return Partner.objects.create(
+        **{"code": f"partner-{n}", "name": "Miners", "revenue_share_basis_points": 6000, **fields}
+    )
+
+
 def fleet(node: Node, *, model: Model, by: User) -> None:
     """Everything else that may stand around a node."""
     n = next(counter)
     Container.objects.create(site=node.site, code=f"container-{n}")
-    Partner.objects.create(code=f"partner-{n}", name="Miners", revenue_share_basis_points=6000)
+    partner()
     GPU.objects.create(uuid=f"GPU-{n}", node=node)
     Deployment.objects.create(site=node.site, model=model)
     now = datetime.now(UTC)

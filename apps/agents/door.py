@@ -111,7 +111,7 @@ async def heartbeat(request: Request) -> None:
     node_id = await node_of(request)
     beat = await read(request, Heartbeat)
     answer = await collector().add(node_id, beat)
-    await request.json(answer.model_dump(mode="json"))
+    await request.json(answer.model_dump(mode="json", exclude_none=True))
 
 
 async def node(request: Request) -> None:

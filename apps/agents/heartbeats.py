@@ -14,12 +14,13 @@ import psycopg
 from django.conf import settings
 from psycopg.errors import DataError
 from psycopg.types.json import Jsonb
+from pydantic import ValidationError
 
 from apps.core.errors import InvalidRequest
 from apps.core.ids import public
 from apps.core.sql import Plan, Row, Statement
 from apps.live import bell
-from apps.runner.protocol import Attempt, Heartbeat, HeartbeatAnswer
+from apps.runner.protocol import Attempt, Heartbeat, HeartbeatAnswer, Wanted
 from apps.sites import statements as sites
 from apps.telemetry import newest
 from cango_portal import database
@@ -86,11 +87,7 @@ def take(beats: list[Beat]) -> Plan[list[Row]]:
         )
     changed = yield from sites.beat(
         nodes=[{"node": b.node_id, "claimant": b.heartbeat.claimant, "power_w": b.heartbeat.power_w} for b in beats],
-        pools=[
-            {"node": b.node_id, "pool": p.pool, "ready": p.ready, "reason": p.reason}
-            for b in beats
-            for p in b.heartbeat.pools
-        ],
+        pools=[{"node": b.node_id, **p.model_dump(exclude={"running"})} for b in beats for p in b.heartbeat.pools],
     )
     if changed:
         yield Statement("SELECT pg_notify('dispatch', '')")  # a pool became ready: the backlog may move
@@ -141,6 +138,7 @@ class Collector:
                 if not beat.answer.done():
                     beat.answer.set_exception(error)
             return
+        wanted = await self.wanted(beats)
         for beat in beats:
             mine = [row for row in rows if (row["node"], row["claimant"]) == (beat.node_id, beat.heartbeat.claimant)]
             if not beat.answer.done():
@@ -148,9 +146,26 @@ class Collector:
                     HeartbeatAnswer(
                         stop=[attempt(row) for row in mine if row["lost"]],
                         cancel=[attempt(row) for row in mine if row["cancelled"]],
+                        wanted=wanted.get((beat.node_id, beat.heartbeat.claimant)),
                     )
                 )
         await bell.ring_async(*(f"job.{public('job', UUID(str(row['job'])))}" for row in rows if row["kind"] == "ocr"))
+
+    async def wanted(self, beats: list[Beat]) -> dict[tuple[int, str], Wanted]:
+        """By node and process. The leases are written: what fails here is asked for again by the next beat."""
+        asked = [
+            {"node": b.node_id, "claimant": b.heartbeat.claimant, "version": b.heartbeat.wanted}
+            for b in beats
+            if b.heartbeat.wanted is not None
+        ]
+        if not asked:
+            return {}
+        try:
+            rows = await database.run_async(sites.wanted(asked))
+            return {(row["node"], row["claimant"]): Wanted(version=row["version"], pools=row["pools"]) for row in rows}
+        except (psycopg.Error, ValidationError) as error:
+            log.error("nodes cannot be told what to run", extra={"reason": type(error).__name__})
+            return {}
 
 
 async def listen() -> None:

@@ -35,12 +35,23 @@ class Pool(Section):
         Field(description="url: a server you run, by its `url`; llama, rapidocr: embedded ones"),
     ]
     model: Annotated[str, Field(description="What the engine calls its model")] = ""
-    gguf: Annotated[str, Field(description="llama: the model file; a relative path lies below models_dir")] = ""
+    gguf: Annotated[
+        str,
+        Field(
+            description="llama: the model file; a relative path lies below models_dir. Empty: the portal names weights"
+        ),
+    ] = ""
     context: (
         Annotated[int, Field(ge=128, description="llama: tokens of one slot; 0: 4096, or 512 for embeddings")]
         | Literal[0]
     ) = 0
     url: Annotated[str, Field(description="url: where /chat/completions begins, such as http://127.0.0.1:8000/v1")] = ""
+    command: Annotated[
+        list[str],
+        Field(
+            description='url: the runner starts this and keeps it, such as ["vllm", "serve", "{weights}", "--port", "8000"]'
+        ),
+    ] = []
     key: str = ""
     dimensions: Annotated[bool, Field(description="url: the engine shortens embeddings itself when asked")] = False
     gpus: Annotated[
@@ -55,8 +66,8 @@ class Pool(Section):
 
     @model_validator(mode="after")
     def _engine_has_what_it_needs(self) -> Pool:
-        if self.engine == "llama" and not self.gguf:
-            raise ValueError('an engine "llama" needs `gguf`, the path of its model file')
+        if self.command and self.engine != "url":
+            raise ValueError('`command` goes with an engine "url"')
         if self.engine == "url" and not self.url.startswith(("http://", "https://")):
             raise ValueError('an engine "url" needs `url`, such as http://127.0.0.1:8000/v1')
         if self.kind == "completion":
@@ -121,8 +132,8 @@ class Configuration(Section):
             raise ValueError("two pools have the same `code`")
         return self
 
-    def gguf(self, pool: Pool) -> Path:
-        return self.models_dir / pool.gguf  # an absolute path stays itself
+    def gguf(self, pool: Pool) -> Path | None:
+        return self.models_dir / pool.gguf if pool.gguf else None  # an absolute path stays itself
 
 
 def load(path: Path) -> Configuration:

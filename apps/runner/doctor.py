@@ -197,8 +197,9 @@ async def engine(configuration: Configuration, pool: Pool) -> Finding:
     package = {"llama": "xllamacpp", "rapidocr": "rapidocr"}[pool.engine]
     if find_spec(package) is None:
         return False, f"{name}: the package {package} is not installed; the extra `engines` brings it"
-    if pool.engine == "llama" and not configuration.gguf(pool).exists():
-        return False, f"{name}: there is no model file {configuration.gguf(pool)}"
+    file = configuration.gguf(pool)
+    if file and not file.exists():
+        return False, f"{name}: there is no model file {file}"
     return True, f"{name}: embedded engine {pool.engine}"
 
 

@@ -16,7 +16,7 @@ from redis import RedisError
 
 from apps.runner import energy
 from apps.runner.answer import Answer, says
-from apps.runner.engines.engine import Choices, Engine, EngineFailed, Work
+from apps.runner.engines.engine import Choices, Computes, EngineFailed, Work
 from apps.runner.meter import Meter
 from apps.runner.output import Output, Written
 from apps.runner.portal import BODY_BYTES, FILE_BYTES, Portal, PortalAway
@@ -52,7 +52,7 @@ class NotOurs(Exception):
 class Station:
     """What an attempt works with: the engine and meter of its pool, the portal, and where reports go."""
 
-    engine: Engine
+    engine: Computes
     meter: Meter | None
     portal: Portal
     claimant: str

@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 
 from apps.runner import protocol
 from apps.runner.portal import Portal, PortalAway, PortalRefused
-from apps.runner.protocol import Attempt, Control, Heartbeat
+from apps.runner.protocol import Attempt, Control, Heartbeat, Wanted
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +37,7 @@ class Heart:
         cancel: Callable[[Attempt], None],
         answered: Callable[[], None],
         lost: Callable[[float], None],
+        want: Callable[[Wanted], None],
     ) -> None:
         self.portal = portal
         self.state = state
@@ -44,6 +45,7 @@ class Heart:
         self.cancel_attempt = cancel
         self.answered = answered
         self.lost = lost
+        self.want = want
         self.hurry = asyncio.Event()  # something the portal should know at once
         self.beating: asyncio.Task[None] | None = None
 
@@ -76,6 +78,8 @@ class Heart:
                     log.info("the portal answers heartbeats again")
                 last, away = sent, False
                 self.answered()
+                if answer.wanted:
+                    self.want(answer.wanted)
                 for attempt in answer.stop:
                     self.stop_attempt(attempt)
                 for attempt in answer.cancel:

@@ -9,7 +9,9 @@ import os
 import secrets
 import signal
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -17,9 +19,10 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from apps.runner import config, heartbeat, identity, protocol, status, worker
+from apps.runner import config, heartbeat, identity, protocol, status, wanted, worker
 from apps.runner.counters import CPUCounter, GPUCounter, Sampler
-from apps.runner.engines.engine import Engine, Health
+from apps.runner.engines.command import WEIGHTS
+from apps.runner.engines.engine import Engine
 from apps.runner.execution import Execution, Reason, Station
 from apps.runner.gate import Gate
 from apps.runner.heartbeat import Ear, Heart
@@ -27,59 +30,87 @@ from apps.runner.meter import Meter
 from apps.runner.models import CHAT_CONTEXT, EMBEDDINGS_CONTEXT
 from apps.runner.output import Output
 from apps.runner.portal import Portal
-from apps.runner.protocol import Attempt, Heartbeat, Lease, Order, PoolHealth, Report
+from apps.runner.protocol import Attempt, Heartbeat, Lease, Order, PoolHealth, Report, Wanted
 from apps.runner.reports import Reporter, Spool
+from apps.runner.resident import Resident
 from apps.runner.shard import ShardExecution
 from apps.runner.telemetry import Recorder
 from apps.runner.watch import Watch
+from apps.runner.weights import Store
 
 log = logging.getLogger(__name__)
 
 FINISH_SECONDS = 20.0  # running attempts may finish so long after SIGTERM
 REPORT_SECONDS = 5.0  # and what they report is sent so long
 TELEMETRY_SECONDS = 1.0  # and what the GPUs said; the rest stays on disk
-PROBE_SECONDS, EAGER_SECONDS, LIMIT_SECONDS = 2.0, 0.1, 1.5  # health of an engine: when ready, until then, of one probe
 NOTE_SECONDS = 1.0  # between two of what it notes for `cango-runner status`
 SEEN = 20_000  # attempts remembered against a second delivery
 CONNECTIONS = 32  # to Redis, at most
 
 Key = tuple[str, int]
-STARTING = Health(ready=False, reason="starting")
 
 
-@dataclass(slots=True)
 class Post:
     """One pool as this process serves it."""
 
-    pool: config.Pool
-    engine: Engine
-    gate: Gate
-    meter: Meter | None = None
-    health: Health = STARTING
-    running: int = 0
-    gpus: tuple[str, ...] = ()  # its engine's, where they are known
+    def __init__(
+        self, configuration: config.Configuration, pool: config.Pool, store: Store, changed: Callable[[], None]
+    ) -> None:
+        self.pool = pool
+        self.gate = Gate(pool.slots)
+        self.meter: Meter | None = None
+        self.running = 0
+        self.gpus: tuple[str, ...] = ()  # its engine's, where they are known
+        self.resident = Resident(
+            pool.code,
+            make=partial(engine_of, configuration, pool),
+            store=store,
+            file=configuration.gguf(pool),
+            fed=pool.engine == "llama" or WEIGHTS in " ".join(pool.command),
+            busy=lambda: self.running,
+            changed=changed,
+        )
 
 
-def engine_of(configuration: config.Configuration, pool: config.Pool) -> Engine:
+def engine_of(configuration: config.Configuration, pool: config.Pool, weights: Path | None) -> Engine:
+    """`weights`: where those lie that the portal named; None: what the file names."""
+    log = configuration.spool / "logs" / f"{pool.code}.log"
     if pool.engine == "llama":
         from apps.runner.engines.llama import LlamaEngine
 
         embeddings = pool.kind == "embeddings"
+        gguf = weights or configuration.gguf(pool)
+        assert gguf  # a model without either is not loaded
         return LlamaEngine(
-            gguf=configuration.gguf(pool),
+            gguf=gguf,
             model=pool.model or pool.code,
             slots=pool.slots,
             context=pool.context or (EMBEDDINGS_CONTEXT if embeddings else CHAT_CONTEXT),
             embeddings=embeddings,
             directory=configuration.spool,
+            log=log,
         )
     if pool.engine == "rapidocr":
         from apps.runner.engines.rapidocr import RapidOCREngine
 
-        return RapidOCREngine(name=pool.code, slots=pool.slots)
+        return RapidOCREngine(name=pool.code, slots=pool.slots, log=log)
+    reranks = pool.kind == "rerank"
+    if pool.command:
+        from apps.runner.engines.command import CommandEngine
+
+        return CommandEngine(
+            name=pool.code,
+            command=pool.command,
+            weights=weights,
+            log=log,
+            url=pool.url,
+            key=pool.key,
+            dimensions=pool.dimensions,
+            reranks=reranks,
+        )
     from apps.runner.engines.openai_http import OpenAIEngine
 
-    return OpenAIEngine(url=pool.url, key=pool.key, dimensions=pool.dimensions, reranks=pool.kind == "rerank")
+    return OpenAIEngine(url=pool.url, key=pool.key, dimensions=pool.dimensions, reranks=reranks)
 
 
 def connections(url: str, most: int, *, seconds: float) -> Redis:
@@ -100,9 +131,9 @@ class Runner:
             f"{protocol.claimant_prefix(mine.node)}{secrets.token_hex(12)}" if mine else secrets.token_hex(16)
         )
         self.spool = Spool(configuration.spool)
-        self.posts = {
-            pool.code: Post(pool, engine_of(configuration, pool), Gate(pool.slots)) for pool in configuration.pools
-        }
+        self.store = Store(configuration.models_dir)
+        self.wanted = wanted.load(configuration.spool)
+        self.posts = {pool.code: Post(configuration, pool, self.store, self.hurry) for pool in configuration.pools}
         self.executions: dict[Key, Execution] = {}
         self.tasks: set[asyncio.Task[None]] = set()
         self.unanswered: dict[Key, Lease] = {}  # finished, and the portal has not said so yet: still ours
@@ -126,6 +157,7 @@ class Runner:
             cancel=lambda attempt: self.finish(attempt, "cancel"),
             answered=self.heard,
             lost=self.lost,
+            want=self.want,
         )
         self.ear = Ear(
             redis=self.control,
@@ -160,7 +192,7 @@ class Runner:
         while len(self.seen) > SEEN:
             self.seen.pop(next(iter(self.seen)))
         station = Station(
-            engine=post.engine,
+            engine=post.resident,
             meter=post.meter,
             portal=self.portal,
             claimant=self.claimant,
@@ -216,6 +248,18 @@ class Runner:
         self.portal_at = time.time()
         self.reporter.hurry()
 
+    def want(self, given: Wanted) -> None:
+        """The portal says what is to run here. It is kept, so that a start without the portal knows it."""
+        log.info("the portal wants other models", extra={"pools": {each.pool: each.state for each in given.pools}})
+        self.wanted = given
+        wanted.keep(self.configuration.spool, given)
+        self.steer()
+
+    def steer(self) -> None:
+        for each in self.wanted.pools:
+            if post := self.posts.get(each.pool):
+                post.resident.want(each)
+
     def lost(self, silent_seconds: float) -> None:
         """No beat was answered for so long: what was claimed before that is not ours any more."""
         self.unanswered.clear()
@@ -234,7 +278,8 @@ class Runner:
         return Heartbeat(
             claimant=self.claimant,
             leases=leases,
-            pools=[self.health_of(post) for post in self.posts.values()],
+            pools=[self.health_of(post) for post in self.posts.values()] + self.unknown(),
+            wanted=self.wanted.version,
             power_w=round(sum(known), 3) if known else None,
             reading=self.recorder.news(),
         )
@@ -242,12 +287,25 @@ class Runner:
     def health_of(self, post: Post) -> PoolHealth:
         """What speaks against new work there: that this process ends, a GPU, or the engine."""
         against = "the runner is stopping" if self.stopping.is_set() else self.watch.refusal(post.gpus)
+        resident = post.resident
         return PoolHealth(
             pool=post.pool.code,
-            ready=post.health.ready and not against,
-            reason=against or post.health.reason,
+            ready=resident.health.ready and not against,
+            reason=against or resident.health.reason,
             running=post.running,
+            state=resident.state,
+            fetch_seconds=resident.fetch_seconds,
+            load_seconds=resident.load_seconds,
         )
+
+    def unknown(self) -> list[PoolHealth]:
+        """Pools of this node that its file does not have."""
+        reason = "runner.toml of this node has no pool of this code"
+        return [
+            PoolHealth(pool=each.pool, ready=False, reason=reason, state="absent")
+            for each in self.wanted.pools
+            if each.pool not in self.posts
+        ]
 
     def hurry(self) -> None:
         self.heart.hurry.set()
@@ -313,13 +371,13 @@ class Runner:
 
     async def start(self) -> None:
         log.info("runner starts", extra={"claimant": self.claimant, "pools": list(self.posts)})
-        await asyncio.gather(*(post.engine.start() for post in self.posts.values()))
+        self.steer()
         self.reporter.start()
         self.recorder.start()
         self.heart.start()
         self.ear.start()
         self.probes = [
-            asyncio.create_task(self.probe(post), name=f"health {code}") for code, post in self.posts.items()
+            asyncio.create_task(post.resident.tend(), name=f"model {code}") for code, post in self.posts.items()
         ]
         self.noting = asyncio.create_task(self.note(), name="status")
         await self.start_meters()  # before the first order
@@ -350,25 +408,12 @@ class Runner:
             if on_gpu:
                 post.meter, post.gpus = shared[gpus], gpus
             elif post.pool.engine != "url":
-                post.meter = Meter(CPUCounter(post.engine.processes))
+                post.meter = Meter(CPUCounter(post.resident.processes))
                 await post.meter.start()
         if reading:
             self.watch.start({uuid for post in self.posts.values() for uuid in post.gpus})
         else:
             await self.sampler.stop()
-
-    async def probe(self, post: Post) -> None:
-        while True:
-            before = post.health
-            try:
-                async with asyncio.timeout(LIMIT_SECONDS):
-                    post.health = await post.engine.health()
-            except TimeoutError:
-                post.health = Health(ready=False, reason="the engine does not answer in time")
-            if post.health.ready != before.ready:
-                log.info("pool is ready" if post.health.ready else "pool is not ready", extra={"pool": post.pool.code, "reason": post.health.reason})  # fmt: skip
-                self.heart.hurry.set()
-            await asyncio.sleep(PROBE_SECONDS if post.health.ready else EAGER_SECONDS)
 
     async def stop(self, hurried: asyncio.Event) -> None:
         """Take no more orders, let attempts finish, report the rest as failed, and leave no process behind."""
@@ -396,7 +441,7 @@ class Runner:
         await self.watch.stop()
         meters = {id(post.meter): post.meter for post in self.posts.values() if post.meter}
         await asyncio.gather(*(meter.stop() for meter in meters.values()))
-        await asyncio.gather(*(post.engine.stop() for post in self.posts.values()), return_exceptions=True)
+        await asyncio.gather(*(post.resident.stop() for post in self.posts.values()), return_exceptions=True)
         await self.sampler.stop()
         await self.portal.close()
         await self.redis.aclose()

@@ -207,11 +207,47 @@ class Lease(Message):
     total: int | None = None
 
 
+class Weights(Message):
+    """One file that an engine loads. Its name on the node is its SHA-256, so what lies there is never another one."""
+
+    url: str = Field(max_length=2000)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+Wish = Literal["ready", "parked", "absent"]
+ModelState = Literal["absent", "fetching", "on-disk", "loading", "ready", "parked", "error"]
+
+
+class Desired(Message):
+    """What is to become of one pool's model on its node.
+
+    `parked`: unloaded, its files stay, no work; `absent`: no files either. One that is to be `ready` is unloaded after
+    `park_after_seconds` without work, and loaded again with the next; null: never.
+    """
+
+    pool: str
+    state: Wish = "ready"
+    weights: Weights | None = None
+    park_after_seconds: float | None = None
+
+
+class Wanted(Message):
+    """All pools of a node, and the name of this version of it."""
+
+    version: str
+    pools: list[Desired]
+
+
 class PoolHealth(Message):
+    """`ready`: it takes work, though a parked model is loaded first. The seconds are those of the last fetch and load."""
+
     pool: str
     ready: bool
     reason: str = ""
     running: int = 0
+    state: ModelState | None = None
+    fetch_seconds: float | None = None
+    load_seconds: float | None = None
 
 
 class GPUReading(Message):
@@ -260,6 +296,9 @@ class Heartbeat(Message):
     pools: list[PoolHealth] = []
     power_w: float | None = None
     reading: Reading | None = None
+    wanted: str | None = Field(
+        default=None, description="The version of `Wanted` that it works towards; null: it asks for none"
+    )
 
 
 class Attempt(Message):
@@ -272,6 +311,7 @@ class HeartbeatAnswer(Message):
 
     stop: list[Attempt] = []
     cancel: list[Attempt] = []
+    wanted: Wanted | None = Field(default=None, description="Where the beat named another version")
 
 
 class Control(Message):

@@ -31,6 +31,7 @@ class PoolView:
     reason: str = ""
     site_code: str = ""
     trusted: bool = True
+    parked: bool = False  # its model is loaded first
 
     @property
     def place(self) -> str:
@@ -86,7 +87,7 @@ def affordable(ranked: list[Candidate], max_usd_per_mwh: float | None) -> list[C
 
 
 def rank(pools: list[PoolView], residency: Iterable[str] | None = None) -> list[Candidate]:
-    """Eligible pools first, ours before partners', cheapest marginal MWh first; ties by code, so that equal input gives equal output.
+    """Eligible pools first, ours before partners', loaded before parked, cheapest marginal MWh first; ties by code, so that equal input gives equal output.
 
     A pool outside the places of `residency` is refused whatever else is true of it, and comes last. Work that has such
     a rule runs on nodes of ours only.
@@ -99,6 +100,7 @@ def rank(pools: list[PoolView], residency: Iterable[str] | None = None) -> list[
             bool(each.refusal),
             each.refusal == OUTSIDE,
             not each.pool.trusted,
+            each.pool.parked,
             each.pool.usd_per_mwh,
             each.pool.code,
         ),

@@ -42,6 +42,7 @@ def view(row: Row) -> PoolView:
         draining=row["draining"],
         node_state=row["node_state"],
         trusted=row["trusted"],
+        parked=row["parked"],
         silent_seconds=row["silent_seconds"],
         site=row["site"],
         region=row["region"],

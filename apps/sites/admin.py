@@ -80,7 +80,18 @@ class PartnerAdmin(ReasonedAdmin[Partner]):
 
 class PoolInline(ReadOnlyInline):
     model = Pool
-    fields = ["code", "model", "slots", "ready", "draining", "reason"]
+    fields = [
+        "code",
+        "model",
+        "slots",
+        "ready",
+        "draining",
+        "desired",
+        "state",
+        "fetch_seconds",
+        "load_seconds",
+        "reason",
+    ]
     show_change_link = True
 
     def get_queryset(self, request: HttpRequest):  # type: ignore[no-untyped-def]
@@ -385,7 +396,17 @@ class GPUAdmin(ReasonedActions[GPU], ReasonedAdmin[GPU]):
 
 @admin.register(Deployment)
 class DeploymentAdmin(ReasonedAdmin[Deployment]):
-    list_display = ["model", "site", "replicas", "ready", "engine", "revision", "quantization", "pinned"]
+    list_display = [
+        "model",
+        "site",
+        "replicas",
+        "ready",
+        "engine",
+        "revision",
+        "quantization",
+        "pinned",
+        "park_after_seconds",
+    ]
     list_filter = ["site", "pinned"]
     list_select_related = ["model", "site"]
     search_fields = ["model__name", "site__code"]
@@ -414,17 +435,51 @@ def ago(silent: timedelta) -> str:
 
 @admin.register(Pool)
 class PoolAdmin(ReasonedActions[Pool], ReasonedAdmin[Pool]):
-    list_display = ["code", "model", "node", "site", "slots", "ready", "draining", "node_state", "reason"]
-    list_filter = ["ready", "draining", "node__state", "node__site"]
+    list_display = [
+        "code",
+        "model",
+        "node",
+        "site",
+        "slots",
+        "ready",
+        "desired",
+        "state",
+        "load_seconds",
+        "draining",
+        "node_state",
+        "reason",
+    ]
+    list_filter = ["ready", "desired", "state", "draining", "node__state", "node__site"]
     list_select_related = ["model", "node__site"]
     search_fields = ["code", "model__name", "node__code"]
     autocomplete_fields = ["model", "node", "deployment"]
     ordering = ["code"]
-    fields = ["code", "model", "node", "deployment", "slots", "ready", "reason", "draining", "staff_reason"]
+    fields = [
+        "code",
+        "model",
+        "node",
+        "deployment",
+        "slots",
+        "desired",
+        "ready",
+        "state",
+        "reason",
+        "fetch_seconds",
+        "load_seconds",
+        "draining",
+        "staff_reason",
+    ]
     actions = ["drain", "undrain"]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Pool | None = None) -> list[str]:
-        told = ["ready", "reason", "draining"]  # by the runner, and by the acts below
+        told = [
+            "ready",
+            "state",
+            "reason",
+            "fetch_seconds",
+            "load_seconds",
+            "draining",
+        ]  # by the runner, and by the acts below
         return [*told, "code", "model", "node"] if obj else told
 
     def target_of(self, row: Pool) -> str:

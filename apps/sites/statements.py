@@ -10,7 +10,8 @@ from apps.sites import lifecycle
 _POOLS = """
 SELECT p.id, p.code, p.model_id, p.slots, p.ready, p.draining, p.reason, s.code AS site_code, s.name AS site, s.region, s.country,
     s.power_usd_per_mwh, s.grid_gco2e_per_kwh, (1 + s.host_share) * s.pue AS energy_factor,
-    extract(epoch FROM clock_timestamp() - n.heartbeat_at)::float8 AS silent_seconds, n.state AS node_state, n.partner_id IS NULL AS trusted
+    extract(epoch FROM clock_timestamp() - n.heartbeat_at)::float8 AS silent_seconds, n.state AS node_state, n.partner_id IS NULL AS trusted,
+    p.state = 'parked' AS parked
 FROM sites_pool p JOIN sites_node n ON n.id = p.node_id JOIN sites_site s ON s.id = n.site_id
 {where}
 ORDER BY p.id
@@ -25,18 +26,42 @@ BEAT = """
 WITH beat AS (
     SELECT * FROM jsonb_to_recordset(%(nodes)s) AS (node bigint, claimant text, power_w float8)
 ), health AS (
-    SELECT * FROM jsonb_to_recordset(%(pools)s) AS (node bigint, pool text, ready boolean, reason text)
+    SELECT node, pool, ready, left(reason, 200) AS reason, coalesce(state, '') AS state, fetch_seconds, load_seconds
+    FROM jsonb_to_recordset(%(pools)s) AS (
+        node bigint, pool text, ready boolean, reason text, state text, fetch_seconds float8, load_seconds float8
+    )
 ), nodes AS (
     UPDATE sites_node SET heartbeat_at = clock_timestamp(), claimant = beat.claimant, power_w = beat.power_w
     FROM beat WHERE sites_node.id = beat.node
 ), pools AS (
-    UPDATE sites_pool SET ready = health.ready, reason = left(health.reason, 200)
+    UPDATE sites_pool p SET ready = health.ready, reason = health.reason, state = health.state,
+        fetch_seconds = coalesce(health.fetch_seconds, p.fetch_seconds), load_seconds = coalesce(health.load_seconds, p.load_seconds)
     FROM health
-    WHERE sites_pool.code = health.pool AND sites_pool.node_id = health.node
-      AND (sites_pool.ready, sites_pool.reason) IS DISTINCT FROM (health.ready, left(health.reason, 200))
-    RETURNING sites_pool.id
+    WHERE p.code = health.pool AND p.node_id = health.node
+      AND (p.ready, p.reason, p.state, p.fetch_seconds, p.load_seconds) IS DISTINCT FROM (
+        health.ready, health.reason, health.state, coalesce(health.fetch_seconds, p.fetch_seconds), coalesce(health.load_seconds, p.load_seconds)
+      )
+    RETURNING p.id
 )
 SELECT count(*) AS changed FROM pools
+"""
+
+# What each node's pools are to become, under a name of its own: a node that names it hears nothing new.
+WANTED = """
+WITH beat AS (
+    SELECT * FROM jsonb_to_recordset(%(beats)s) AS (node bigint, claimant text, version text)
+), wanted AS (
+    SELECT p.node_id AS node, jsonb_agg(jsonb_build_object(
+        'pool', p.code,
+        'state', p.desired,
+        'park_after_seconds', d.park_after_seconds,
+        'weights', CASE WHEN d.weights_url <> '' THEN jsonb_build_object('url', d.weights_url, 'sha256', d.weights_sha256) END
+    ) ORDER BY p.code) AS pools
+    FROM sites_pool p LEFT JOIN sites_deployment d ON d.id = p.deployment_id
+    WHERE p.node_id IN (SELECT node FROM beat) GROUP BY p.node_id
+)
+SELECT beat.node, beat.claimant, md5(pools::text) AS version, pools FROM wanted JOIN beat USING (node)
+WHERE md5(pools::text) <> beat.version
 """
 
 DEAF_SECONDS = 3  # a door that has not said for so long that it listens may have missed heartbeats
@@ -66,6 +91,11 @@ def beat(*, nodes: list[dict[str, Any]], pools: list[dict[str, Any]]) -> Plan[in
     rows = yield Statement(BEAT, {"nodes": Jsonb(nodes), "pools": Jsonb(pools)})
     changed: int = rows[0]["changed"]
     return changed
+
+
+def wanted(beats: list[dict[str, Any]]) -> Plan[list[Row]]:
+    """What is to run at these nodes, where that is another version than they named."""
+    return (yield Statement(WANTED, {"beats": Jsonb(beats)}, alone=True))
 
 
 def listen() -> Plan[None]:

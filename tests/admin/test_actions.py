@@ -252,9 +252,9 @@ def test_an_edit_needs_a_reason_and_is_recorded(staff: Client, operator: User, w
 
 def test_the_reason_of_staff_does_not_become_the_pools(staff: Client, world: World) -> None:
     page = reverse("admin:sites_pool_change", args=[world.pool.pk])
-    assert staff.post(page, {"slots": "9", "staff_reason": "More memory"}).status_code == 302
+    assert staff.post(page, {"slots": "9", "desired": "parked", "staff_reason": "More memory"}).status_code == 302
     pool = Pool.objects.get(pk=world.pool.pk)
-    assert (pool.slots, pool.reason, pool.code) == (9, "", world.pool.code)
+    assert (pool.slots, pool.desired, pool.reason, pool.code) == (9, "parked", "", world.pool.code)
 
 
 def price(world: World, **fields: Any) -> dict[str, Any]:

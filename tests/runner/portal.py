@@ -17,6 +17,7 @@ from apps.runner.protocol import (
     ReportsAnswer,
     Telemetry,
     TelemetryAnswer,
+    Wanted,
 )
 
 TOKEN = "node-token"
@@ -36,6 +37,7 @@ class FakePortal:
         self.files: dict[str, bytes] = {}
         self.url = ""
         self.clock_off = 0.0
+        self.wanted: Wanted | None = None
 
     def of(self, job: str, kind: str = "finished") -> list[Report]:
         return [report for report in self.reports if report.job == job and report.kind == kind]
@@ -68,7 +70,9 @@ class FakePortal:
                 return 200, ReportsAnswer(answers=answers).model_dump_json().encode()
             if path == "/agent/v1/heartbeat":
                 self.heartbeats.append(Heartbeat.model_validate_json(body))
-                return 200, HeartbeatAnswer(stop=self.stop, cancel=self.cancel).model_dump_json().encode()
+                new = self.wanted and self.wanted.version != self.heartbeats[-1].wanted
+                answer = HeartbeatAnswer(stop=self.stop, cancel=self.cancel, wanted=self.wanted if new else None)
+                return 200, answer.model_dump_json().encode()
             if path == "/agent/v1/telemetry":
                 self.telemetry.append(Telemetry.model_validate_json(body))
                 return 200, TelemetryAnswer(seq=self.telemetry[-1].readings[-1].seq).model_dump_json().encode()

@@ -19,7 +19,7 @@ from celery import Celery
 import tests.engine
 from apps.runner import config, heartbeat, models
 from apps.runner.process import Runner
-from apps.runner.protocol import TASK, Attempt, Control, Entry, Order, control, queue
+from apps.runner.protocol import TASK, Attempt, Control, Desired, Entry, Order, Wanted, control, queue
 from tests.runner.conftest import POOL, as_json, order, text_of
 from tests.runner.portal import TOKEN, FakePortal
 from tests.runner.test_execution import until
@@ -175,18 +175,48 @@ async def test_without_heartbeats_running_work_is_given_up(
 async def test_an_engine_that_goes_away_is_told_and_comes_back(
     runner: Runner, portal: FakePortal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("apps.runner.process.PROBE_SECONDS", 0.05)
+    monkeypatch.setattr("apps.runner.resident.PROBE_SECONDS", 0.05)
 
     def last(ready: bool) -> Callable[[], bool]:
         return lambda: bool(portal.heartbeats) and portal.heartbeats[-1].pools[0].ready is ready
 
     await asyncio.to_thread(portal.wait, last(True))
-    adapter: Any = runner.posts[POOL].engine
+    adapter: Any = runner.posts[POOL].resident.engine
     url, adapter.url = adapter.url, "http://127.0.0.1:9/v1"
     await asyncio.to_thread(portal.wait, last(False))
     assert portal.heartbeats[-1].pools[0].reason
     adapter.url = url
     await asyncio.to_thread(portal.wait, last(True))
+
+
+async def test_what_the_portal_wants_is_done_told_and_known_at_the_next_start(
+    runner: Runner, portal: FakePortal, engine: tests.engine.Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("apps.runner.resident.PROBE_SECONDS", 0.05)
+
+    def said() -> dict[str, tuple[Any, ...]]:
+        return {each.pool: (each.ready, each.state, each.reason) for each in portal.heartbeats[-1].pools}
+
+    await asyncio.to_thread(portal.wait, lambda: portal.heartbeats and said() == {POOL: (True, "ready", "")})
+    elsewhere = (False, "absent", "runner.toml of this node has no pool of this code")
+    parked = {POOL: (False, "parked", "parked by the portal"), "other": elsewhere}
+    wanted = [Desired(pool=POOL, state="parked"), Desired(pool="other")]
+    portal.wanted = Wanted(version="2", pools=wanted)
+    await asyncio.to_thread(portal.wait, lambda: said() == parked)
+    assert portal.heartbeats[-1].wanted == "2"
+    await runner.stop(asyncio.Event())
+    portal.wanted = None
+    portal.heartbeats.clear()
+    again = Runner(runner.configuration)
+    await again.start()
+    try:
+        await asyncio.to_thread(portal.wait, lambda: portal.heartbeats and said() == parked)
+        assert {each.state for beat in portal.heartbeats for each in beat.pools if each.pool == POOL} <= {
+            "absent",
+            "parked",
+        }
+    finally:
+        await again.stop(asyncio.Event())
 
 
 async def test_strange_orders_change_nothing(
@@ -382,7 +412,7 @@ def test_a_bad_configuration_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("pool", "says"),
     [
-        ({"engine": "llama"}, "gguf"),
+        ({"engine": "llama", "url": "", "command": ["x"]}, "`command` goes with an engine"),
         ({"engine": "url", "url": "localhost"}, "url"),
         ({"engine": "rapidocr"}, 'kind "ocr"'),
         ({"code": "Bad Code"}, "code"),

@@ -1,4 +1,4 @@
-"""The small interface every engine has. An execution knows nothing else of it."""
+"""The small interface every engine has."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from apps.runner.engines.child import Child
 from apps.runner.protocol import Failure, Kind, Usage
 
 Choices = list[dict[str, Any]]
@@ -48,20 +49,27 @@ class EngineFailed(Exception):
         self.failure = failure
 
 
-class Engine(Protocol):
+class Computes(Protocol):
+    """All that an execution knows of an engine."""
+
+    def run(self, work: Work) -> AsyncGenerator[Piece, None]:
+        """Do the work. Closing the generator ends it at once. Raises EngineFailed."""
+
+
+class Engine(Computes, Protocol):
     async def start(self) -> None:
         """Begin to become ready; returns at once. `health` says when it is."""
 
     async def stop(self) -> None:
         """End what `start` began and leave no process."""
 
-    def run(self, work: Work) -> AsyncGenerator[Piece, None]:
-        """Do the work. Closing the generator ends it at once. Raises EngineFailed."""
-
     async def health(self) -> Health: ...
 
     def processes(self) -> list[int]:
         """The processes that compute, where they are children of ours: energy is modelled from their CPU time."""
+
+    def children(self) -> list[Child]:
+        """What is supervised here; none where the engine is somebody else's process."""
 
 
 def unavailable(message: str = "The engine is not answering. The request may be sent again.") -> EngineFailed:

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import httpx
 
-from apps.runner.engines.child import Child
+from apps.runner.engines.child import Child, module
 from apps.runner.engines.engine import Health, Piece, Work
 from apps.runner.engines.openai_http import OpenAIEngine
+from apps.runner.engines.said import Said
 
 READY_SECONDS = 10.0  # a request that comes while the model loads waits so long
 PROBE_SECONDS = 0.02
@@ -26,7 +27,17 @@ class LlamaEngine:
     The socket lies in `directory`, or in one of its own where that path would be too long for a socket.
     """
 
-    def __init__(self, *, gguf: Path, model: str, slots: int, context: int, embeddings: bool, directory: Path) -> None:
+    def __init__(
+        self,
+        *,
+        gguf: Path,
+        model: str,
+        slots: int,
+        context: int,
+        embeddings: bool,
+        directory: Path,
+        log: Path | None = None,
+    ) -> None:
         self.temporary: Path | None = None
         self.socket = directory.resolve() / f"{model.replace('/', '-')}.sock"
         if len(str(self.socket).encode()) > SOCKET_BYTES:
@@ -35,9 +46,8 @@ class LlamaEngine:
         arguments = ["--model", str(gguf), "--name", model, "--socket", str(self.socket), "--slots", str(slots), "--context", str(context)]  # fmt: skip
         self.child = Child(
             model,
-            "apps.runner.engines.llama_server",
-            *arguments,
-            *(["--embeddings"] if embeddings else []),
+            module("apps.runner.engines.llama_server", *arguments, *(["--embeddings"] if embeddings else [])),
+            said=Said(log) if log else None,
             before=lambda: self.socket.unlink(missing_ok=True),
         )
         self.http = OpenAIEngine(url="http://llama/v1", socket=str(self.socket), timings=True)
@@ -54,6 +64,9 @@ class LlamaEngine:
 
     def processes(self) -> list[int]:
         return [] if self.child.pid is None else [self.child.pid]
+
+    def children(self) -> list[Child]:
+        return [self.child]
 
     async def health(self) -> Health:
         if self.child.pid is None:

@@ -24,6 +24,7 @@ import httpx
 
 from apps.runner.answer import says
 from apps.runner.engines import legacy
+from apps.runner.engines.child import Child
 from apps.runner.engines.engine import Choices, EngineFailed, Health, Piece, Work, refused, unavailable
 from apps.runner.engines.lanes import Lanes
 from apps.runner.protocol import Usage
@@ -84,6 +85,9 @@ class OpenAIEngine:
         await self.client.aclose()
 
     def processes(self) -> list[int]:
+        return []
+
+    def children(self) -> list[Child]:
         return []
 
     async def health(self) -> Health:

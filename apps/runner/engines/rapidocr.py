@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator
+from pathlib import Path
 from typing import Any
 
-from apps.runner.engines.child import Child
+from apps.runner.engines.child import Child, module
 from apps.runner.engines.engine import EngineFailed, Health, Piece, Work, unavailable
+from apps.runner.engines.said import Said
 from apps.runner.protocol import Failure, Usage
 
 READER = "apps.runner.engines.ocr_reader"
@@ -18,8 +20,9 @@ READY_SECONDS = 60.0
 class RapidOCREngine:
     """`slots` readers. A reader that is interrupted is killed, since a page cannot be left half read; another starts."""
 
-    def __init__(self, *, name: str, slots: int) -> None:
-        self.readers = [Reader(f"{name} {number}") for number in range(1, slots + 1)]
+    def __init__(self, *, name: str, slots: int, log: Path | None = None) -> None:
+        said = Said(log) if log else None
+        self.readers = [Reader(f"{name} {number}", said) for number in range(1, slots + 1)]
         self.free: asyncio.Queue[Reader] = asyncio.Queue()
         for reader in self.readers:
             self.free.put_nowait(reader)
@@ -33,6 +36,9 @@ class RapidOCREngine:
 
     def processes(self) -> list[int]:
         return [reader.child.pid for reader in self.readers if reader.child.pid is not None]
+
+    def children(self) -> list[Child]:
+        return [reader.child for reader in self.readers]
 
     async def health(self) -> Health:
         if any(reader.child.pid is not None for reader in self.readers):
@@ -69,8 +75,8 @@ class RapidOCREngine:
 
 
 class Reader:
-    def __init__(self, name: str) -> None:
-        self.child = Child(name, READER, talks=True)
+    def __init__(self, name: str, said: Said | None = None) -> None:
+        self.child = Child(name, module(READER), talks=True, said=said)
         self.greeted: object = None  # the process that said it is ready
 
     async def ask(self, work: Work) -> None:

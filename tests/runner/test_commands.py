@@ -17,8 +17,6 @@ from tests.runner.conftest import POOL
 from tests.runner.portal import FakePortal
 from tests.runner.test_process import settings, toml
 
-NOW = time.time()
-
 
 @pytest.fixture
 def given(tmp_path: Path) -> config.Configuration:
@@ -29,11 +27,15 @@ def given(tmp_path: Path) -> config.Configuration:
 
 
 def standing(**fields: Any) -> status.Status:
+    """Negative times are seconds ago."""
+    fields = {
+        name: time.time() + each if isinstance(each, float) and each < 0 else each for name, each in fields.items()
+    }
     health = PoolHealth(pool=POOL, ready=True, running=3).model_dump()
     pool = status.PoolStatus(**health, kind="chat", engine="url", model="m", slots=4)
     gpu = status.GPUStatus(uuid="GPU-0", name="NVIDIA H200", power_w=412.4)
     told = {
-        "pid": os.getpid(), "claimant": "c", "started_at": NOW - 600, "at": time.time(), "stopping": False,
+        "pid": os.getpid(), "claimant": "c", "started_at": time.time() - 600, "at": time.time(), "stopping": False,
         "portal_at": time.time() - 1, "attempts": 3, "reports": 2, "pools": [pool], "gpus": [gpu],
     }  # fmt: skip
     return status.Status.model_validate({**told, **fields})
@@ -64,9 +66,9 @@ def test_status_says_what_runs(given: config.Configuration) -> None:
     ("fields", "words"),
     [
         ({"pid": 2**22 + 1}, "not running with the spool"),  # it was killed
-        ({"at": NOW - 60}, "hangs"),
+        ({"at": -60.0}, "hangs"),
         ({"portal_at": None}, "has not answered yet"),
-        ({"portal_at": NOW - 300}, "answered 5 min ago"),
+        ({"portal_at": -300.0}, "answered 5 min ago"),
         ({"stopping": True}, "stopping"),
         ({"pools": []}, "running"),
         ({"gpus": []}, "none here, or none that tells"),

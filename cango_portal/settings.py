@@ -223,6 +223,7 @@ MAINTENANCE_NOTICE_SECONDS = env_int("MAINTENANCE_NOTICE_SECONDS", 24 * 3600)  #
 BATCH_SHARD_ATTEMPTS = env_int("BATCH_SHARD_ATTEMPTS", 6)
 BATCH_INPUT_TOKENS = env_int("BATCH_INPUT_TOKENS", 500_000_000)  # of an organization's batches of one model; 0: any
 TELEMETRY_RETENTION_DAYS = env_int("TELEMETRY_RETENTION_DAYS", 400)  # of minutes: a year can be compared with the last
+FEEDS_DIR = Path(env("FEEDS_DIR", str(VAR / "feeds")))  # files of prices, carbon and meters; feeds name none outside it
 MAX_ATTEMPTS = env_int("MAX_ATTEMPTS", 3)
 JOB_DEADLINE_SECONDS = env_int("JOB_DEADLINE_SECONDS", 24 * 3600)
 FLEXIBLE_QUEUE_SECONDS = env_int("FLEXIBLE_QUEUE_SECONDS", 600)  # an interactive request that pays less waits so long
@@ -241,6 +242,9 @@ CELERY_BEAT_SCHEDULE = {
     "keys.warn_of_expiry": {"task": "keys.warn_of_expiry", "schedule": 600.0},
     "ledger.sweep": {"task": "ledger.sweep", "schedule": 60.0},
     "jobs.forget_refusals": {"task": "jobs.forget_refusals", "schedule": 3600.0},
+    "sites.read_feeds": {"task": "sites.read_feeds", "schedule": 60.0, "options": {"expires": 60}},
+    "sites.forget_feeds": {"task": "sites.forget_feeds", "schedule": 86_400.0},
+    "telemetry.reconcile": {"task": "telemetry.reconcile", "schedule": 60.0, "options": {"expires": 60}},
     "telemetry.forget": {"task": "telemetry.forget", "schedule": 3600.0},
     "operations.reconcile": {"task": "operations.reconcile", "schedule": crontab(hour=2, minute=30)},  # UTC
     "webhooks.deliver": {"task": "webhooks.deliver", "schedule": 15.0, "options": {"expires": 15}},

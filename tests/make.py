@@ -12,8 +12,8 @@ from apps.core.ids import uuid7
 from apps.jobs.models import FINAL, Content, Job
 from apps.keys.models import BEFORE_SCOPES, APIKey
 from apps.ledger import services as ledger
-from apps.sites.models import GPU, Container, Deployment, Drain, Freeze, Node, Partner, Pool, Site
-from apps.telemetry.models import Minute
+from apps.sites.models import GPU, Container, Deployment, Drain, Feed, Freeze, Node, Partner, Pool, Site
+from apps.telemetry.models import MeterAlarm, Minute, SiteMeterReading
 from apps.wire.capabilities import Capability
 
 counter = itertools.count(1)
@@ -186,6 +186,9 @@ def fleet(node: Node, *, model: Model, by: User) -> None:
     now = datetime.now(UTC)
     Drain.objects.create(node=node, purpose="drain", reason="New fans", actor=by, starts_at=now, deadline_at=now)
     Freeze.objects.create(nodes=4, leases=8, running=20, ended_at=now, open=False)
+    Feed.objects.create(code=f"feed-{n}", kind="price", adapter="file", address="prices.csv", unit="usd_per_mwh")
+    SiteMeterReading.objects.create(site=node.site, at=now, energy_wh=5)
+    MeterAlarm.objects.create(site=node.site, starts_at=now, ends_at=now, meter_wh=5, counted_wh=4)
     Minute.objects.create(node=node, uuid=f"GPU-{n}", at=now, energy_mj=5, counted_seconds=5, quality="counter")
 
 

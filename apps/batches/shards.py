@@ -146,6 +146,7 @@ def open_one(batch_id: UUID, shard: Row, terms: Row) -> Plan[None]:
         "pages": 0,
         "energy_factor": None,
         "grid": None,
+        "market": None,
         "request": {},
         "metadata": {},
         "asked": None,

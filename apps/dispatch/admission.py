@@ -101,6 +101,7 @@ def admit(
             "pool_id": None,
             "energy_factor": None,
             "grid_gco2e_per_kwh": None,
+            "market_gco2e_per_kwh": None,
             "placement": {"candidates": [each.record() for each in ranked]},
         }
     )
@@ -137,6 +138,7 @@ def admit(
         "pages": work.pages,
         "energy_factor": placed["energy_factor"],
         "grid": placed["grid_gco2e_per_kwh"],
+        "market": placed["market_gco2e_per_kwh"],
         "request": work.body,
         "metadata": work.metadata,
         "stored": work.stored,

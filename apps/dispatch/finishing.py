@@ -486,11 +486,13 @@ def energy_of(job: Row, energy: Energy | None) -> dict[str, Any]:
         return {}
     gpu_energy_wh = energy.gpu_energy_mj / 3_600_000
     energy_wh = gpu_energy_wh * (job["energy_factor"] or 1)
+    market = job["market_gco2e_per_kwh"]
     return {
         "gpu_energy_wh": gpu_energy_wh,
         "energy_wh": energy_wh,
         "energy_quality": energy.quality,
         "carbon_gco2e": gco2e(energy_wh, job["grid_gco2e_per_kwh"] or 0),
+        **({} if market is None else {"carbon_market_gco2e": gco2e(energy_wh, market)}),
     }
 
 

@@ -93,6 +93,7 @@ def draft_changes(candidate: Candidate, candidates: list[Candidate], fence: UUID
         "pool_id": candidate.pool.id,
         "energy_factor": candidate.pool.energy_factor,
         "grid_gco2e_per_kwh": candidate.pool.grid_gco2e_per_kwh,
+        "market_gco2e_per_kwh": candidate.pool.market_gco2e_per_kwh,
         "placement": {"chosen": candidate.pool.code, "candidates": [each.record() for each in candidates]},
     }
 

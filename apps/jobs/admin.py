@@ -63,7 +63,18 @@ class JobAdmin(HistoryAdmin[Job]):
         ("Money", {"fields": ["price", "tier", "discount_basis_points", "hold", "charge"]}),
         (
             "Energy",
-            {"fields": ["energy", "energy_quality", "carbon", "gpu_energy_wh", "energy_factor", "grid_gco2e_per_kwh"]},
+            {
+                "fields": [
+                    "energy",
+                    "energy_quality",
+                    "carbon",
+                    "gpu_energy_wh",
+                    "energy_factor",
+                    "grid_gco2e_per_kwh",
+                    "market_gco2e_per_kwh",
+                    "carbon_market_gco2e",
+                ]
+            },
         ),
     ]
 

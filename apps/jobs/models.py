@@ -42,6 +42,7 @@ class Job(models.Model):
     `attempt` and `fence` name the lease in force; `claimant` is the runner process PostgreSQL accepted for it.
     `gpu_energy_wh` is this job's share of the device counter; `energy_wh` adds the host and PUE factors frozen at
     placement in `energy_factor`; `carbon_gco2e` is `energy_wh` at `grid_gco2e_per_kwh` of that moment. Null until measured.
+    `carbon_market_gco2e` is the same at the site's contracts of supply, null where it has none: beside the other, never in one sum.
 
     With `batch_id` it is a shard: it has no hold of its own, its rows are charged to the batch's as they come, and
     `charge_microusd` is their sum. Only `batches` ends it.
@@ -127,6 +128,8 @@ class Job(models.Model):
     energy_wh = models.FloatField(null=True)
     energy_quality = models.CharField(max_length=10, choices=EnergyQuality, blank=True)
     carbon_gco2e = models.FloatField(null=True)
+    market_gco2e_per_kwh = models.FloatField(null=True)
+    carbon_market_gco2e = models.FloatField(null=True)
     finish_reason = models.CharField(max_length=20, blank=True)
     error_code = models.CharField(max_length=64, blank=True)
     error_message = models.CharField(max_length=500, blank=True)

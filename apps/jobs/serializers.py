@@ -83,6 +83,7 @@ class JobSerializer(serializers.ModelSerializer[Job]):
             "energy_quality",
             "energy_measured",
             "carbon_gco2e",
+            "carbon_market_gco2e",
             "finish_reason",
             "error",
             "metadata",

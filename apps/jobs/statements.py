@@ -39,6 +39,8 @@ COLUMNS = {
     "energy_wh": "float8",
     "energy_quality": "text",
     "carbon_gco2e": "float8",
+    "market_gco2e_per_kwh": "float8",
+    "carbon_market_gco2e": "float8",
     "finish_reason": "text",
     "error_code": "text",
     "error_message": "text",
@@ -69,7 +71,7 @@ WITH clock AS (
         id, organization_id, api_key_id, user_id, model_id, price_id, file_id, kind, interactive, streaming,
         tier, discount_basis_points, state, reason, version, attempt, fence, claimant, pool_id, placement, residency, created_at, deadline_at, dispatched_at,
         lease_expires_at, hold_microusd, prompt_tokens, completion_tokens, max_completion_tokens, pages, total_pages,
-        energy_factor, grid_gco2e_per_kwh, energy_quality, finish_reason, error_code, error_message, metadata, stored,
+        energy_factor, grid_gco2e_per_kwh, market_gco2e_per_kwh, energy_quality, finish_reason, error_code, error_message, metadata, stored,
         batch_id, max_usd_per_mwh
     )
     SELECT
@@ -79,7 +81,7 @@ WITH clock AS (
         CASE WHEN %(state)s::text = 'dispatched' THEN clock.now END,
         CASE WHEN %(state)s::text = 'dispatched' THEN clock.now + make_interval(secs => %(lease_seconds)s::float8) END,
         %(hold)s, 0, 0, %(max_completion_tokens)s, 0, %(pages)s,
-        %(energy_factor)s::float8, %(grid)s::float8, '', '', '', '', %(metadata)s, %(stored)s, %(batch)s::uuid, %(max_usd_per_mwh)s::float8
+        %(energy_factor)s::float8, %(grid)s::float8, %(market)s::float8, '', '', '', '', %(metadata)s, %(stored)s, %(batch)s::uuid, %(max_usd_per_mwh)s::float8
     FROM clock {where}
     RETURNING id, attempt, state, reason, created_at, deadline_at
 ), content AS (
@@ -93,7 +95,7 @@ SELECT job.deadline_at{last} FROM job, (SELECT count(*) FROM content) c, (SELECT
 
 READ = """
 SELECT j.id, j.organization_id, j.model_id, j.price_id, j.tier, j.discount_basis_points, j.kind, j.interactive, j.streaming, j.state, j.version, j.attempt,
-    j.fence::text AS fence, j.claimant, j.pool_id, p.code AS pool, j.cancel_requested_at, j.energy_factor, j.grid_gco2e_per_kwh,
+    j.fence::text AS fence, j.claimant, j.pool_id, p.code AS pool, j.cancel_requested_at, j.energy_factor, j.grid_gco2e_per_kwh, j.market_gco2e_per_kwh,
     j.batch_id, j.residency, j.hold_microusd, j.deadline_at, j.deadline_at <= clock_timestamp() AS past_deadline, j.max_completion_tokens, j.total_pages, j.file_id,
     coalesce(j.lease_expires_at < clock_timestamp(), false) AS lease_lost, s.name AS site, n.id AS node_id,
     (SELECT to_jsonb(v) FROM catalog_priceversion v WHERE v.id = j.price_id) AS price

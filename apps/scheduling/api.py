@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 from django.db.models import Prefetch
@@ -13,8 +14,11 @@ from rest_framework.views import APIView
 
 from apps.accounts.api import InOrganization
 from apps.scheduling import placement, selectors
+from apps.sites import feeds
 from apps.sites.models import Drain, Site
 from cango_portal import database
+
+SHOWN = ("carbon", "market")  # feeds that customers see figures of
 
 
 class OfferedSerializer(serializers.Serializer[Any]):
@@ -35,6 +39,9 @@ class MaintenanceSerializer(serializers.Serializer[Any]):
 class SiteSerializer(serializers.ModelSerializer[Site]):
     object = serializers.CharField(default="site", read_only=True)
     models = serializers.SerializerMethodField()
+    stale = serializers.SerializerMethodField(
+        help_text="Of `carbon` (of the grid) and `market` (by contract): what comes from a feed that has told nothing new for too long"
+    )
     maintenance = serializers.SerializerMethodField(help_text="Announced and not over, the next one first")
 
     class Meta:
@@ -48,6 +55,8 @@ class SiteSerializer(serializers.ModelSerializer[Site]):
             "time_zone",
             "pue",
             "grid_gco2e_per_kwh",
+            "market_gco2e_per_kwh",
+            "stale",
             "models",
             "maintenance",
         )
@@ -56,6 +65,9 @@ class SiteSerializer(serializers.ModelSerializer[Site]):
             "pue": {"help_text": "Facility power over IT power"},
             "grid_gco2e_per_kwh": {
                 "help_text": "What a kWh of the local grid emits: the carbon of your jobs comes from it"
+            },
+            "market_gco2e_per_kwh": {
+                "help_text": "What a kWh emits by the site's contracts of supply. Null: it has none. Never to be mixed with the grid's"
             },
         }
 
@@ -70,6 +82,10 @@ class SiteSerializer(serializers.ModelSerializer[Site]):
                 found["slots"] += pool.slots
                 found["ready"] = found["ready"] or pool.code in self.context["ready"]
         return [offered[name] for name in sorted(offered)]
+
+    @extend_schema_field(serializers.ListField(child=serializers.ChoiceField(choices=SHOWN)))
+    def get_stale(self, site: Site) -> list[str]:
+        return [kind for kind, code in site.feeds.items() if kind in SHOWN and self.context["stale"].get((kind, code))]
 
     @extend_schema_field(MaintenanceSerializer(many=True))
     def get_maintenance(self, site: Site) -> list[dict[str, Any]]:
@@ -100,4 +116,5 @@ class SitesView(APIView):
             .prefetch_related("nodes__pools__model", Prefetch("nodes__drains", Drain.objects.filter(ended_at=None)))
         )
         ready = {view.code for view in database.run(selectors.views()) if not placement.refusal(view)}
-        return Response({"object": "list", "data": SiteSerializer(sites, many=True, context={"ready": ready}).data})
+        context = {"ready": ready, "stale": feeds.stale(datetime.now(UTC))}
+        return Response({"object": "list", "data": SiteSerializer(sites, many=True, context=context).data})

@@ -32,6 +32,7 @@ class PoolView:
     site_code: str = ""
     trusted: bool = True
     parked: bool = False  # its model is loaded first
+    market_gco2e_per_kwh: float | None = None  # by contract; None where the site has none
 
     @property
     def place(self) -> str:

@@ -52,6 +52,7 @@ def view(row: Row) -> PoolView:
         ),
         energy_factor=row["energy_factor"],
         grid_gco2e_per_kwh=row["grid_gco2e_per_kwh"],
+        market_gco2e_per_kwh=row["market_gco2e_per_kwh"],
         reason=row["reason"],
         site_code=row["site_code"],
     )

@@ -21,7 +21,7 @@ from apps.accounts.readonly import HistoryAdmin, ReadOnlyInline
 from apps.accounts.reasoned import MAX_ROWS, Given, ReasonedActions, ReasonedAdmin, ReasonForm, reasoned
 from apps.core.errors import NotAllowed
 from apps.sites import drains, enrolment, lifecycle, nodes
-from apps.sites.models import GPU, Container, Deployment, Drain, Freeze, Node, NodeEvent, Partner, Pool, Site
+from apps.sites.models import GPU, Container, Deployment, Drain, Feed, Freeze, Node, NodeEvent, Partner, Pool, Site
 from cango_portal import database
 
 State = Node.State
@@ -40,8 +40,32 @@ class ContainerInline(ReadOnlyInline):
     show_change_link = True
 
 
-@admin.register(Site)
-class SiteAdmin(ReasonedAdmin[Site]):
+@admin.register(Feed)
+class FeedAdmin(ReasonedAdmin[Feed]):
+    """What it told last, and whether that is too old. Sites name it by its code."""
+
+    list_display = ["code", "kind", "adapter", "address", "value", "unit", "newest_at", "state", "error"]
+    list_filter = ["kind", "adapter"]
+    search_fields = ["code", "address"]
+    ordering = ["code"]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Feed | None = None) -> list[str]:
+        return ["code", "kind", "value", "newest_at", "state", "read_at", "error"] if obj else []
+
+    def target_of(self, row: Feed) -> str:
+        return row.code
+
+    @admin.display(description="State")
+    def state(self, row: Feed) -> str:
+        if row.newest_at is None:
+            return "told nothing yet"
+        old = ago(datetime.now(UTC) - row.newest_at)
+        return f"STALE: of {old}" if row.is_stale(datetime.now(UTC)) else f"of {old}"
+
+
+class SiteAdmin(ReasonedActions[Site], ReasonedAdmin[Site]):
+    """Registered by `telemetry`, with the site's meter."""
+
     list_display = [
         "name", "code", "stage", "region", "country", "grid_zone", "power_cap_w", "power_usd_per_mwh", "grid_gco2e_per_kwh", "pue",
     ]  # fmt: skip
@@ -51,7 +75,18 @@ class SiteAdmin(ReasonedAdmin[Site]):
     inlines = [ContainerInline, NodeInline]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Site | None = None) -> list[str]:
-        return ["code", "created_at"] if obj else []
+        return ["code", "created_at", "feeds_say"] if obj else []
+
+    @admin.display(description="Feeds say")
+    def feeds_say(self, row: Site) -> str:
+        """Each with its age: an old one is still in force, and must not look new."""
+        now, found = datetime.now(UTC), Feed.objects.filter(code__in=row.feeds.values())
+        told = [
+            f"{feed.kind}: {feed.code}, {ago(now - feed.newest_at) if feed.newest_at else 'nothing yet'}"
+            f"{', STALE' if feed.is_stale(now) else ''}"
+            for feed in found.order_by("kind")
+        ]
+        return "; ".join(told) or "it names none"
 
     def target_of(self, row: Site) -> str:
         return row.code

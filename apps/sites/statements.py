@@ -9,7 +9,7 @@ from apps.sites import lifecycle
 
 _POOLS = """
 SELECT p.id, p.code, p.model_id, p.slots, p.ready, p.draining, p.reason, s.code AS site_code, s.name AS site, s.region, s.country,
-    s.power_usd_per_mwh, s.grid_gco2e_per_kwh, (1 + s.host_share) * s.pue AS energy_factor,
+    s.power_usd_per_mwh, s.grid_gco2e_per_kwh, s.market_gco2e_per_kwh, (1 + s.host_share) * s.pue AS energy_factor,
     extract(epoch FROM clock_timestamp() - n.heartbeat_at)::float8 AS silent_seconds, n.state AS node_state, n.partner_id IS NULL AS trusted,
     p.state = 'parked' AS parked
 FROM sites_pool p JOIN sites_node n ON n.id = p.node_id JOIN sites_site s ON s.id = n.site_id

@@ -6,15 +6,17 @@ import time
 from datetime import timedelta
 from typing import Any
 
+from django import forms
 from django.contrib import admin
 from django.http import HttpRequest
 from django.utils.html import format_html, format_html_join
 
 from apps.accounts.readonly import HistoryAdmin
-from apps.sites.admin import NodeAdmin, ago
-from apps.sites.models import Node
-from apps.telemetry import newest
-from apps.telemetry.models import Minute
+from apps.accounts.reasoned import Given, ReasonForm, reasoned
+from apps.sites.admin import NodeAdmin, SiteAdmin, ago
+from apps.sites.models import Feed, Node, Site
+from apps.telemetry import meters, newest
+from apps.telemetry.models import MeterAlarm, Minute, SiteMeterReading
 
 COLUMNS = ("GPU", "W", "W over a second", "Use", "Memory (MiB)", "°C", "Held back by", "Counter (kWh)")
 MJ_PER_KWH = 3_600_000_000
@@ -63,6 +65,55 @@ def cells(gpu: dict[str, Any]) -> str:
 def said(value: float | None, shape: str = ".1f") -> str:
     """`–` where there is no reading."""
     return "–" if value is None else format(value, shape)
+
+
+class MeterForm(ReasonForm):
+    unit = forms.ChoiceField(choices=[(unit.value, unit.label) for unit in Feed.UNITS[Feed.Kind.METER]])
+    readings = forms.CharField(
+        widget=forms.Textarea(attrs={"rows": 8, "cols": 60}),
+        help_text="CSV with the header at,value, such as 2026-11-29T12:00:00Z,81234.5. The meter's own figure, cumulative.",
+    )
+
+
+@admin.register(Site)
+class MeteredSiteAdmin(SiteAdmin):
+    actions = ["enter_readings"]
+
+    @reasoned(
+        description="Enter meter readings",
+        consequence="They are compared with what the site's GPUs drew. A reading of the same moment takes the place of the one before.",
+        form=MeterForm,
+    )
+    def enter_readings(self, row: Site, given: Given) -> None:
+        meters.enter(
+            site=row,
+            content=given.fields["readings"],
+            unit=given.fields["unit"],
+            reason=given.reason,
+            actor=given.user,
+        )
+
+
+@admin.register(SiteMeterReading)
+class SiteMeterReadingAdmin(HistoryAdmin[SiteMeterReading]):
+    list_display = ["at", "site", "energy_wh"]
+    list_filter = ["site"]
+    list_select_related = ["site"]
+    ordering = ["-at", "site"]
+
+
+@admin.register(MeterAlarm)
+class MeterAlarmAdmin(HistoryAdmin[MeterAlarm]):
+    """It ends by itself when meter and GPUs agree for a quarter of an hour."""
+
+    list_display = ["site", "began_at", "difference", "meter_wh", "counted_wh", "starts_at", "ends_at", "ended_at"]
+    list_filter = ["open", "site"]
+    list_select_related = ["site"]
+    ordering = ["-id"]
+
+    @admin.display(description="Counted against meter")
+    def difference(self, row: MeterAlarm) -> str:
+        return f"{(row.counted_wh - row.meter_wh) / row.meter_wh:+.1%}" if row.meter_wh else "the meter stood still"
 
 
 @admin.register(Minute)

@@ -7,7 +7,7 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
-from apps.sites.models import Node
+from apps.sites.models import Node, Site
 
 
 class Minute(models.Model):
@@ -82,3 +82,44 @@ class Last(models.Model):
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["node", "uuid"], name="telemetry_last_one_of_a_gpu")]
+
+
+class SiteMeterReading(models.Model):
+    """What a site's energy meter showed, cumulative, by a feed or entered by staff."""
+
+    site = models.ForeignKey(Site, models.PROTECT, related_name="meter_readings", db_index=False)
+    at = models.DateTimeField()
+    energy_wh = models.FloatField("energy (Wh)")
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["site", "at"], name="telemetry_sitemeterreading_one_at_a_time"),
+            models.CheckConstraint(condition=Q(energy_wh__gte=0), name="telemetry_sitemeterreading_not_negative"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.energy_wh:.0f} Wh at {self.at:%Y-%m-%d %H:%M}"
+
+
+class MeterAlarm(models.Model):
+    """A site whose meter and GPUs told different stories for a quarter of an hour. `open` until they agree: one at most.
+
+    The figures are of the window in which it began; `counted_wh` is the GPUs' energy times the site's factor.
+    """
+
+    site = models.ForeignKey(Site, models.PROTECT, related_name="meter_alarms")
+    starts_at = models.DateTimeField()
+    ends_at = models.DateTimeField()
+    meter_wh = models.FloatField("meter (Wh)")
+    counted_wh = models.FloatField("counted (Wh)")
+    began_at = models.DateTimeField(db_default=Now())
+    ended_at = models.DateTimeField(null=True)
+    open = models.BooleanField(default=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["site"], condition=Q(open=True), name="telemetry_meteralarm_one_open")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.counted_wh:.0f} of {self.meter_wh:.0f} Wh at {self.site.code}"

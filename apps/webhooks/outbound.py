@@ -11,6 +11,7 @@ import time
 import typing
 from collections.abc import Iterable
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from functools import cache
 from urllib.parse import quote, urlsplit
 
@@ -30,12 +31,16 @@ Options = Iterable[typing.Any]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of an attempt. `status` is None without a response; then `error` says why, in words."""
+    """What came of an attempt. `status` is None without a response; then `error` says why, in words.
+
+    `retry_after_seconds`: as the answer's Retry-After asks, 0 where it does not.
+    """
 
     status: int | None
     excerpt: str
     error: str
     took_seconds: float
+    retry_after_seconds: float = 0.0
 
     @property
     def delivered(self) -> bool:
@@ -144,6 +149,7 @@ def post(
     status: int | None = None
     received = b""
     error = ""
+    later = 0.0
     deadline = Deadline(timeout_seconds)
     backend = CheckedBackend(rules=rules, resolver=resolver, deadline=deadline)
     try:
@@ -155,6 +161,7 @@ def post(
             ) as response,
         ):
             status = response.status
+            later = retry_after(dict(response.headers).get(b"retry-after", b""))
             for chunk in response.iter_stream():
                 received += chunk[: MAX_RESPONSE_BYTES - len(received)]
                 if len(received) >= MAX_RESPONSE_BYTES:
@@ -174,7 +181,19 @@ def post(
         excerpt=excerpt(received),
         error=error if status is None else words(status),
         took_seconds=time.monotonic() - began,
+        retry_after_seconds=later,
     )
+
+
+def retry_after(value: bytes) -> float:
+    """RFC 9110, 10.2.3: seconds or a date. 0 for what is neither, or has passed."""
+    text = value.decode("latin-1").strip()
+    if text.isascii() and text.isdecimal():
+        return float(text[:9])
+    try:
+        return max(parsedate_to_datetime(text).timestamp() - time.time(), 0.0)
+    except (ValueError, OverflowError):
+        return 0.0
 
 
 def words(status: int) -> str:

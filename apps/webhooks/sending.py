@@ -174,7 +174,7 @@ def record(attempt: Attempt, outcome: Outcome, *, now: datetime) -> None:
     elif outcome.status == GONE or delivery.attempts >= ATTEMPTS or not endpoint.enabled:
         finish(delivery, Delivery.State.FAILED, now=now)
     else:
-        delivery.next_try_at = now + wait_after(delivery.attempts)
+        delivery.next_try_at = now + wait_after(delivery.attempts, asked_seconds=outcome.retry_after_seconds)
     delivery.save()
     note(endpoint, outcome, now=now)
 
@@ -185,9 +185,11 @@ def finish(delivery: Delivery, state: Delivery.State, *, now: datetime) -> None:
     delivery.finished_at = now
 
 
-def wait_after(attempts: int) -> timedelta:
-    """How long after so many attempts the next one comes, with jitter against crowds."""
-    return timedelta(seconds=RETRY_SECONDS[attempts - 1] * random.uniform(1 - JITTER, 1 + JITTER))  # noqa: S311
+def wait_after(attempts: int, *, asked_seconds: float = 0.0) -> timedelta:
+    """How long after so many attempts the next one comes, with jitter against crowds; later where the server asks for it,
+    up to the longest wait of all."""
+    usual = RETRY_SECONDS[attempts - 1] * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311
+    return timedelta(seconds=max(usual, min(asked_seconds, RETRY_SECONDS[-1])))
 
 
 def note(endpoint: Endpoint, outcome: Outcome, *, now: datetime) -> None:

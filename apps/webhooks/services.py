@@ -34,11 +34,20 @@ class TooManyEndpoints(PortalError):
     retryable: ClassVar[bool | None] = False
 
 
+MOST_TESTS, TESTS_SECONDS = 10, 60
+
+
 class NotNow(PortalError):
     """The webhook or the delivery is in a state that does not allow it."""
 
     code, status = "webhook_state", 409
     retryable: ClassVar[bool | None] = False
+
+
+class TooManyTests(PortalError):
+    """Each makes a call to a server that may not be the customer's. Nothing was sent."""
+
+    code, status, type = "too_many_tests", 429, "rate_limit_error"
 
 
 def notify(*, organization: Organization | UUID, type: str, data: dict[str, Any], key: str) -> Message | None:
@@ -175,11 +184,19 @@ def delete(endpoint: Endpoint, *, user: User | None) -> None:
 
 @transaction.atomic
 def send_test(endpoint: Endpoint) -> Delivery:
-    """A `webhook.test` event to this endpoint alone, whatever it listens to. Raises NotNow where it is off."""
+    """A `webhook.test` event to this endpoint alone, whatever it listens to. Raises NotNow where it is off, TooManyTests."""
     locked = Endpoint.objects.select_for_update(no_key=True).get(pk=endpoint.pk)
     if not locked.enabled:
         raise NotNow("This webhook is off. Turn it on, then send a test event.")
     now = timezone.now()
+    lately = Message.objects.filter(
+        organization=locked.organization, type=events.TEST, created_at__gt=now - timedelta(seconds=TESTS_SECONDS)
+    )
+    if lately.count() >= MOST_TESTS:
+        raise TooManyTests(
+            f"{MOST_TESTS} test events a minute are the most of an organization. Nothing was sent; wait a minute.",
+            retry_after_seconds=TESTS_SECONDS,
+        )
     message = Message.objects.create(
         organization=locked.organization,
         type=events.TEST,

@@ -1,8 +1,10 @@
 """/api/v1/webhooks: the same verbs for programs, with the same refusals."""
 
 import json
+from datetime import timedelta
 
 import pytest
+from django.utils import timezone
 
 from apps.accounts.models import Membership
 from apps.webhooks import secrets, sending, services
@@ -90,6 +92,17 @@ def test_deliveries_test_and_replay(hook, receiver):
     assert client.get(f"{path}/deliveries?after=x").json()["error"]["param"] == "after"
     assert client.get(f"{path}/deliveries?limit=101").status_code == 400
     assert send(client, "POST", f"{path}/deliveries/dlv_x/replay").json()["error"]["code"] == "delivery_not_found"
+
+
+def test_test_events_are_counted(hook):
+    client = KeyClient(make.api_key(hook.organization, scopes=["webhooks"])[1])
+    path = f"/api/v1/webhooks/{hook.endpoint.public_id}/test"
+    assert [send(client, "POST", path).status_code for _ in range(11)] == [202] * 10 + [429]
+    refused = send(client, "POST", path)
+    assert (refused.json()["error"]["code"], refused.headers["retry-after"]) == ("too_many_tests", "60")
+    assert Delivery.objects.filter(message__type="webhook.test").count() == 10
+    Message.objects.update(created_at=timezone.now() - timedelta(seconds=61))
+    assert send(client, "POST", path).status_code == 202
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Retries by the clock, and when an endpoint is given up."""
 
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
 import pytest
 from django.core import mail
@@ -64,6 +65,27 @@ def test_what_does_not_answer_is_tried_again(hook, receiver):
     row = Delivery.objects.get()
     assert (row.state, row.response_status) == ("pending", None)
     assert row.last_error == "The connection could not be made."
+
+
+@pytest.mark.parametrize(
+    ("asked", "least", "most"),
+    [
+        ("120", 120, 120),
+        ("1", 13.5, 16.5),  # the usual wait is longer
+        ("999999999999", 28_800, 28_800),
+        ("-5", 13.5, 16.5),
+        ("soon", 13.5, 16.5),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", 13.5, 16.5),
+        (format_datetime(datetime.now(UTC) + timedelta(hours=2), usegmt=True), 7100, 7300),
+    ],
+)
+def test_a_server_that_asks_for_time_is_given_it(hook, receiver, asked, least, most):
+    receiver.status, receiver.headers = 429, {"retry-after": asked}
+    hook.notify()
+    sending.send_due(now=NOW)
+    row = Delivery.objects.get()
+    assert (row.state, row.attempts, row.last_error) == ("pending", 1, "The server answered 429.")
+    assert least <= (row.next_try_at - NOW).total_seconds() <= most
 
 
 def test_gone_turns_the_endpoint_off_and_tells_the_owners(hook, receiver, django_capture_on_commit_callbacks, settings):

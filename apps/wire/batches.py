@@ -23,7 +23,7 @@ class ExpiresAfter(Shape):
 
 
 class BatchRequest(Shape):
-    """Beyond the official shape: a *flexible* batch runs only where and while a MWh costs less than
+    """Beyond the official shape: shards of a *flexible* batch begin only where and while a MWh costs less than
     `max_power_usd_per_mwh`, and a `deadline_at` in Unix seconds ends its window sooner."""
 
     input_file_id: str = Field(min_length=1, max_length=100)

@@ -281,6 +281,35 @@ def test_a_flexible_batch_waits_for_power_below_its_ceiling(works):
     assert batch.state == "completed"
 
 
+def test_a_flexible_batch_whose_power_stays_dear_ends_at_its_deadline_for_nothing(works):
+    place = works.pool.node.site
+    dear = place.power_usd_per_mwh * place.energy_factor
+    at = int((datetime.now(UTC) + timedelta(hours=2)).timestamp())
+    batch = works.begin(3, max_power_usd_per_mwh=dear, deadline_at=at)
+    assert abs(Job.objects.get().deadline_at - batch.expires_at) < timedelta(seconds=1)
+    assert works.feed() == []
+    pass_window(batch)
+    sweeping.sweep()
+    works.finalize(batch)
+    assert (batch.state, batch.completed, batch.charge_microusd) == ("expired", 0, 0)
+    assert [line["error"]["code"] for line in works.read(batch.error_file_id)] == ["batch_expired"] * 3
+    works.correct(batch)
+
+
+def test_shards_of_a_flexible_batch_go_where_power_is_cheap_and_hold_up_nobody(works):
+    place = works.pool.node.site
+    cheap = make.pool(model=works.model, slots=4)
+    cheap.node.site.power_usd_per_mwh = place.power_usd_per_mwh / 2
+    cheap.node.site.save()
+    flexible = works.begin(2, max_power_usd_per_mwh=place.power_usd_per_mwh * place.energy_factor * 0.75)
+    (job,) = works.feed()
+    assert (job.batch_id, job.pool) == (flexible.pk, cheap)
+    waits = works.begin(2, max_power_usd_per_mwh=0)
+    other = works.begin(2)
+    assert {job.batch_id for job in works.feed()} == {flexible.pk, other.pk}
+    assert Job.objects.get(batch_id=waits.pk).state == "queued"
+
+
 def test_a_deadline_ends_the_window_sooner(works):
     at = int((datetime.now(UTC) + timedelta(hours=2)).timestamp())
     batch = works.create(works.lines(1), deadline_at=at)

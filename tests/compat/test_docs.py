@@ -5,10 +5,12 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from drf_spectacular.generators import SchemaGenerator
 
 from cango_portal.launcher.node import PACKAGE
 from tests.started import ROOT, Portal
@@ -31,6 +33,16 @@ def examples() -> list[Example]:
     ]
 
 
+@pytest.fixture
+def manager(portal: Portal) -> Iterator[str]:
+    """The demo's key, which manages too while an example runs."""
+    (key,) = portal.sql("SELECT id, scopes FROM keys_apikey ORDER BY created_at, id LIMIT 1")
+    widen = "UPDATE keys_apikey SET scopes = %s WHERE id = %s RETURNING id"
+    portal.sql(widen, [*key["scopes"], "manage"], key["id"])
+    yield portal.demo["api_key"]
+    portal.sql(widen, key["scopes"], key["id"])
+
+
 def run(portal: Portal, example: Example, folder: Path) -> subprocess.CompletedProcess[str]:
     text = example.text.replace(ADDRESS, portal.base_url).replace(KEY, portal.demo["api_key"])
     name = {"sh": "example.sh", "python": "example.py", "javascript": "example.mjs"}[example.language]
@@ -43,7 +55,7 @@ def run(portal: Portal, example: Example, folder: Path) -> subprocess.CompletedP
     return subprocess.run(
         [*program, name],
         cwd=folder,
-        env={**os.environ, "BASE": portal.base_url, "KEY": portal.demo["api_key"]},
+        env={**os.environ, "BASE": portal.base_url, "KEY": portal.demo["api_key"], "MANAGER": portal.demo["api_key"]},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -59,7 +71,7 @@ def run(portal: Portal, example: Example, folder: Path) -> subprocess.CompletedP
         for each in examples()
     ],
 )
-def test_an_example_runs(portal, tmp_path, example):
+def test_an_example_runs(portal, manager, tmp_path, example):
     done = run(portal, example, tmp_path)
     assert done.returncode == 0, f"{example.text}\n{done.stdout}\n{done.stderr}"
     assert done.stdout.strip(), "it says nothing"
@@ -67,3 +79,31 @@ def test_an_example_runs(portal, tmp_path, example):
 
 def test_each_language_has_examples():
     assert {each.language for each in examples()} == {"sh", "python", "javascript"}
+
+
+ASKED = re.compile(
+    r"^.*?\b(?:api|json|curl)\b(?P<options>[^\n]*?)\"?\$BASE(?P<path>/[^\s\"?)|]+)(?P<rest>[^\n]*)", re.MULTILINE
+)
+# There is one member in the demo, and an owner, whom no key changes.
+NOT_SHOWN = {("PATCH", "/api/v1/members/{public_id}"), ("DELETE", "/api/v1/members/{public_id}")}
+
+
+def test_every_address_has_an_example_with_curl():
+    shown = set()
+    text = "\n".join(each.text for each in examples() if each.language == "sh").replace("\\\n", "")
+    for found in ASKED.finditer(text):
+        method = re.search(r"-X (\w+)", found["options"])
+        sends = re.search(r" -[dF] ", found["options"] + found["rest"])
+        shown.add((method[1] if method else "POST" if sends else "GET", found["path"]))
+    paths = SchemaGenerator().get_schema(request=None, public=True)["paths"]
+    every = {(method.upper(), path) for path, methods in paths.items() for method in methods}
+    missing = {
+        (method, path)
+        for method, path in every - NOT_SHOWN
+        if not any(
+            asked == method and re.fullmatch(re.sub(r"\{model\}", ".+", re.sub(r"\{(?!model)\w+\}", "[^/]+", path)), at)
+            for asked, at in shown
+        )
+    }
+    assert len(every) >= 60
+    assert missing == set()

@@ -46,6 +46,7 @@ test: test-environment  ## check everything, then run all tests, those in a brow
 	@$(MAKE) stories
 	@$(LAUNCHER) chromium && chosen="whole or browser" || chosen="whole and not browser"; \
 	  $(LAUNCHER) node || chosen="($$chosen) and not node"; \
+	  $(LAUNCHER) rabbitmq || chosen="($$chosen) and not rabbitmq"; \
 	  WHOLE_REQUIRED=1 $(PYTEST) -q -m "$$chosen"
 
 fuzz: test-environment  ## schemathesis asks every operation of the OpenAPI document of a running portal; FUZZ=500 asks more

@@ -60,6 +60,8 @@ REDIS_URL = env_secret("REDIS_URL", f"unix://{VAR}/valkey.sock")
 CELERY_BROKER_URL = env_secret("CELERY_BROKER_URL", REDIS_URL.replace("unix://", "redis+socket://"))
 # As sites reach them, without user and password: each enrolled node gets its own, cut to its pools. Empty: none is given out.
 SITES_REDIS_URL = env("SITES_REDIS_URL")
+# Where RabbitMQ carries the orders: its management API, with a user that may administer. Nodes' users are made there.
+RABBITMQ_MANAGEMENT_URL = env_secret("RABBITMQ_MANAGEMENT_URL")
 SITES_BROKER_URL = env("SITES_BROKER_URL", SITES_REDIS_URL)
 
 

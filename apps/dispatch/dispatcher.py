@@ -29,7 +29,7 @@ from apps.ledger import statements as ledger
 from apps.live import bell
 from apps.runner import protocol
 from apps.scheduling import placement, selectors, slots
-from apps.sites import acl, drains, lifecycle
+from apps.sites import acl, drains, lifecycle, rabbit
 from apps.sites import statements as sites
 from apps.sites.lifecycle import NodeMoved
 from cango_portal import database, valkey
@@ -102,6 +102,8 @@ class Dispatcher:
         self.step(self.free_orphans, every=30)
         if settings.SITES_REDIS_URL:
             self.step(self.grant, every=2)
+        if settings.RABBITMQ_MANAGEMENT_URL:
+            self.step(self.grant_in_rabbitmq, every=2)
 
     def step(self, work: Callable[[], None], *, every: float = 0) -> None:
         """One kind of repair; a server that is away, or a bug in one step, does not keep the others from their work."""
@@ -240,6 +242,9 @@ class Dispatcher:
     def grant(self) -> None:
         """What enrolled nodes may do in Redis is what PostgreSQL says of them, soon after it changes."""
         acl.grant(database.run(acl.nodes()))
+
+    def grant_in_rabbitmq(self) -> None:
+        rabbit.grant(database.run(acl.nodes()))
 
     def free_orphans(self) -> None:
         """A hold whose job has ended or never came to be: cannot happen while one transaction writes both, so it alarms."""

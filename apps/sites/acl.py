@@ -88,7 +88,7 @@ def marks(server: redis.Redis, name: str) -> list[str]:
 
 
 def servers() -> list[redis.Redis]:
-    """The one for streams, and the broker where it is another Redis. A RabbitMQ has rights of its own: not made here."""
+    """The one for streams, and the broker where it is another Redis. A RabbitMQ has rights of its own (`rabbit.py`)."""
     streams = settings.REDIS_URL
     broker = settings.CELERY_BROKER_URL.replace("redis+socket://", "unix://")
     return [valkey.client()] + ([other(broker)] if broker != streams and broker.startswith(("redis", "unix")) else [])

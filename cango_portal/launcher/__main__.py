@@ -1,4 +1,4 @@
-"""python -m cango_portal.launcher run | stop | clean | manage … | demo | fleet | chromium | node"""
+"""python -m cango_portal.launcher run | stop | clean | manage … | demo | fleet | chromium | node | rabbitmq"""
 
 import errno
 import os
@@ -18,7 +18,7 @@ def main(arguments: list[str]) -> int:
     if command in {"demo", "fleet"}:
         done: int = import_module(f"cango_portal.launcher.{command}").main(place)
         return done
-    if command in {"chromium", "node"}:  # what only tests need
+    if command in {"chromium", "node", "rabbitmq"}:  # what only tests need
         ensured: int = import_module(f"cango_portal.launcher.{command}").main()
         return ensured
     if command in {"manage", "stop", "clean"}:

@@ -47,7 +47,8 @@ def text(pieces: list[Piece]) -> str:
 
 
 async def busy(engine: LlamaEngine) -> int:
-    slots = (await engine.http.client.get("http://llama/slots")).json()
+    async with engine.http.client.get("http://llama/slots") as answer:
+        slots = await answer.json()
     return sum(slot["is_processing"] for slot in slots)
 
 

@@ -6,11 +6,9 @@ import struct
 from contextlib import aclosing
 from typing import Any
 
-import httpx
 import pytest
 
 import tests.engine
-from apps.runner.engines import lanes
 from apps.runner.engines.engine import EngineFailed, Piece, Work
 from apps.runner.engines.legacy import Texts
 from apps.runner.engines.openai_http import OpenAIEngine, decoded, failed, usage_of, usage_of_timings
@@ -56,6 +54,13 @@ async def test_one_answer_after_another_comes_over_one_connection(engine: tests.
     for _ in range(3):
         await collect(adapter, chat())
     assert len(engine.counts().connections) == 1
+
+
+async def test_requests_at_once_have_a_connection_each_which_are_used_again(engine: tests.engine.Running) -> None:
+    adapter = OpenAIEngine(url=engine.url)
+    for _ in range(2):
+        await asyncio.gather(*(collect(adapter, chat()) for _ in range(5)))
+    assert len(engine.counts().connections) == 5
 
 
 async def test_an_engine_that_refuses_usage_per_chunk_is_asked_once(engine: tests.engine.Running) -> None:
@@ -262,46 +267,3 @@ def test_probabilities_of_llama_become_legacy_ones() -> None:
         "top_logprobs": [{" a": -0.1, " yz": -3.0}],
         "text_offset": [2],
     }
-
-
-async def test_connections_to_an_engine_are_used_again_and_no_more_are_kept_than_needed(monkeypatch: Any) -> None:
-    opened = 0
-
-    class Lane(httpx.AsyncBaseTransport):
-        closed = False
-
-        def __init__(self) -> None:
-            nonlocal opened
-            opened += 1
-
-        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-            await asyncio.sleep(0.001)
-            if request.url.path == "/away":
-                raise httpx.ConnectError("away")
-            return httpx.Response(200, stream=httpx.ByteStream(b"{}"))
-
-        async def aclose(self) -> None:
-            self.closed = True
-
-    pool = lanes.Lanes()
-    monkeypatch.setattr(pool, "lane", Lane)
-    monkeypatch.setattr(lanes, "KEPT", 3)
-    async with httpx.AsyncClient(transport=pool) as client:
-        for _ in range(3):
-            assert (await client.get("http://engine/")).json() == {}
-        assert (opened, len(pool.idle)) == (1, 1)
-        await asyncio.gather(*(client.get("http://engine/") for _ in range(5)))
-        assert (opened, len(pool.idle)) == (5, 3)
-        with pytest.raises(httpx.ConnectError):
-            await client.get("http://engine/away")
-        assert len(pool.idle) == 2  # that one is closed
-        asking = asyncio.create_task(client.get("http://engine/"))
-        await asyncio.sleep(0)
-        asking.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await asking
-        assert len(pool.idle) == 1
-        async with client.stream("GET", "http://engine/"):
-            pass  # its answer is left
-        assert len(pool.idle) == 0
-    assert pool.idle == []

@@ -9,11 +9,9 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
 
-import httpx
-
 from apps.runner.engines.child import Child, module
 from apps.runner.engines.engine import Health, Piece, Work
-from apps.runner.engines.openai_http import OpenAIEngine
+from apps.runner.engines.openai_http import BROKEN, OpenAIEngine
 from apps.runner.engines.said import Said
 
 READY_SECONDS = 10.0  # a request that comes while the model loads waits so long
@@ -72,12 +70,10 @@ class LlamaEngine:
         if self.child.pid is None:
             return Health(ready=False, reason="the engine is being started again")
         try:
-            answer = await self.http.client.get("http://llama/health", timeout=2)
-        except (httpx.HTTPError, OSError):
+            loaded = await self.http.status("http://llama/health", seconds=2) == 200
+        except BROKEN:
             return Health(ready=False, reason="the engine does not answer yet")
-        return Health(
-            ready=answer.status_code == 200, reason="" if answer.status_code == 200 else "the model is being loaded"
-        )
+        return Health(ready=loaded, reason="" if loaded else "the model is being loaded")
 
     async def run(self, work: Work) -> AsyncGenerator[Piece, None]:
         if self.child.pid is None or not self.socket.exists():

@@ -16,28 +16,32 @@ import math
 import re
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from typing import Any
 
-import httpx
+import aiohttp
 
 from apps.runner.answer import says
 from apps.runner.engines import legacy
 from apps.runner.engines.child import Child
 from apps.runner.engines.engine import Choices, EngineFailed, Health, Piece, Work, refused, unavailable
-from apps.runner.engines.lanes import Lanes
 from apps.runner.protocol import Usage
 
 log = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 5.0
+IDLE_SECONDS = (
+    4.0  # a connection is kept: less than servers do, uvicorn and llama.cpp five, so none is closed under a request
+)
 LAST_SECONDS = 0.2  # after its last event an answer ends at once, or its connection is not used again
 PROMPTS = 8  # of one completion, at a time
 ANSWER_BYTES = 64 * 1024 * 1024  # of one embeddings answer
 ERROR_BYTES = 64 * 1024
 LINE_BYTES = 4 * 1024 * 1024  # of one event of a stream
 MESSAGE_CHARACTERS = 500
+JSON = {"Content-Type": "application/json"}
+BROKEN = (aiohttp.ClientError, TimeoutError, OSError)  # how a connection fails
 
 # What engines say when a prompt does not fit: llama.cpp (both), vLLM, SGLang, Ollama.
 TOO_LONG = re.compile(
@@ -51,6 +55,15 @@ SENT = re.compile(
 TAKEN = re.compile(r"(?:context size|context length) \((\d+) tokens\)|context length (?:is|of) (?:only )?(\d+)", re.I)
 ASKED = re.compile(r"you requested (\d+) tokens", re.I)  # prompt and output together
 ADDRESS = re.compile(r"(https?|unix)://\S+|/[\w.-]+(/[\w.-]+)+")
+
+
+async def reused(_: aiohttp.ClientSession, context: Any, __: aiohttp.TraceConnectionReuseconnParams) -> None:
+    if context.trace_request_ctx:
+        context.trace_request_ctx["reused"] = True
+
+
+REUSE = aiohttp.TraceConfig()
+REUSE.on_connection_reuseconn.append(reused)
 
 
 class OpenAIEngine:
@@ -71,18 +84,53 @@ class OpenAIEngine:
         self.reranks = reranks  # has `/rerank`; else documents are ranked by their vectors
         self.continuous_usage = True  # until the engine refuses it
         self.timings = timings  # llama.cpp's own way of counting in each chunk; asked for once it was seen
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        # Nothing but the deadline of the attempt limits how long an engine may think.
-        timeout = httpx.Timeout(None, connect=CONNECT_SECONDS)
-        self.client = httpx.AsyncClient(
-            transport=Lanes(socket=socket), headers=headers, timeout=timeout, trust_env=False
-        )
+        self.socket = socket
+        self.headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self.session: aiohttp.ClientSession | None = None
+
+    @property
+    def client(self) -> aiohttp.ClientSession:
+        """Made at its first use, in the event loop that uses it."""
+        if self.session is None:
+            kept: dict[str, Any] = {"limit": 0, "keepalive_timeout": IDLE_SECONDS}
+            self.session = aiohttp.ClientSession(
+                connector=aiohttp.UnixConnector(self.socket, **kept) if self.socket else aiohttp.TCPConnector(**kept),
+                headers=self.headers,
+                # Nothing but the deadline of the attempt limits how long an engine may think.
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trace_configs=[REUSE],
+            )
+        return self.session
+
+    @asynccontextmanager
+    async def post(self, path: str, body: dict[str, Any]) -> AsyncIterator[aiohttp.ClientResponse]:
+        """An answer that is left unread closes its connection: the engine stops then.
+
+        Some engines close a connection after an answer and do not say so (llama.cpp after a stream). What was sent on one
+        is sent again, since no engine has read it.
+        """
+        content = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+        for last in (False, False, True):
+            sent = {"reused": False}
+            try:
+                answer = await self.client.post(
+                    f"{self.url}{path}", data=content, headers=JSON, allow_redirects=False, trace_request_ctx=sent
+                )
+                break
+            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+                if last or not sent["reused"]:
+                    raise
+        async with answer:
+            yield answer
 
     async def start(self) -> None:
         pass
 
     async def stop(self) -> None:
-        await self.client.aclose()
+        session, self.session = self.session, None
+        if session is not None:
+            await session.close()
 
     def processes(self) -> list[int]:
         return []
@@ -92,12 +140,19 @@ class OpenAIEngine:
 
     async def health(self) -> Health:
         try:
-            answer = await self.client.get(f"{self.url}/models", timeout=CONNECT_SECONDS)
-        except (httpx.HTTPError, OSError) as error:
+            status = await self.status(f"{self.url}/models", seconds=CONNECT_SECONDS)
+        except BROKEN as error:
             return Health(ready=False, reason=f"the engine does not answer: {type(error).__name__}")
-        if answer.status_code != 200:
-            return Health(ready=False, reason=f"the engine answers {answer.status_code} to a list of its models")
+        if status != 200:
+            return Health(ready=False, reason=f"the engine answers {status} to a list of its models")
         return Health(ready=True)
+
+    async def status(self, url: str, *, seconds: float) -> int:
+        """Of a GET. Raises BROKEN."""
+        timeout = aiohttp.ClientTimeout(total=seconds)
+        async with self.client.get(url, timeout=timeout, allow_redirects=False) as answer:
+            await answer.read()
+            return answer.status
 
     def run(self, work: Work) -> AsyncGenerator[Piece, None]:
         if work.kind == "chat":
@@ -174,17 +229,17 @@ class OpenAIEngine:
         counted, said, last = Usage(), 0, 0
         each: dict[int, Usage] = {}  # by choice: llama.cpp counts every one by itself, and its usage is the last one's
         try:
-            async with self.client.stream("POST", f"{self.url}{path}", json=body) as answer:
-                if answer.status_code != 200:
+            async with self.post(path, body) as answer:
+                if answer.status != 200:
                     raise failed(
-                        answer.status_code,
+                        answer.status,
                         await limited(answer, ERROR_BYTES),
                         param="prompt" if "prompt" in body else None,
                     )
                 arriving = events(answer)
                 async for data in arriving:
                     if data == b"[DONE]":
-                        with contextlib.suppress(TimeoutError, httpx.HTTPError):
+                        with contextlib.suppress(TimeoutError, aiohttp.ClientError):
                             async with asyncio.timeout(LAST_SECONDS):
                                 await anext(arriving, None)  # an answer left unread closes the connection
                         return
@@ -203,7 +258,7 @@ class OpenAIEngine:
                         counted = counted.model_copy(update={"completion_tokens": said})
                     last = index_of(choices, last)
                     yield Piece(choices=choices or None, usage=counted)
-        except (httpx.HTTPError, OSError) as error:
+        except BROKEN as error:
             log.warning("engine connection failed", extra={"error": repr(error)})
             raise unavailable() from error
         raise unavailable("The engine broke off its answer. The request may be sent again.")
@@ -251,13 +306,13 @@ class OpenAIEngine:
     async def posted(self, path: str, body: dict[str, Any], *, param: str) -> dict[str, Any]:
         """One answer that is not streamed. `param` is named where the engine refuses without saying what."""
         try:
-            async with self.client.stream("POST", f"{self.url}{path}", json=body) as answer:
+            async with self.post(path, body) as answer:
                 content = await limited(answer, ANSWER_BYTES)
-        except (httpx.HTTPError, OSError) as error:
+        except BROKEN as error:
             log.warning("engine connection failed", extra={"error": repr(error)})
             raise unavailable() from error
-        if answer.status_code != 200:
-            raise failed(answer.status_code, content, param=param)
+        if answer.status != 200:
+            raise failed(answer.status, content, param=param)
         return decoded(content)
 
 
@@ -285,10 +340,10 @@ async def merged(streams: list[AsyncGenerator[Piece, None]], *, most: int) -> As
         await asyncio.gather(*tasks, ended, return_exceptions=True)
 
 
-async def events(answer: httpx.Response) -> AsyncIterator[bytes]:
+async def events(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
     """The data of each server-sent event. llama.cpp before 2025 wrote `error:` where others write `data:`."""
     rest = b""
-    async for received in answer.aiter_bytes():
+    async for received in answer.content.iter_any():
         *lines, rest = (rest + received).split(b"\n")
         if len(rest) > LINE_BYTES:
             raise unavailable("The engine's answer is malformed.")
@@ -299,9 +354,9 @@ async def events(answer: httpx.Response) -> AsyncIterator[bytes]:
                 yield b'{"error":' + text + b"}" if name == b"error" else text
 
 
-async def limited(answer: httpx.Response, limit: int) -> bytes:
+async def limited(answer: aiohttp.ClientResponse, limit: int) -> bytes:
     content = bytearray()
-    async for received in answer.aiter_bytes():
+    async for received in answer.content.iter_any():
         content += received
         if len(content) > limit:
             raise unavailable("The engine's answer is too long.")

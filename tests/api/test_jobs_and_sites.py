@@ -87,6 +87,14 @@ def test_a_search_by_metadata_reads_an_index(shop):
     jobs = Job.objects.of(shop.organization).order_by("-id")
     assert "jobs_job_metadata" in jobs.described({"order": "4711"})[:21].explain()
     assert "jobs_job_history" in jobs.described({"shop": "Bonn"})[:21].explain()
+    client, all_ids = KeyClient(shop.secret), [job.public_id for job in jobs[:2001]]
+    (old,) = client.get("/api/v1/jobs?metadata[order]=4711").json()["data"]
+    assert old["metadata"] == {"order": "4711", "shop": "Bonn"}
+    page = client.get("/api/v1/jobs?metadata[shop]=Bonn&limit=5").json()
+    assert ([job["id"] for job in page["data"]], page["has_more"]) == (all_ids[:5], True)
+    later = client.get(f"/api/v1/jobs?metadata[shop]=Bonn&limit=5&after={all_ids[1000]}").json()
+    assert [job["id"] for job in later["data"]] == all_ids[1001:1006]
+    assert client.get("/api/v1/jobs?metadata[shop]=Bonn&state=failed").json()["data"] == []
 
 
 def ask_with(shop, key, picture=None, **fields):

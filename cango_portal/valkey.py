@@ -1,6 +1,7 @@
 """Clients of Redis (or Valkey) for hot state, with short timeouts: nothing of ours waits on it for longer than 2 s."""
 
 import asyncio
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -11,6 +12,8 @@ from django.conf import settings
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+
+from apps.core.turns import Turns
 
 OPTIONS: dict[str, Any] = {"socket_timeout": 2, "socket_connect_timeout": 2, "decode_responses": True}
 
@@ -34,3 +37,31 @@ def client_async() -> redis.asyncio.Redis:
             settings.REDIS_URL, retry=AsyncRetry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)), **OPTIONS
         )
     return _clients[loop]
+
+
+Command = tuple[Any, ...]
+
+_turns: WeakKeyDictionary[asyncio.AbstractEventLoop, Turns[Command, Any]] = WeakKeyDictionary()
+
+
+async def ask_async(*command: Any) -> Any:
+    """One short command, sent together with those that others ask at the same moment, in the order they asked.
+
+    Answers are those of the wire: not what redis-py's own method for the command would make of them.
+    Raises what is `Away`, and redis.ResponseError.
+    """
+    loop = asyncio.get_running_loop()
+    turns = _turns.get(loop)
+    if turns is None:
+        turns = _turns[loop] = Turns(_together)
+    return await turns.ask(command)
+
+
+async def _together(commands: Sequence[Command]) -> Sequence[Any]:
+    if len(commands) == 1:
+        return [await client_async().execute_command(*commands[0])]  # type: ignore[no-untyped-call]
+    async with client_async().pipeline(transaction=False) as pipe:
+        for command in commands:
+            pipe.execute_command(*command)
+        answers: Sequence[Any] = await pipe.execute(raise_on_error=False)
+        return answers

@@ -7,6 +7,7 @@ the attempt, fence and claimant in force.
 import asyncio
 import contextlib
 import logging
+from collections.abc import Coroutine
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, TypedDict
@@ -79,12 +80,14 @@ class Outcome:
 
     async def announce_async(self) -> None:
         self.alarm()
+        said: list[Coroutine[Any, Any, None]] = []  # in this order, in one turn
         if self.used:
-            await rates.correct_async(**self.used)
+            said.append(rates.correct_async(**self.used))
         if self.freed:
-            await slots.free_async(self.freed[0], holder=self.freed[1])
+            said.append(slots.free_async(self.freed[0], holder=self.freed[1]))
         if self.topics:
-            await bell.ring_async(*self.topics)
+            said.append(bell.ring_async(*self.topics))
+        await asyncio.gather(*said)
         if self.told:
             await asyncio.to_thread(ring_webhooks)
 

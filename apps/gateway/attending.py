@@ -16,6 +16,7 @@ from apps.core.asgi import Disconnected, Request
 from apps.core.errors import PortalError
 from apps.core.ids import public
 from apps.core.logging import job_id
+from apps.core.turns import Shared
 from apps.dispatch import intake
 from apps.dispatch import services as dispatch
 from apps.dispatch.services import Submitted, Work
@@ -42,8 +43,15 @@ async def sent(request: Request) -> dict[str, Any]:
 
 
 async def situated(caller: Caller, name: str, tier: str = Tier.STANDARD.value) -> Situation:
-    """The model's offer, and all that its admission asks. Raises NotFound."""
-    return await database.run_async(situation(caller, name, tier))
+    """The model's offer, and all that its admission asks; requests of one caller for it share the read. Raises NotFound."""
+    return await situations((caller, name, tier))
+
+
+async def _situation(asked: tuple[Caller, str, str]) -> Situation:
+    return await database.run_async(situation(*asked))
+
+
+situations = Shared(_situation)
 
 
 async def submitted(request: Request, caller: Caller, work: Work, now: Situation) -> Submitted:

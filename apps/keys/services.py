@@ -21,6 +21,7 @@ from apps.core.errors import NotAllowed, NotAuthenticated, PortalError
 from apps.core.ids import public, uuid7
 from apps.core.places import Rule
 from apps.core.sql import Row
+from apps.core.turns import Shared
 from apps.keys import expiry, figures, permits, secrets, statements
 from apps.keys.figures import Figures
 from apps.keys.models import APIKey
@@ -344,10 +345,16 @@ def authenticate(token: str | None, *, address: str | None = None, agent: str = 
 
 
 async def authenticate_async(token: str | None, *, address: str | None = None, agent: str = "") -> Caller:
-    return caller(
-        await database.run_async(statements.authenticate(checked(token), address=address, agent=first_words(agent))),
-        address,
-    )
+    """Requests of one client at the same moment share the read."""
+    return caller(await _rows((checked(token), address, first_words(agent))), address)
+
+
+async def _row(of: tuple[str, str | None, str]) -> Row | None:
+    sha256, address, agent = of
+    return await database.run_async(statements.authenticate(sha256, address=address, agent=agent))
+
+
+_rows = Shared(_row)
 
 
 def first_words(agent: str) -> str:

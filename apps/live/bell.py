@@ -26,6 +26,8 @@ from redis.exceptions import ConnectionError as Disconnected
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
+from cango_portal import valkey
+
 log = logging.getLogger(__name__)
 
 CHANNEL = "bell"
@@ -117,7 +119,6 @@ class Bell:
         self.listeners: dict[str, set[Rung]] = {}
         self.task: asyncio.Task[None] | None = None
         self.away = False
-        self.ringing = client()
         self.quiet = False
 
     @property
@@ -143,7 +144,7 @@ class Bell:
 
     async def ring(self, *topics: str) -> None:
         try:
-            await self.ringing.publish(CHANNEL, json.dumps(topics))
+            await valkey.ask_async("PUBLISH", CHANNEL, json.dumps(topics))
         except (RedisError, OSError) as error:
             if not self.quiet:
                 log.warning("the bell cannot be rung", extra={"error": type(error).__name__})
@@ -224,7 +225,6 @@ async def close() -> None:
     found = _bells.pop(asyncio.get_running_loop(), None)
     if found is None:
         return
-    await found.ringing.aclose()
     if found.task is not None:
         found.task.cancel()
         with contextlib.suppress(asyncio.CancelledError):

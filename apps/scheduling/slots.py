@@ -90,7 +90,7 @@ async def win_async(candidates: Sequence[Candidate], *, holder: str) -> Candidat
     if not candidates:
         return None
     try:
-        index = int(await valkey.client_async().eval(*_arguments(candidates, holder)))
+        index = int(await valkey.ask_async("EVAL", *_arguments(candidates, holder)))
     except redis.ResponseError as error:
         raise redis.ConnectionError("no writes") from error
     return _chosen(candidates, index)
@@ -106,7 +106,7 @@ def free(pool: str, *, holder: str) -> None:
 
 async def free_async(pool: str, *, holder: str) -> None:
     try:
-        await valkey.client_async().zrem(key(pool), holder)
+        await valkey.ask_async("ZREM", key(pool), holder)
     except UNUSABLE:
         return
 

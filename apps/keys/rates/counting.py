@@ -62,7 +62,7 @@ async def take_async(
     if not limits:
         return ()
     try:
-        answer = await valkey.client_async().eval(*arguments(limits, job_id, asked, lease))
+        answer = await valkey.ask_async("EVAL", *arguments(limits, job_id, asked, lease))
     except UNUSABLE:
         return alone.take(limits, str(job_id), asked, lease=lease)
     return read(limits, asked, answer)
@@ -89,7 +89,7 @@ async def look_async(limits: Sequence[Limit]) -> tuple[Window, ...]:
         return ()
     try:
         async with asyncio.timeout(LOOK_SECONDS):
-            return read(limits, asked, await valkey.client_async().eval(*arguments(limits, None, asked, lease=False)))
+            return read(limits, asked, await valkey.ask_async("EVAL", *arguments(limits, None, asked, lease=False)))
     except UNUSABLE:
         return ()
 
@@ -101,8 +101,8 @@ def corrected(job_id: UUID, *, requests_back: int, input_tokens: int, output_tok
 async def correct_async(job_id: UUID, *, input_tokens: int, output_tokens: int) -> None:
     """The job has ended and used so much: the rest of what it reserved is free at once. Safe to repeat."""
     try:
-        await valkey.client_async().eval(
-            *corrected(job_id, requests_back=0, input_tokens=input_tokens, output_tokens=output_tokens)
+        await valkey.ask_async(
+            "EVAL", *corrected(job_id, requests_back=0, input_tokens=input_tokens, output_tokens=output_tokens)
         )
     except UNUSABLE:
         return  # it is free a minute after it was taken
@@ -120,7 +120,7 @@ def correct(job_id: UUID, *, input_tokens: int, output_tokens: int) -> None:
 async def give_back_async(limits: Sequence[Limit], job_id: UUID) -> None:
     """It was not accepted after all: it counts nowhere."""
     with contextlib.suppress(*UNUSABLE):
-        await valkey.client_async().eval(*corrected(job_id, requests_back=1, input_tokens=0, output_tokens=0))
+        await valkey.ask_async("EVAL", *corrected(job_id, requests_back=1, input_tokens=0, output_tokens=0))
     await end_async(limits, job_id)
 
 
@@ -135,13 +135,8 @@ def give_back(limits: Sequence[Limit], job_id: UUID) -> None:
 async def end_async(limits: Sequence[Limit], job_id: UUID) -> None:
     """The request is over. Where Valkey is away its lease runs out by itself."""
     alone.end(limits, str(job_id))
-    try:
-        async with valkey.client_async().pipeline(transaction=False) as pipe:
-            for limit in limits:
-                pipe.zrem(busy(limit), str(job_id))
-            await pipe.execute()
-    except UNUSABLE:
-        return
+    with contextlib.suppress(*UNUSABLE):
+        await asyncio.gather(*(valkey.ask_async("ZREM", busy(limit), str(job_id)) for limit in limits))
 
 
 async def renew_async(limits: Sequence[Limit], job_id: UUID) -> None:

@@ -78,9 +78,10 @@ def check_storable(body: Mapping[str, Any]) -> None:
 def fit(shape: type[S], body: Mapping[str, Any], *, unsupported: Mapping[str, str] | None = None) -> S:
     """`body` as a `shape`. Raises InvalidRequest for the first thing that does not fit.
 
-    `unsupported` maps fields of the official API that are refused by name to what to do instead.
+    `unsupported` maps fields of the official API that are refused by name to what to do instead; null asks for nothing.
     """
-    for name, instead in (unsupported or {}).items():
+    unsupported = unsupported or {}
+    for name, instead in unsupported.items():
         if body.get(name) is not None:
             raise InvalidRequest(
                 f"The parameter '{name}' is not supported by the models here. {instead}".strip(),
@@ -88,6 +89,8 @@ def fit(shape: type[S], body: Mapping[str, Any], *, unsupported: Mapping[str, st
                 code="unsupported_parameter",
             )
     try:
+        if not unsupported.keys().isdisjoint(body):  # each of them is null
+            body = {name: value for name, value in body.items() if name not in unsupported}
         return shape.model_validate(body)
     except ValidationError as error:
         raise refusal(error.errors(include_url=False, include_context=True)[0]) from None

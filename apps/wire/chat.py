@@ -24,6 +24,8 @@ UNSUPPORTED = {
     "functions": "Use 'tools'.",
     "moderation": "",
     "prediction": "",
+    "prompt_cache_options": "",
+    "prompt_cache_retention": "",
     "web_search_options": "",
 }
 OTHER_PARTS = {

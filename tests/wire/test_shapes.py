@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from apps.core.errors import InvalidRequest
 from apps.core.ids import public, uuid7
-from apps.wire import ceilings, chat, embeddings, images
+from apps.wire import ceilings, chat, embeddings, images, responses
 from apps.wire.bodies import check_storable, parse
 from apps.wire.completions import Completion, completion_id, usage
 
@@ -74,6 +74,21 @@ def test_everything_the_engines_can_do_is_taken():
     assert sent["messages"][1:] == body["messages"][1:]
     for name in ("user", "metadata", "model", "stream"):
         assert name not in sent
+
+
+def test_null_asks_for_nothing():
+    """Frameworks write every field they know."""
+    chat.chat_request({"model": "acme/chat", "messages": ASK, **dict.fromkeys([*chat.UNSUPPORTED, "tools", "stop"])})
+    responses.responses_request(
+        {"model": "acme/chat", "input": ASK, **dict.fromkeys([*responses.UNSUPPORTED, "tools", "reasoning"])}
+    )
+    for name in chat.UNSUPPORTED:
+        with pytest.raises(InvalidRequest) as refused:
+            chat.chat_request({"model": "acme/chat", "messages": ASK, "unheard_of": None, name: "x"})
+        assert (refused.value.param, refused.value.reason) == (name, "unsupported_parameter")
+    with pytest.raises(InvalidRequest) as refused:
+        chat.chat_request({"model": "acme/chat", "messages": ASK, "unheard_of": None})
+    assert refused.value.reason == "unknown_parameter"
 
 
 def test_allowed_tools_are_the_only_ones_an_engine_gets():

@@ -27,6 +27,7 @@ from apps.jobs.statements import StaleState
 from apps.keys.addresses import client_address
 from apps.live import bell
 from apps.runner.protocol import (
+    BurnInResult,
     DrainWish,
     Enrolment,
     Heartbeat,
@@ -38,7 +39,7 @@ from apps.runner.protocol import (
     Telemetry,
     TelemetryAnswer,
 )
-from apps.sites import drains, enrolment, nodes
+from apps.sites import burning_in, drains, enrolment, nodes
 from apps.sites import statements as sites
 from apps.telemetry import counting
 from cango_portal import database
@@ -135,6 +136,14 @@ async def telemetry(request: Request) -> None:
     told = await read(request, Telemetry)
     seq = await database.run_async(counting.count(node_id, told, now=time.time()))
     await request.json(TelemetryAnswer(seq=seq).model_dump(mode="json"))
+
+
+async def burn_in(request: Request) -> None:
+    node_id = await node_of(request)
+    result = await read(request, BurnInResult)
+    answer = await database.run_async(burning_in.record(node_id, result))
+    log.info("a burn-in ended", extra={"node": node_id, "pool": result.pool[:63], "passed": result.passed})
+    await request.json(answer.model_dump(mode="json"))
 
 
 async def reports(request: Request) -> None:
@@ -255,6 +264,7 @@ application = door(
         ("POST", "/agent/v1/heartbeat"): reachable(heartbeat),
         ("GET", "/agent/v1/node"): reachable(node),
         ("POST", "/agent/v1/drain"): reachable(drain),
+        ("POST", "/agent/v1/burn-in"): reachable(burn_in),
         ("POST", "/agent/v1/telemetry"): reachable(telemetry),
         ("POST", "/agent/v1/reports"): reachable(reports),
         ("GET", "/agent/v1/files/{id}"): reachable(file),

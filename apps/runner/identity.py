@@ -202,7 +202,10 @@ async def taken(sampler: Sampler) -> Inventory:
                 serial=(told.get("serial") or "")[:40],
             )
         )
-    return Inventory(hostname=platform.node()[:255], cpus=os.cpu_count(), memory_mib=memory_mib(), gpus=gpus)
+    driver = next((told.get("driver") or "" for told in found.values()), "")
+    return Inventory(
+        hostname=platform.node()[:255], driver=driver[:40], cpus=os.cpu_count(), memory_mib=memory_mib(), gpus=gpus
+    )
 
 
 def memory_mib() -> int | None:

@@ -132,6 +132,7 @@ def readings(handle: object, xids: list[int]) -> dict[str, Any]:
     return {
         "lost": False,
         "name": name,
+        "driver": told(lambda: text(n.nvmlSystemGetDriverVersion())),
         "serial": told(lambda: text(n.nvmlDeviceGetSerial(handle))),
         "mig": mig,
         "energy_mj": energy_mj(handle),

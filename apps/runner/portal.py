@@ -10,6 +10,8 @@ from pydantic import ValidationError
 from apps.runner.engines.engine import EngineFailed
 from apps.runner.identity import Identity
 from apps.runner.protocol import (
+    BurnInAnswer,
+    BurnInResult,
     Failure,
     Heartbeat,
     HeartbeatAnswer,
@@ -99,6 +101,10 @@ class Portal:
         content = Reports(reports=reports).model_dump_json(exclude_none=True)
         answer = await self.post("/agent/v1/reports", content, seconds=ANSWER_SECONDS)
         return understood(ReportsAnswer, answer)
+
+    async def burned_in(self, result: BurnInResult) -> BurnInAnswer:
+        answer = await self.post("/agent/v1/burn-in", result.model_dump_json(exclude_none=True), seconds=ANSWER_SECONDS)
+        return understood(BurnInAnswer, answer)
 
     async def beat(self, heartbeat: Heartbeat) -> HeartbeatAnswer:
         content = heartbeat.model_dump_json(exclude_none=True)

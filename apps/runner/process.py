@@ -19,7 +19,7 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from apps.runner import config, heartbeat, identity, protocol, status, wanted, worker
+from apps.runner import burning_in, config, heartbeat, identity, protocol, status, wanted, worker
 from apps.runner.counters import CPUCounter, GPUCounter, Sampler
 from apps.runner.engines.command import WEIGHTS
 from apps.runner.engines.engine import Engine
@@ -29,7 +29,8 @@ from apps.runner.heartbeat import Ear, Heart
 from apps.runner.meter import Meter
 from apps.runner.models import CHAT_CONTEXT, EMBEDDINGS_CONTEXT
 from apps.runner.output import Output
-from apps.runner.portal import Portal
+from apps.runner.portal import Portal, PortalAway, PortalRefused
+from apps.runner.probing import Probe
 from apps.runner.protocol import Attempt, Heartbeat, Lease, Order, PoolHealth, Report, Wanted
 from apps.runner.reports import Reporter, Spool
 from apps.runner.resident import Resident
@@ -43,6 +44,7 @@ log = logging.getLogger(__name__)
 FINISH_SECONDS = 20.0  # running attempts may finish so long after SIGTERM
 REPORT_SECONDS = 5.0  # and what they report is sent so long
 TELEMETRY_SECONDS = 1.0  # and what the GPUs said; the rest stays on disk
+PROBE_SECONDS = 1.0  # between two looks at whether a probe or a test is due
 NOTE_SECONDS = 1.0  # between two of what it notes for `cango-runner status`
 SEEN = 20_000  # attempts remembered against a second delivery
 CONNECTIONS = 32  # to Redis, at most
@@ -60,6 +62,7 @@ class Post:
         self.gate = Gate(pool.slots)
         self.meter: Meter | None = None
         self.running = 0
+        self.testing = 0  # 1 while it is tested
         self.gpus: tuple[str, ...] = ()  # its engine's, where they are known
         self.resident = Resident(
             pool.code,
@@ -67,9 +70,13 @@ class Post:
             store=store,
             file=configuration.gguf(pool),
             fed=pool.engine == "llama" or WEIGHTS in " ".join(pool.command),
-            busy=lambda: self.running,
+            slots=pool.slots,
+            busy=lambda: self.running + self.testing,
             changed=changed,
         )
+        self.model = pool.model or pool.code  # as its engine knows it
+        self.probe = Probe(self.resident, kind=pool.kind, model=self.model)
+        self.tested: int | None = None  # the last test of it whose result the portal has
 
 
 def engine_of(configuration: config.Configuration, pool: config.Pool, weights: Path | None) -> Engine:
@@ -215,6 +222,8 @@ class Runner:
             post.gate.enter()
         try:
             await execution.run()
+            if execution.end and execution.end.state == "succeeded":
+                post.probe.worked()
         except Exception:
             log.exception("an attempt ended by an error of ours", extra={"job": key[0]})
         finally:
@@ -287,6 +296,7 @@ class Runner:
     def health_of(self, post: Post) -> PoolHealth:
         """What speaks against new work there: that this process ends, a GPU, or the engine."""
         against = "the runner is stopping" if self.stopping.is_set() else self.watch.refusal(post.gpus)
+        against = against or post.probe.failure
         resident = post.resident
         return PoolHealth(
             pool=post.pool.code,
@@ -309,6 +319,45 @@ class Runner:
 
     def hurry(self) -> None:
         self.heart.hurry.set()
+
+    # Probes and tests
+
+    async def probe(self, post: Post) -> None:
+        while True:
+            await asyncio.sleep(PROBE_SECONDS)
+            if not post.testing and await post.probe.look(post.meter):
+                self.hurry()
+
+    async def burn_in(self) -> None:
+        """One pool after the other, so that none is measured beside another on the same GPUs."""
+        while True:
+            await asyncio.sleep(PROBE_SECONDS)
+            for post in self.posts.values():
+                wanted = post.resident.desired.test
+                if wanted is not None and wanted != post.tested and post.resident.state == "ready":
+                    await self.test(post)
+
+    async def test(self, post: Post) -> None:
+        log.info("a test begins", extra={"pool": post.pool.code})
+        post.testing = 1
+        try:
+            result = await burning_in.test(
+                post.resident,
+                kind=post.pool.kind,
+                model=post.model,
+                meter=post.meter,
+                gpus={uuid: self.watch.readings.get(uuid, {}) for uuid in post.gpus},
+                fault=lambda: self.watch.refusal(post.gpus),
+            )
+            log.info("a test ended", extra={"pool": post.pool.code, "passed": result.passed})
+            await self.portal.burned_in(result)
+            post.tested = result.test
+        except (PortalAway, PortalRefused) as error:  # it is done once more
+            log.warning("the portal does not take a test's result", extra={"error": str(error)})
+        except Exception:
+            log.exception("a test ended by an error of ours", extra={"pool": post.pool.code})
+        finally:
+            post.testing = 0
 
     # What it says to its own machine
 
@@ -379,6 +428,10 @@ class Runner:
         self.probes = [
             asyncio.create_task(post.resident.tend(), name=f"model {code}") for code, post in self.posts.items()
         ]
+        self.probes += [
+            asyncio.create_task(self.probe(post), name=f"probe {code}") for code, post in self.posts.items()
+        ]
+        self.probes.append(asyncio.create_task(self.burn_in(), name="burn-in"))
         self.noting = asyncio.create_task(self.note(), name="status")
         await self.start_meters()  # before the first order
         loop = asyncio.get_running_loop()

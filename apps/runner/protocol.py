@@ -218,17 +218,67 @@ Wish = Literal["ready", "parked", "absent"]
 ModelState = Literal["absent", "fetching", "on-disk", "loading", "ready", "parked", "error"]
 
 
+class Golden(Message):
+    """A prompt whose answer is known: a text that it contains (chat), a vector (embeddings), the best document (rerank)."""
+
+    body: dict[str, Any]
+    contains: str = ""
+    vector: list[float] | None = None
+    best: int | None = None
+    max_completion_tokens: int = Field(default=16, ge=1, le=4096)
+
+
 class Desired(Message):
     """What is to become of one pool's model on its node.
 
     `parked`: unloaded, its files stay, no work; `absent`: no files either. One that is to be `ready` is unloaded after
-    `park_after_seconds` without work, and loaded again with the next; null: never.
+    `park_after_seconds` without work, and loaded again with the next; null: never. `test` is the burn-in that it is to
+    undergo, while its result is awaited.
     """
 
     pool: str
     state: Wish = "ready"
     weights: Weights | None = None
     park_after_seconds: float | None = None
+    golden: list[Golden] = []
+    test: int | None = None
+
+
+class Finding(Message):
+    good: bool
+    text: str = Field(max_length=400)
+
+
+class Level(Message):
+    """What a pool did with so many requests at a time. Tokens: completion tokens, of vectors and rankings those read."""
+
+    concurrency: int = Field(ge=1, le=4096)
+    seconds: float = Field(gt=0, lt=1e6)
+    requests: int = Field(ge=1)
+    tokens_per_second: float = Field(ge=0, lt=1e9)
+    first_token_seconds: float | None = Field(default=None, ge=0, lt=1e6)
+    power_w: float | None = Field(default=None, ge=0, lt=1e7)
+
+
+class BurnInResult(Message):
+    """What became of one pool's `test`. It passed where every finding is good."""
+
+    pool: str
+    test: int
+    passed: bool
+    findings: list[Finding] = Field(max_length=200)
+    seconds: float = Field(ge=0, lt=1e7)
+    gpu: str = Field(default="", max_length=80)
+    driver: str = Field(default="", max_length=40)
+    idle_w: float | None = Field(default=None, ge=0, lt=1e7)
+    quality: Quality | None = None
+    levels: list[Level] = Field(default=[], max_length=16)
+
+
+class BurnInAnswer(Message):
+    """`accepted` False: another test is asked for by now, or it was known already. Either way it is done with."""
+
+    accepted: bool
 
 
 class Wanted(Message):

@@ -47,6 +47,7 @@ class Resident:
         store: Store,
         file: Path | None,
         fed: bool,
+        slots: int = 1,
         busy: Callable[[], int],
         changed: Callable[[], None],
     ) -> None:
@@ -55,6 +56,7 @@ class Resident:
         self.store = store
         self.file = file
         self.fed = fed
+        self.slots = slots
         self.busy = busy
         self.changed = changed
         self.desired = Desired(pool=name)
@@ -82,11 +84,11 @@ class Resident:
 
     def want(self, desired: Desired) -> None:
         if desired != self.desired:
-            if desired.weights != self.desired.weights:
+            before, self.desired = self.desired, desired
+            if desired.weights != before.weights:
                 self.drop_fetch()
-            self.desired = desired
             self.store.claim(self.name, None if desired.state == "absent" else desired.weights)
-            self.parked = False
+            self.parked = self.parked and (desired.state, desired.weights) == (before.state, before.weights)
             self.news.set()
 
     def run(self, work: Work) -> AsyncGenerator[Piece, None]:

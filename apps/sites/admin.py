@@ -21,7 +21,23 @@ from apps.accounts.readonly import HistoryAdmin, ReadOnlyInline
 from apps.accounts.reasoned import MAX_ROWS, Given, ReasonedActions, ReasonedAdmin, ReasonForm, reasoned
 from apps.core.errors import NotAllowed
 from apps.sites import drains, enrolment, lifecycle, nodes
-from apps.sites.models import GPU, Container, Deployment, Drain, Feed, Freeze, Node, NodeEvent, Partner, Pool, Site
+from apps.sites.models import (
+    GPU,
+    BurnIn,
+    Container,
+    Deployment,
+    Drain,
+    Feed,
+    Freeze,
+    GoldenPrompt,
+    Node,
+    NodeEvent,
+    Partner,
+    Pool,
+    PowerCurve,
+    Site,
+    SpeedCurve,
+)
 from cango_portal import database
 
 State = Node.State
@@ -163,6 +179,14 @@ class DrainForm(ReasonForm):
     )
 
 
+class AdmitForm(ReasonForm):
+    untested = forms.BooleanField(
+        label="Admit it whatever its burn-in found",
+        required=False,
+        help_text="Your reason says why. It is kept with the step.",
+    )
+
+
 class AnnounceForm(ReasonForm):
     starts_at = forms.SplitDateTimeField(label="Starts (UTC)", widget=AdminSplitDateTime)
     minutes = forms.IntegerField(label="Its work is gone within (minutes)", min_value=0, max_value=24 * 60, initial=10)
@@ -204,14 +228,25 @@ class NodeAdmin(ReasonedActions[Node], ReasonedAdmin[Node]):
 
     def get_fields(self, request: HttpRequest, obj: Node | None = None) -> Any:
         described = ["container", "partner", "expected_gpus"]
-        told = ["state", "state_at", "last_contact", "claimant", "power_w"]
+        told = ["state", "state_at", "burn_in", "last_contact", "claimant", "power_w"]
         return ["code", "site", *described, *told, "staff_reason"] if obj else ["code", "site", *described]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Node | None = None) -> list[str]:
-        return ["code", "site", "state", "state_at", "last_contact", "claimant", "power_w"] if obj else []
+        return ["code", "site", "state", "state_at", "burn_in", "last_contact", "claimant", "power_w"] if obj else []
 
     def get_inlines(self, request: HttpRequest, obj: Node | None) -> Any:
         return [PoolInline, GPUInline, DrainInline, NodeEventInline] if obj else []
+
+    @admin.display(description="Burn-in")
+    def burn_in(self, row: Node) -> str:
+        """What the last test of each pool found."""
+        tests = BurnIn.objects.filter(pool__node=row).select_related("pool").order_by("pool__code", "-step_id", "-pk")
+        newest = {test.pool_id: test for test in reversed(tests)}.values()
+        said = [
+            f"{test.pool.code} {'passed' if test.passed else f'failed: {test.wrong}'} ({test.at:%Y-%m-%d %H:%M} UTC)"
+            for test in newest
+        ]
+        return ". ".join(sorted(said)) or "no result"
 
     def target_of(self, row: Node) -> str:
         return row.code
@@ -268,11 +303,18 @@ class NodeAdmin(ReasonedActions[Node], ReasonedAdmin[Node]):
 
     @reasoned(
         description="Admit",
-        consequence="The node gets work of customers.",
+        consequence="The node gets work of customers. One whose burn-in failed, or has no result yet, is refused.",
+        form=AdmitForm,
         when=lambda node: State.ADMITTED in lifecycle.STEPS[node.state],
     )
     def admit(self, row: Node, given: Given) -> None:
-        drains.move(node=row, after=State.ADMITTED, reason=given.reason, actor=given.user)
+        drains.move(
+            node=row,
+            after=State.ADMITTED,
+            reason=given.reason,
+            actor=given.user,
+            untested=given.fields["untested"],
+        )
 
     @reasoned(
         description="Drain",
@@ -457,6 +499,60 @@ class DeploymentAdmin(ReasonedAdmin[Deployment]):
     @admin.display(description="Ready pools")
     def ready(self, row: Deployment) -> int:
         return sum(pool.ready for pool in row.pools.all())
+
+
+@admin.register(GoldenPrompt)
+class GoldenPromptAdmin(ReasonedAdmin[GoldenPrompt]):
+    """The first of a model is what an idle pool is asked every half minute: keep it short."""
+
+    list_display = ["model", "expects", "max_completion_tokens"]
+    list_select_related = ["model"]
+    search_fields = ["model__name"]
+    autocomplete_fields = ["model"]
+    ordering = ["model__name", "id"]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: GoldenPrompt | None = None) -> list[str]:
+        return ["model"] if obj else []
+
+
+class SpeedInline(ReadOnlyInline):
+    model = SpeedCurve
+    fields = ["concurrency", "tokens_per_second", "first_token_seconds"]
+    ordering = ["concurrency"]
+
+
+class PowerInline(ReadOnlyInline):
+    model = PowerCurve
+    fields = ["concurrency", "power_w", "quality"]
+    ordering = ["concurrency"]
+
+
+@admin.register(BurnIn)
+class BurnInAdmin(HistoryAdmin[BurnIn]):
+    list_display = ["pool", "passed", "gpu", "driver", "seconds", "at"]
+    list_filter = ["passed", "pool__node__site"]
+    list_select_related = ["pool"]
+    search_fields = ["pool__code", "pool__node__code"]
+    ordering = ["-id"]
+    inlines = [SpeedInline, PowerInline]
+
+
+@admin.register(SpeedCurve)
+class SpeedCurveAdmin(HistoryAdmin[SpeedCurve]):
+    list_display = ["model", "gpu", "driver", "concurrency", "tokens_per_second", "first_token_seconds", "at"]
+    list_filter = ["gpu"]
+    list_select_related = ["model"]
+    search_fields = ["model__name", "burn_in__pool__code"]
+    ordering = ["-burn_in_id", "concurrency"]
+
+
+@admin.register(PowerCurve)
+class PowerCurveAdmin(HistoryAdmin[PowerCurve]):
+    list_display = ["model", "gpu", "driver", "concurrency", "power_w", "quality", "at"]
+    list_filter = ["gpu", "quality"]
+    list_select_related = ["model"]
+    search_fields = ["model__name", "burn_in__pool__code"]
+    ordering = ["-burn_in_id", "concurrency"]
 
 
 def ago(silent: timedelta) -> str:

@@ -11,7 +11,7 @@ from apps.accounts import audit
 from apps.accounts.models import User
 from apps.core.errors import InvalidRequest
 from apps.core.sql import Plan, Row, Statement
-from apps.sites import lifecycle
+from apps.sites import burning_in, lifecycle
 from apps.sites.lifecycle import NodeMoved
 from apps.sites.models import Drain, Node
 from cango_portal import database
@@ -33,10 +33,19 @@ ORDER BY d.starts_at, d.id
 BEGIN = "UPDATE sites_drain SET began_at = clock_timestamp(), open = true WHERE id = %(id)s AND began_at IS NULL AND ended_at IS NULL RETURNING id"
 
 
-def move(*, node: Node, after: str, reason: str, actor: User) -> None:
-    """A step of staff's, with its trace in the audit trail. Raises NoSuchStep and NodeMoved."""
+def move(*, node: Node, after: str, reason: str, actor: User, untested: bool = False) -> None:
+    """A step of staff's, with its trace in the audit trail. `untested`: admitted whatever its burn-in found.
+
+    Raises NoSuchStep, NodeMoved and NotTested.
+    """
     with transaction.atomic():
-        _move(node, after, reason, actor)
+        told: dict[str, Any] = {}
+        if after == State.ADMITTED and untested:
+            told = {"untested": True}
+        elif after == State.ADMITTED:
+            Node.objects.select_for_update().get(pk=node.pk)  # no other step comes between the look and this one
+            database.run(burning_in.check(node.pk, untested=node.state == State.BURN_IN))
+        _move(node, after, reason, actor, **told)
 
 
 def _move(node: Node, after: str, reason: str, actor: User, **data: Any) -> None:

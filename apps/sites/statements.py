@@ -55,9 +55,16 @@ WITH beat AS (
         'pool', p.code,
         'state', p.desired,
         'park_after_seconds', d.park_after_seconds,
+        'golden', coalesce((
+            SELECT jsonb_agg(jsonb_build_object('body', g.body, 'max_completion_tokens', g.max_completion_tokens) || g.expects ORDER BY g.id)
+            FROM sites_goldenprompt g WHERE g.model_id = p.model_id), '[]'),
+        'test', CASE WHEN n.state = 'burn-in' THEN (
+            SELECT max(e.id) FROM sites_nodeevent e WHERE e.node_id = n.id AND e.after = 'burn-in'
+            HAVING NOT EXISTS (SELECT FROM sites_burnin b WHERE b.pool_id = p.id AND b.step_id = max(e.id))
+        ) END,
         'weights', CASE WHEN d.weights_url <> '' THEN jsonb_build_object('url', d.weights_url, 'sha256', d.weights_sha256) END
     ) ORDER BY p.code) AS pools
-    FROM sites_pool p LEFT JOIN sites_deployment d ON d.id = p.deployment_id
+    FROM sites_pool p JOIN sites_node n ON n.id = p.node_id LEFT JOIN sites_deployment d ON d.id = p.deployment_id
     WHERE p.node_id IN (SELECT node FROM beat) GROUP BY p.node_id
 )
 SELECT beat.node, beat.claimant, md5(pools::text) AS version, pools FROM wanted JOIN beat USING (node)

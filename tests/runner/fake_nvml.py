@@ -73,6 +73,9 @@ class Library:
     def nvmlDeviceGetName(self, lies: Any, handle: Any, buffer: Any, size: Any) -> None:
         buffer.value = lies.get("name", "NVIDIA H200").encode()
 
+    def nvmlSystemGetDriverVersion(self, lies: Any, buffer: Any, size: Any) -> None:
+        buffer.value = b"570.86.15"
+
     def nvmlDeviceGetSerial(self, lies: Any, handle: Any, buffer: Any, size: Any) -> None:
         buffer.value = b"165012345"
 

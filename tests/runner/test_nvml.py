@@ -60,6 +60,7 @@ def test_all_that_a_gpu_tells(read: Callable[..., dict[str, Any]]) -> None:
     assert told["GPU-0"] == {
         "lost": False,
         "name": "NVIDIA H200",
+        "driver": "570.86.15",
         "serial": "165012345",
         "mig": False,
         "energy_mj": 123_456,

@@ -76,6 +76,7 @@ fmt: test-environment  ## format the code and repair what lint can
 lock: environment  ## write the locks from pyproject.toml, with hashes and without host names; UPGRADE=1 takes newer releases
 	@$(BIN)/uv pip compile --quiet $(if $(UPGRADE),--upgrade) --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --all-extras pyproject.toml -o requirements.lock
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --all-extras --group test -c requirements.lock pyproject.toml -o requirements-test.lock
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate -c requirements.lock deploy/runner.in -o deploy/runner.lock
 	@echo "uv" | $(BIN)/uv pip compile --quiet $(if $(UPGRADE),--upgrade) --universal --python-version 3.11 --generate-hashes --no-header --no-annotate - -o requirements-uv.lock
 
 clean: environment  ## remove var/ with all its data, after asking

@@ -12,7 +12,23 @@ from apps.core.ids import uuid7
 from apps.jobs.models import FINAL, Content, Job
 from apps.keys.models import BEFORE_SCOPES, APIKey
 from apps.ledger import services as ledger
-from apps.sites.models import GPU, Container, Deployment, Drain, Feed, Freeze, Node, Partner, Pool, Site
+from apps.sites.models import (
+    GPU,
+    BurnIn,
+    Container,
+    Deployment,
+    Drain,
+    Feed,
+    Freeze,
+    GoldenPrompt,
+    Node,
+    NodeEvent,
+    Partner,
+    Pool,
+    PowerCurve,
+    Site,
+    SpeedCurve,
+)
 from apps.telemetry.models import MeterAlarm, Minute, SiteMeterReading
 from apps.wire.capabilities import Capability
 
@@ -176,20 +192,26 @@ def partner(**fields: Any) -> Partner:
     )
 
 
-def fleet(node: Node, *, model: Model, by: User) -> None:
-    """Everything else that may stand around a node."""
+def fleet(beside: Node, *, model: Model, by: User) -> None:
+    """Everything else that may stand around a node, and another that was tested."""
     n = next(counter)
-    Container.objects.create(site=node.site, code=f"container-{n}")
+    Container.objects.create(site=beside.site, code=f"container-{n}")
     partner()
-    GPU.objects.create(uuid=f"GPU-{n}", node=node)
-    Deployment.objects.create(site=node.site, model=model)
+    GPU.objects.create(uuid=f"GPU-{n}", node=beside)
+    Deployment.objects.create(site=beside.site, model=model)
     now = datetime.now(UTC)
-    Drain.objects.create(node=node, purpose="drain", reason="New fans", actor=by, starts_at=now, deadline_at=now)
+    Drain.objects.create(node=beside, purpose="drain", reason="New fans", actor=by, starts_at=now, deadline_at=now)
     Freeze.objects.create(nodes=4, leases=8, running=20, ended_at=now, open=False)
     Feed.objects.create(code=f"feed-{n}", kind="price", adapter="file", address="prices.csv", unit="usd_per_mwh")
-    SiteMeterReading.objects.create(site=node.site, at=now, energy_wh=5)
-    MeterAlarm.objects.create(site=node.site, starts_at=now, ends_at=now, meter_wh=5, counted_wh=4)
-    Minute.objects.create(node=node, uuid=f"GPU-{n}", at=now, energy_mj=5, counted_seconds=5, quality="counter")
+    SiteMeterReading.objects.create(site=beside.site, at=now, energy_wh=5)
+    MeterAlarm.objects.create(site=beside.site, starts_at=now, ends_at=now, meter_wh=5, counted_wh=4)
+    Minute.objects.create(node=beside, uuid=f"GPU-{n}", at=now, energy_mj=5, counted_seconds=5, quality="counter")
+    tested = pool(model=model, node=node(site=beside.site, state="burn-in"))
+    step = NodeEvent.objects.create(node=tested.node, before="pending", after="burn-in", actor=by, reason="Enrolled")
+    GoldenPrompt.objects.create(model=model, body={"messages": []}, expects={"contains": "Paris"})
+    test = BurnIn.objects.create(step=step, pool=tested, passed=True, seconds=61)
+    SpeedCurve.objects.create(burn_in=test, model=model, concurrency=1, tokens_per_second=140)
+    PowerCurve.objects.create(burn_in=test, model=model, concurrency=0, power_w=117, quality="counter")
 
 
 def job(

@@ -15,26 +15,27 @@ WITH asked AS (
     WHERE n.id = %(node)s AND n.state = 'burn-in' AND e.after = 'burn-in'
 ), made AS (
     INSERT INTO sites_burnin (step_id, pool_id, passed, findings, gpu, driver, seconds, at)
-    SELECT asked.id, p.id, %(passed)s, %(findings)s, %(gpu)s, %(driver)s, %(seconds)s, clock_timestamp()
+    SELECT asked.id, p.id, %(passed)s, %(findings)s, %(gpu)s::text, %(driver)s::text, %(seconds)s, clock_timestamp()
     FROM asked, sites_pool p WHERE asked.id = %(test)s AND p.node_id = %(node)s AND p.code = %(pool)s
     ON CONFLICT DO NOTHING RETURNING id, pool_id, at
 ), point AS (
     SELECT * FROM jsonb_to_recordset(%(levels)s) AS (concurrency int, tokens_per_second float8, first_token_seconds float8, power_w float8)
 ), speed AS (
     INSERT INTO sites_speedcurve (burn_in_id, model_id, gpu, driver, concurrency, tokens_per_second, first_token_seconds, at)
-    SELECT made.id, p.model_id, %(gpu)s, %(driver)s, point.concurrency, point.tokens_per_second, point.first_token_seconds, made.at
+    SELECT made.id, p.model_id, %(gpu)s::text, %(driver)s::text, point.concurrency, point.tokens_per_second, point.first_token_seconds, made.at
     FROM made JOIN sites_pool p ON p.id = made.pool_id, point ON CONFLICT DO NOTHING
 ), power AS (
     INSERT INTO sites_powercurve (burn_in_id, model_id, gpu, driver, concurrency, power_w, quality, at)
-    SELECT made.id, p.model_id, %(gpu)s, %(driver)s, watts.concurrency, watts.power_w, %(quality)s, made.at
+    SELECT made.id, p.model_id, %(gpu)s::text, %(driver)s::text, watts.concurrency, watts.power_w, %(quality)s::text, made.at
     FROM made JOIN sites_pool p ON p.id = made.pool_id,
         (SELECT concurrency, power_w FROM point UNION ALL SELECT 0, %(idle_w)s::float8) watts
-    WHERE watts.power_w IS NOT NULL AND %(quality)s <> '' ON CONFLICT DO NOTHING
+    WHERE watts.power_w IS NOT NULL AND %(quality)s::text <> '' ON CONFLICT DO NOTHING
 )
 SELECT count(*) AS made FROM made
 """
 
 # Whoever was in burn-in since it was admitted last is asked for its result, by whatever way it comes.
+LOCKED = "SELECT id FROM sites_node WHERE id = %(node)s FOR UPDATE"  # no other step comes between the look and the one it is for
 DUE = """
 SELECT max(id) FILTER (WHERE after = 'burn-in') AS step,
     coalesce(max(id) FILTER (WHERE after = 'burn-in'), 0) > coalesce(max(id) FILTER (WHERE after = 'admitted'), 0) AS due
@@ -67,6 +68,7 @@ def record(node_id: int, result: BurnInResult) -> Plan[BurnInAnswer]:
 
 def check(node_id: int, *, untested: bool) -> Plan[None]:
     """Raises NotTested where a burn-in is due and not passed. `untested`: a node in burn-in that no step of it is known of."""
+    yield Statement(LOCKED, {"node": node_id})
     told = (yield Statement(DUE, {"node": node_id}))[0]
     if not (told["due"] or untested):
         return

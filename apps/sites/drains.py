@@ -43,7 +43,6 @@ def move(*, node: Node, after: str, reason: str, actor: User, untested: bool = F
         if after == State.ADMITTED and untested:
             told = {"untested": True}
         elif after == State.ADMITTED:
-            Node.objects.select_for_update().get(pk=node.pk)  # no other step comes between the look and this one
             database.run(burning_in.check(node.pk, untested=node.state == State.BURN_IN))
         _move(node, after, reason, actor, **told)
 

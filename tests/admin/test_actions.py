@@ -17,7 +17,7 @@ from apps.keys import services as keys
 from apps.ledger import services as ledger
 from apps.ledger.models import Transfer
 from apps.sites import nodes
-from apps.sites.models import GPU, Drain, Node, Pool
+from apps.sites.models import GPU, BurnIn, Drain, Node, Pool
 from tests import make
 from tests.admin.conftest import World
 
@@ -378,7 +378,7 @@ def test_a_node_goes_through_its_life_by_acts_with_a_reason(staff: Client, opera
         ("maintain", {"minutes": "0"}, "draining"),
         ("quarantine", {}, "quarantined"),
         ("test_again", {}, "burn-in"),
-        ("admit", {}, "admitted"),
+        ("admit", {"untested": "on"}, "admitted"),
         ("quarantine", {}, "quarantined"),
         ("retire", {}, "retired"),
     ):
@@ -389,6 +389,25 @@ def test_a_node_goes_through_its_life_by_acts_with_a_reason(staff: Client, opera
     assert taken == [(operator, "New fans", state) for state in (
         "draining", "admitted", "draining", "quarantined", "burn-in", "admitted", "quarantined", "retired")]  # fmt: skip
     assert len(events("node.quarantined")) == 2
+
+
+def test_who_admits_a_node_hears_what_its_burn_in_found(staff: Client, world: World) -> None:
+    node = world.node
+    for action in ("quarantine", "test_again"):
+        act(staff, "sites_node", action, node, reason="New fans")
+    html = act(staff, "sites_node", "admit", node, reason="It is well").content.decode()
+    assert "has no burn-in result yet" in html
+    assert Node.objects.get(pk=node.pk).state == "burn-in"
+    assert events("node.admitted") == []
+    step = node.events.first()
+    found = [{"good": False, "text": "golden prompt 1: it answers nothing"}]
+    for pool in node.pools.all():
+        BurnIn.objects.create(step=step, pool=pool, passed=False, findings=found, seconds=1)
+    html = act(staff, "sites_node", "admit", node, reason="It is well").content.decode()
+    assert "failed its burn-in: golden prompt 1: it answers nothing" in html
+    assert Node.objects.get(pk=node.pk).state == "burn-in"
+    html = staff.get(reverse("admin:sites_node_change", args=[node.pk])).content.decode()
+    assert "failed: golden prompt 1: it answers nothing" in html
 
 
 def test_a_step_that_is_not_there_is_refused_in_words(staff: Client, world: World) -> None:

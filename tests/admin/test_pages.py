@@ -34,6 +34,7 @@ EDITED = {
     "node",
     "gpu",
     "deployment",
+    "goldenprompt",
     "pool",
     "plan",
     "ratelimit",

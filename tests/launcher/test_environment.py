@@ -116,7 +116,7 @@ def test_only_root_may_install_it(monkeypatch, capsys):
 
 def test_the_locks_carry_hashes_and_no_host():
     top = Path(__file__).parents[2]
-    for name in ("requirements.lock", "requirements-test.lock", "requirements-uv.lock"):
+    for name in ("requirements.lock", "requirements-test.lock", "requirements-uv.lock", "deploy/runner.lock"):
         text = (top / name).read_text()
         assert "--hash=sha256:" in text
         assert "://" not in text

@@ -9,6 +9,9 @@ from typing import Any
 
 from apps.runner.protocol import (
     Attempt,
+    BurnInAnswer,
+    BurnInResult,
+    Desired,
     Heartbeat,
     HeartbeatAnswer,
     Report,
@@ -38,6 +41,11 @@ class FakePortal:
         self.url = ""
         self.clock_off = 0.0
         self.wanted: Wanted | None = None
+        self.burn_ins: list[BurnInResult] = []
+
+    def want(self, *pools: Desired) -> Wanted:
+        """Under a name that no other list of pools has."""
+        return Wanted(version=repr(pools), pools=list(pools))
 
     def of(self, job: str, kind: str = "finished") -> list[Report]:
         return [report for report in self.reports if report.job == job and report.kind == kind]
@@ -68,6 +76,9 @@ class FakePortal:
                     ReportAnswer(job=report.job, attempt=report.attempt, accepted=self.accepts) for report in reports
                 ]
                 return 200, ReportsAnswer(answers=answers).model_dump_json().encode()
+            if path == "/agent/v1/burn-in":
+                self.burn_ins.append(BurnInResult.model_validate_json(body))
+                return 200, BurnInAnswer(accepted=True).model_dump_json().encode()
             if path == "/agent/v1/heartbeat":
                 self.heartbeats.append(Heartbeat.model_validate_json(body))
                 new = self.wanted and self.wanted.version != self.heartbeats[-1].wanted

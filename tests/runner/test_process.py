@@ -359,6 +359,52 @@ def test_killed_in_a_stream_and_started_again(
     assert "how much power" not in log  # an order is never logged
 
 
+def stops(portal: FakePortal) -> bool:
+    return any(
+        (pool.ready, pool.reason) == (False, "the runner is stopping")
+        for beat in portal.heartbeats
+        for pool in beat.pools
+    )
+
+
+def test_sigterm_finishes_what_runs_and_takes_nothing_new(
+    portal: FakePortal, engine: tests.engine.Running, tmp_path: Path, publish: Publish, valkey: redis.Redis
+) -> None:
+    first, second = order(max_completion_tokens=100), order()
+    engine.control(tokens_per_second=50)
+    with process(tmp_path, settings(portal, engine, tmp_path / "spool")) as running:
+        publish(first)
+        portal.wait(lambda: portal.of(first.job, "started"))
+        running.send_signal(signal.SIGTERM)
+        portal.wait(lambda: stops(portal))
+        time.sleep(1.2)  # the last wait for an order is over
+        publish(second)
+        running.communicate()
+        assert running.returncode == 0
+    (report,) = portal.of(first.job)
+    assert (report.state, report.text) == ("succeeded", tests.engine.text(100))
+    assert (engine.counts().started, portal.of(second.job), valkey.llen(queue(POOL))) == (1, [], 1)
+
+
+def test_a_second_sigterm_ends_at_once_and_leaves_the_rest_for_another_try(
+    portal: FakePortal, engine: tests.engine.Running, tmp_path: Path, publish: Publish
+) -> None:
+    job = order(max_completion_tokens=1000)
+    engine.control(tokens_per_second=50)
+    with process(tmp_path, settings(portal, engine, tmp_path / "spool")) as running:
+        publish(job)
+        portal.wait(lambda: portal.of(job.job, "started"))
+        running.send_signal(signal.SIGTERM)
+        portal.wait(lambda: stops(portal))
+        time.sleep(1.5)  # it waits for what runs
+        assert (running.poll(), portal.of(job.job)) == (None, [])
+        running.send_signal(signal.SIGTERM)
+        running.communicate(timeout=10)
+        assert running.returncode == 0
+    (report,) = portal.of(job.job)
+    assert (report.state, report.failure and report.failure.code) == ("failed", "runner_stopped")
+
+
 def test_a_broker_that_comes_late_is_waited_for(
     portal: FakePortal, engine: tests.engine.Running, tmp_path: Path, publish: Publish, valkey: redis.Redis
 ) -> None:

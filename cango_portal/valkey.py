@@ -41,8 +41,6 @@ def client_async() -> redis.asyncio.Redis:
 
 Command = tuple[Any, ...]
 
-_turns: WeakKeyDictionary[asyncio.AbstractEventLoop, Turns[Command, Any]] = WeakKeyDictionary()
-
 
 async def ask_async(*command: Any) -> Any:
     """One short command, sent together with those that others ask at the same moment, in the order they asked.
@@ -50,11 +48,7 @@ async def ask_async(*command: Any) -> Any:
     Answers are those of the wire: not what redis-py's own method for the command would make of them.
     Raises what is `Away`, and redis.ResponseError.
     """
-    loop = asyncio.get_running_loop()
-    turns = _turns.get(loop)
-    if turns is None:
-        turns = _turns[loop] = Turns(_together)
-    return await turns.ask(command)
+    return await _turns.ask(command)
 
 
 async def _together(commands: Sequence[Command]) -> Sequence[Any]:
@@ -65,3 +59,6 @@ async def _together(commands: Sequence[Command]) -> Sequence[Any]:
             pipe.execute_command(*command)
         answers: Sequence[Any] = await pipe.execute(raise_on_error=False)
         return answers
+
+
+_turns: Turns[Command, Any] = Turns(_together)

@@ -1,8 +1,10 @@
 """`/agent/v1/…`: what runners call. Each call carries its node's token; file and body URLs carry their own signature."""
 
 import asyncio
+import contextlib
 import logging
 import time
+from collections.abc import Mapping
 from functools import wraps
 from typing import TypeVar
 from uuid import UUID
@@ -19,10 +21,11 @@ from apps.batches import services as batches
 from apps.core.asgi import Handler, Request, door
 from apps.core.errors import InvalidRequest, NotAllowed, NotAuthenticated, NotFound, Unavailable
 from apps.core.signing import verified
-from apps.core.sql import Plan, Statement
+from apps.core.sql import Plan, Row, Statement
 from apps.dispatch import finishing
 from apps.files import reading
 from apps.files import statements as files
+from apps.jobs import statements as jobs
 from apps.jobs.statements import StaleState
 from apps.keys.addresses import client_address
 from apps.live import bell
@@ -151,27 +154,29 @@ async def reports(request: Request) -> None:
     node_id = await node_of(request)
     batch = await read(request, Reports)
     began = await starts(batch.reports, node_id)
+    ends = ending(batch.reports)
+    rows = await database.run_async(jobs.reads(ends)) if ends else {}
     turns = asyncio.Semaphore(AT_ONCE)
 
     async def take(news: Report) -> ReportAnswer:
         if news.kind == "started" and (news.job, news.attempt) in began:
             return ReportAnswer(job=news.job, attempt=news.attempt, accepted=True)
         async with turns:
-            outcome, ready = await taken(news, node_id)
+            outcome, ready = await taken(news, node_id, rows)
         await outcome.announce_async()
         if ready is not None:
             await batches.hurry_async(ready)
         return ReportAnswer(job=news.job, attempt=news.attempt, accepted=outcome.accepted)
 
     # What is said of one job is taken in its order; the jobs do not wait for each other.
-    jobs: dict[str, list[Report]] = {}
+    by_job: dict[str, list[Report]] = {}
     for news in batch.reports:
-        jobs.setdefault(news.job, []).append(news)
+        by_job.setdefault(news.job, []).append(news)
 
     async def take_all(said: list[Report]) -> list[ReportAnswer]:
         return [await take(news) for news in said]
 
-    answers = await asyncio.gather(*(take_all(said) for said in jobs.values()))
+    answers = await asyncio.gather(*(take_all(said) for said in by_job.values()))
     await request.json(ReportsAnswer(answers=[each for said in answers for each in said]).model_dump(mode="json"))
 
 
@@ -188,24 +193,39 @@ async def starts(reports: list[Report], node_id: int) -> set[tuple[str, int]]:
     return set(began)
 
 
-async def taken(news: Report, node_id: int) -> tuple[finishing.Outcome, UUID | None]:
-    """What became of it, and the batch whose files are to be written now, where it was the last of one."""
+def ending(reports: list[Report]) -> list[UUID]:
+    """The jobs whose end is told; one whose start is told with it has moved on before its end is taken."""
+    told = [each for each in reports if each.kind == "finished" and not each.shard]
+    moving = {each.job for each in reports if each.kind != "finished"}
+    found = []
+    for each in told:
+        if each.job not in moving:
+            with contextlib.suppress(ValueError):
+                found.append(UUID(each.job))
+    return found
+
+
+async def taken(news: Report, node_id: int, rows: Mapping[UUID, Row]) -> tuple[finishing.Outcome, UUID | None]:
+    """What became of it, and the batch whose files are to be written now, where it was the last of one.
+
+    `rows` are the jobs that end, as they were just read.
+    """
     try:
         try:
-            return await written(news, node_id)
+            return await written(news, node_id, rows)
         except StaleState:  # its job was moved on at the same moment: as it stands now it may be taken
-            return await written(news, node_id)
+            return await written(news, node_id, {})
     except UNWRITABLE:
         log.exception("a report cannot be written", extra={"job": news.job[:40], "node": node_id})
         return finishing.REFUSED, None
 
 
-async def written(news: Report, node_id: int) -> tuple[finishing.Outcome, UUID | None]:
-    UUID(news.job)
+async def written(news: Report, node_id: int, read: Mapping[UUID, Row]) -> tuple[finishing.Outcome, UUID | None]:
+    job_id = UUID(news.job)
     if news.shard and news.kind != "started":
         rows = await database.run_async(collecting.report(news, node_id=node_id))
         return rows.outcome, rows.ready
-    return await database.run_async(finishing.report(news, node_id=node_id)), None
+    return await database.run_async(finishing.report(news, node_id=node_id, job=read.get(job_id))), None
 
 
 def check_signature(request: Request) -> None:

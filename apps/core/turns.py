@@ -16,7 +16,23 @@ K = TypeVar("K", bound=Hashable)
 
 
 class Turns(Generic[Q, A]):
-    """Questions of one event loop. `ask_all` has an answer to each in their order, or the exception to raise instead."""
+    """Questions, each event loop's by themselves. `ask_all` has an answer to each in their order, or the exception to raise instead."""
+
+    def __init__(self, ask_all: Callable[[Sequence[Q]], Awaitable[Sequence[A | Exception]]]) -> None:
+        self.ask_all = ask_all
+        self.lines: WeakKeyDictionary[asyncio.AbstractEventLoop, Line[Q, A]] = WeakKeyDictionary()
+
+    async def ask(self, question: Q) -> A:
+        """Who is cancelled meanwhile keeps nobody else from an answer."""
+        loop = asyncio.get_running_loop()
+        line = self.lines.get(loop)
+        if line is None:
+            line = self.lines[loop] = Line(self.ask_all)
+        return await line.ask(question)
+
+
+class Line(Generic[Q, A]):
+    """Who waits for the next turn."""
 
     def __init__(self, ask_all: Callable[[Sequence[Q]], Awaitable[Sequence[A | Exception]]]) -> None:
         self.ask_all = ask_all
@@ -24,11 +40,11 @@ class Turns(Generic[Q, A]):
         self.task: asyncio.Task[None] | None = None
 
     async def ask(self, question: Q) -> A:
-        """Who is cancelled meanwhile keeps nobody else from an answer."""
-        answer: asyncio.Future[A] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[A] = loop.create_future()
         self.waiting.append((question, answer))
         if self.task is None:  # in a context of its own: a turn is nobody's request
-            self.task = asyncio.get_running_loop().create_task(self.run(), name="turns", context=Context())
+            self.task = loop.create_task(self.run(), name="turns", context=Context())
         return await answer
 
     async def run(self) -> None:
@@ -52,25 +68,29 @@ class Turns(Generic[Q, A]):
             for _, asked in [*turn, *self.waiting]:  # the loop ends
                 asked.cancel()
 
+    @property
+    def idle(self) -> bool:
+        return self.task is None and not self.waiting
+
 
 class Shared(Generic[K, A]):
     """A read by its key. Readers of one key share a turn, those of different keys do not wait for each other."""
 
     def __init__(self, read: Callable[[K], Awaitable[A]]) -> None:
         self.read = read
-        self.loops: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[K, Turns[None, A]]] = WeakKeyDictionary()
+        self.loops: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[K, Line[None, A]]] = WeakKeyDictionary()
 
     async def __call__(self, key: K) -> A:
-        keys = self.loops.setdefault(asyncio.get_running_loop(), {})
+        lines = self.loops.setdefault(asyncio.get_running_loop(), {})
 
         async def read(readers: Sequence[None]) -> Sequence[A]:
             return [await self.read(key)] * len(readers)
 
-        turns = keys.get(key)
-        if turns is None:
-            turns = keys[key] = Turns(read)
+        line = lines.get(key)
+        if line is None:
+            line = lines[key] = Line(read)
         try:
-            return await turns.ask(None)
+            return await line.ask(None)
         finally:
-            if keys.get(key) is turns and turns.task is None and not turns.waiting:
-                del keys[key]
+            if lines.get(key) is line and line.idle:
+                del lines[key]

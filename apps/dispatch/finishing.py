@@ -99,15 +99,15 @@ class Outcome:
 REFUSED = Outcome(accepted=False)
 
 
-def report(news: Report, *, node_id: int | None = None) -> Plan[Outcome]:
+def report(news: Report, *, node_id: int | None = None, job: Row | None = None) -> Plan[Outcome]:
     """Take one report. Repeating it changes nothing and is accepted again; a stale or second claimant is refused.
 
     Counts a column cannot hold are cut; what else cannot be stored raises ValueError or the driver's DataError.
 
-    `node_id` is the node that authenticated: it may only speak for its own pools.
+    `node_id` is the node that authenticated: it may only speak for its own pools. `job` is its row as it was just read.
     """
     if news.kind == "finished":
-        job = yield from jobs.read(UUID(news.job))
+        job = job or (yield from jobs.read(UUID(news.job)))
         if job is None or job["interactive"]:  # others' ends are told to webhooks, which is more than one statement
             with contextlib.suppress(
                 StaleState

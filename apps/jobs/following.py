@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -21,6 +21,7 @@ from pydantic import ValidationError
 from apps.core.errors import NotFound, Unavailable
 from apps.core.ids import public
 from apps.core.sql import Row
+from apps.core.turns import Turns
 from apps.jobs import statements
 from apps.jobs.models import FINAL
 from apps.live import streams
@@ -143,6 +144,14 @@ async def rest(job: Row, answer: Answer | None, entries: Entries | None) -> Asyn
             yield piece
 
 
+async def _rows(job_ids: Sequence[UUID]) -> Sequence[Row | None]:
+    found = await database.run_async(statements.snapshots(job_ids))
+    return [found.get(job_id) for job_id in job_ids]
+
+
+_snapshots: Turns[UUID, Row | None] = Turns(_rows)
+
+
 class Watch:
     """Reads the job's row when the bell rings and when nothing was heard for a while."""
 
@@ -220,7 +229,7 @@ class Watch:
     async def read(self) -> bool:
         """Read the row; True once it is final. A database that is away is asked again while the stream speaks."""
         try:
-            self.latest = await database.run_async(statements.snapshot(self.job_id))
+            self.latest = await _snapshots.ask(self.job_id)
         except OperationalError as error:
             if self.loop.time() - self.heard > AWAY_SECONDS:
                 raise Unavailable(

@@ -3,14 +3,14 @@
 `transition` is the only writer of a job's state: compare-and-set, with the event of the step in the same statement.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
-from apps.core.sql import Plan, Row, Statement
+from apps.core.sql import Plan, Row, Statement, array
 
 # The columns a transition may set, with the type that a NULL needs.
 COLUMNS = {
@@ -93,7 +93,7 @@ WITH clock AS (
 SELECT job.deadline_at{last} FROM job, (SELECT count(*) FROM content) c, (SELECT count(*) FROM event) e{after}
 """
 
-READ = """
+ROW = """
 SELECT j.id, j.organization_id, j.model_id, j.price_id, j.tier, j.discount_basis_points, j.kind, j.interactive, j.streaming, j.state, j.version, j.attempt,
     j.fence::text AS fence, j.claimant, j.pool_id, p.code AS pool, j.cancel_requested_at, j.energy_factor, j.grid_gco2e_per_kwh, j.market_gco2e_per_kwh,
     j.batch_id, j.residency, j.hold_microusd, j.deadline_at, j.deadline_at <= clock_timestamp() AS past_deadline, j.max_completion_tokens, j.total_pages, j.file_id,
@@ -101,7 +101,6 @@ SELECT j.id, j.organization_id, j.model_id, j.price_id, j.tier, j.discount_basis
     (SELECT to_jsonb(v) FROM catalog_priceversion v WHERE v.id = j.price_id) AS price
 FROM jobs_job j
 LEFT JOIN sites_pool p ON p.id = j.pool_id LEFT JOIN sites_node n ON n.id = p.node_id LEFT JOIN sites_site s ON s.id = n.site_id
-WHERE j.id = %(id)s
 """
 
 RANK = "array_position(ARRAY['standard', 'flexible', 'batch'], {}.tier::text)"  # who waits behind whom
@@ -121,7 +120,7 @@ FROM jobs_job j
 JOIN catalog_model m ON m.id = j.model_id
 LEFT JOIN jobs_content c ON c.job_id = j.id
 LEFT JOIN sites_pool p ON p.id = j.pool_id LEFT JOIN sites_node n ON n.id = p.node_id LEFT JOIN sites_site s ON s.id = n.site_id
-WHERE j.id = %(id)s
+WHERE j.id = ANY (%(ids)s::uuid[])
 """  # noqa: S608 - a constant goes in
 
 # `model`: an expression
@@ -234,20 +233,30 @@ def create(
 
 def lock(job_id: UUID) -> Plan[Row | None]:
     """The job's row for a decision, locked until the transaction ends."""
-    rows = yield Statement(f"{READ} FOR UPDATE OF j", {"id": job_id})
+    rows = yield Statement(f"{ROW} WHERE j.id = %(id)s FOR UPDATE OF j", {"id": job_id})
     return rows[0] if rows else None
 
 
 def read(job_id: UUID) -> Plan[Row | None]:
     """As `lock`, without the lock: for a decision that ends in one transition, which finds out whether it is still true."""
-    rows = yield Statement(READ, {"id": job_id}, alone=True)
-    return rows[0] if rows else None
+    return (yield from reads((job_id,))).get(job_id)
+
+
+def reads(job_ids: Iterable[UUID]) -> Plan[dict[UUID, Row]]:
+    """`read` of several, by their ids."""
+    rows = yield Statement(f"{ROW} WHERE j.id = ANY (%(ids)s::uuid[])", {"ids": array(job_ids)}, alone=True)
+    return {row["id"]: row for row in rows}
 
 
 def snapshot(job_id: UUID) -> Plan[Row | None]:
     """Everything a reader of one job is shown. `position` is its place in line (1 is next) while queued."""
-    rows = yield Statement(SNAPSHOT, {"id": job_id}, alone=True)
-    return rows[0] if rows else None
+    return (yield from snapshots((job_id,))).get(job_id)
+
+
+def snapshots(job_ids: Iterable[UUID]) -> Plan[dict[UUID, Row]]:
+    """`snapshot` of several, by their ids."""
+    rows = yield Statement(SNAPSHOT, {"ids": array(job_ids)}, alone=True)
+    return {row["id"]: row for row in rows}
 
 
 def transition(

@@ -14,7 +14,7 @@ from uuid import UUID
 from apps.core.errors import PortalError
 from apps.core.ids import uuid7
 from apps.core.money import usd
-from apps.core.sql import Plan, Row, Statement
+from apps.core.sql import Plan, Row, Statement, array
 
 PLATFORM = frozenset(
     {
@@ -144,11 +144,6 @@ def hold(organization_id: UUID, microusd: int, key: str, budgets: tuple[int, ...
         "hold_id": uuid7(),
         "hold_budgets": array(budgets),
     }
-
-
-def array(ids: tuple[int, ...]) -> str:
-    """As PostgreSQL writes it: the driver takes longer over a list than over all the other parameters."""
-    return f"{{{','.join(map(str, ids))}}}"
 
 
 def refused(error: BaseException, microusd: int) -> PortalError | None:

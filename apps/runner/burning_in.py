@@ -22,6 +22,7 @@ ANSWER_SECONDS = 60.0  # of one golden prompt
 LEVEL_SECONDS = 5.0  # at least, of one level; each begins its last request within it
 LEVEL_LIMIT_SECONDS = 120.0
 IDLE_SECONDS = 3.0
+FINDING_CHARACTERS = 400
 TOKENS = 64  # of each answer that is measured, where its engine does not stop before
 LONG: Mapping[Kind, Golden] = {
     **USUAL,
@@ -48,11 +49,9 @@ async def test(
     async with golden.on_the_house(meter) as house:
         for number, each in enumerate(asked(resident, kind), 1):
             found = await golden.tried(engine, kind=kind, model=model, golden=each, house=house, seconds=ANSWER_SECONDS)
-            findings.append(Finding(good=not found, text=f"golden prompt {number}: {found or 'right'}"[:400]))
+            findings.append(finding(not found, f"golden prompt {number}: {found or 'right'}"))
     if not resident.desired.golden and kind in USUAL:
-        findings.append(
-            Finding(good=True, text="no golden prompts are known of this model: only that it answers was tried")
-        )
+        findings.append(finding(True, "no golden prompts are known of this model: only that it answers was tried"))
     idle_w = await idle(meter)
     levels: list[Level] = []
     try:
@@ -61,9 +60,9 @@ async def test(
                 levels.append(await level(engine, kind, model, meter, concurrency))
     except (EngineFailed, TimeoutError) as error:
         why = error.failure.message if isinstance(error, EngineFailed) else f"no end within {LEVEL_LIMIT_SECONDS:.0f} s"
-        findings.append(Finding(good=False, text=f"{concurrency} requests at a time: {why}"))
+        findings.append(finding(False, f"{concurrency} requests at a time: {why}"))
     wrong = fault()
-    findings.append(Finding(good=not wrong, text=wrong or ("its GPUs are well" if gpus else "no GPU here")))
+    findings.append(finding(not wrong, wrong or ("its GPUs are well" if gpus else "no GPU here")))
     first: Mapping[str, Any] = next(iter(gpus.values()), {})
     return BurnInResult(
         pool=resident.name,
@@ -77,6 +76,10 @@ async def test(
         quality=meter.counter.quality if meter else None,
         levels=levels,
     )
+
+
+def finding(good: bool, text: str) -> Finding:
+    return Finding(good=good, text=text[:FINDING_CHARACTERS])
 
 
 def asked(resident: Resident, kind: Kind) -> list[Golden]:

@@ -192,6 +192,8 @@ def gpu(uuid: str, told: dict[str, Any]) -> tuple[bool, str]:
 
 async def engine(configuration: Configuration, pool: Pool) -> Finding:
     name = f"pool {pool.code} ({pool.kind}, {pool.slots} slots)"
+    if pool.command:
+        return by_command(name, pool)
     if pool.engine == "url":
         return await by_url(name, pool)
     package = {"llama": "xllamacpp", "rapidocr": "rapidocr"}[pool.engine]
@@ -201,6 +203,13 @@ async def engine(configuration: Configuration, pool: Pool) -> Finding:
     if file and not file.exists():
         return False, f"{name}: there is no model file {file}"
     return True, f"{name}: embedded engine {pool.engine}"
+
+
+def by_command(name: str, pool: Pool) -> Finding:
+    """The runner starts it, so it need not answer now."""
+    if shutil.which(pool.command[0]) is None:
+        return False, f"{name}: there is no program {pool.command[0]} here. Install it, or name another in `command`"
+    return True, f"{name}: the runner starts {pool.command[0]}"
 
 
 async def by_url(name: str, pool: Pool) -> Finding:

@@ -45,6 +45,7 @@ FINISH_SECONDS = 20.0  # running attempts may finish so long after SIGTERM
 REPORT_SECONDS = 5.0  # and what they report is sent so long
 TELEMETRY_SECONDS = 1.0  # and what the GPUs said; the rest stays on disk
 PROBE_SECONDS = 1.0  # between two looks at whether a probe or a test is due
+TEST_AGAIN_SECONDS = 30.0  # after one that we could not end
 NOTE_SECONDS = 1.0  # between two of what it notes for `cango-runner status`
 SEEN = 20_000  # attempts remembered against a second delivery
 CONNECTIONS = 32  # to Redis, at most
@@ -356,6 +357,7 @@ class Runner:
             log.warning("the portal does not take a test's result", extra={"error": str(error)})
         except Exception:
             log.exception("a test ended by an error of ours", extra={"pool": post.pool.code})
+            await asyncio.sleep(TEST_AGAIN_SECONDS)
         finally:
             post.testing = 0
 

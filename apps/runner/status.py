@@ -132,6 +132,8 @@ def lines(configuration: Configuration, status: Status | None, state: State, now
     ]
     for pool in status.pools:
         ready = "ready" if pool.ready else "not ready"
+        if pool.state not in {None, "ready"}:
+            ready += f" ({pool.state})"
         why = f": {pool.reason}" if pool.reason else ""
         told.append(
             f"pool      {pool.pool}: {ready}, {pool.running} of {pool.slots} slots busy; {pool.engine} {pool.kind} {pool.model}{why}"

@@ -71,6 +71,23 @@ def test_status_says_what_runs(given: config.Configuration) -> None:
         ({"portal_at": -300.0}, "answered 5 min ago"),
         ({"stopping": True}, "stopping"),
         ({"pools": []}, "running"),
+        (
+            {
+                "pools": [
+                    status.PoolStatus(
+                        pool=POOL,
+                        ready=False,
+                        state="loading",
+                        reason="starting",
+                        kind="chat",
+                        engine="llama",
+                        model="m",
+                        slots=4,
+                    )
+                ]
+            },
+            f"{POOL}: not ready (loading), 0 of 4 slots busy; llama chat m: starting",
+        ),
         ({"gpus": []}, "none here, or none that tells"),
     ],
 )

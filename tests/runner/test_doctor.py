@@ -110,6 +110,10 @@ FAULTS: dict[str, tuple[Callable[[Place], object], str]] = {
     "no disk": (lambda p: None, "MiB are free"),
     "no engine": (lambda p: p.pool.update(url="http://127.0.0.1:1/v1"), "Is the engine started"),
     "no model": (lambda p: p.pool.update(model="llama-9"), f"has no model llama-9. It has: {tests.engine.MODEL}"),
+    "no program": (
+        lambda p: p.pool.update(command=["vllm-of-nowhere", "serve"]),
+        "there is no program vllm-of-nowhere",
+    ),
     "no model file": (lambda p: p.pool.update(engine="llama", gguf="gone.gguf"), "there is no model file"),
     "driver hangs": (lambda p: p.lies.update(hang="nvmlDeviceGetTemperatureV"), "the driver hangs. Reboot"),
     "faulty GPU": (lambda p: p.lies.update(recovery=1), "GPU GPU-0: the driver asks for a reset"),

@@ -23,7 +23,7 @@ class Turns(Generic[Q, A]):
         self.lines: WeakKeyDictionary[asyncio.AbstractEventLoop, Line[Q, A]] = WeakKeyDictionary()
 
     async def ask(self, question: Q) -> A:
-        """Who is cancelled meanwhile keeps nobody else from an answer."""
+        """Who is cancelled meanwhile keeps nobody else from an answer; a question that had not gone by then never goes."""
         loop = asyncio.get_running_loop()
         line = self.lines.get(loop)
         if line is None:
@@ -51,7 +51,9 @@ class Line(Generic[Q, A]):
         turn: list[tuple[Q, asyncio.Future[A]]] = []
         try:
             while self.waiting:
-                turn, self.waiting = self.waiting, []
+                turn, self.waiting = [each for each in self.waiting if not each[1].done()], []
+                if not turn:
+                    continue
                 try:
                     answers = await self.ask_all([question for question, _ in turn])
                 except Exception as error:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 from typing import Any
 
 from redis.asyncio import Redis
 
+from apps.core.turns import Turns
 from apps.runner import protocol
 from apps.runner.protocol import Entry, Order
 
@@ -36,14 +38,33 @@ class Written(enum.Enum):
     GONE = "gone"
 
 
+class Writer:
+    """Writes to streams. Those of attempts that write at the same moment go out together, on one connection."""
+
+    def __init__(self, redis: Redis) -> None:
+        self.redis = redis
+        self.turns: Turns[tuple[str | int, ...], str | bytes] = Turns(self.together)
+
+    async def write(self, key: str, *arguments: str | int) -> str:
+        answer = await self.turns.ask((key, *arguments))
+        return answer.decode() if isinstance(answer, bytes) else answer
+
+    async def together(self, writes: Sequence[tuple[str | int, ...]]) -> Sequence[str | bytes | Exception]:
+        async with self.redis.pipeline(transaction=False) as pipe:
+            for write in writes:
+                pipe.eval(WRITE, 1, *map(str, write))
+            answers: Sequence[str | bytes | Exception] = await pipe.execute(raise_on_error=False)
+            return answers
+
+
 class Output:
     """Writes of one attempt. Raises redis.RedisError where Redis is away; every write may be repeated.
 
     A repeated append after a lost answer leaves two entries with the same `seq`, and a reader cuts the overlap.
     """
 
-    def __init__(self, redis: Redis, order: Order, claimant: str) -> None:
-        self.script = redis.register_script(WRITE)
+    def __init__(self, writer: Writer, order: Order, claimant: str) -> None:
+        self.writer = writer
         self.key = protocol.stream(order.pool, order.job, order.attempt)
         self.claimant = claimant
         self.fence = order.fence
@@ -63,5 +84,4 @@ class Output:
 
     async def write(self, entry: Entry, how: str) -> Written:
         text = entry.model_dump_json(exclude_defaults=True)
-        answer = await self.script(keys=[self.key], args=[text, self.claimant, self.fence, EXPIRE_SECONDS, how])
-        return Written(answer.decode() if isinstance(answer, bytes) else answer)
+        return Written(await self.writer.write(self.key, text, self.claimant, self.fence, EXPIRE_SECONDS, how))

@@ -28,7 +28,7 @@ from apps.runner.gate import Gate
 from apps.runner.heartbeat import Ear, Heart
 from apps.runner.meter import Meter
 from apps.runner.models import CHAT_CONTEXT, EMBEDDINGS_CONTEXT
-from apps.runner.output import Output
+from apps.runner.output import Output, Writer
 from apps.runner.portal import Portal, PortalAway, PortalRefused
 from apps.runner.probing import Probe
 from apps.runner.protocol import Attempt, Heartbeat, Lease, Order, PoolHealth, Report, Wanted
@@ -156,6 +156,7 @@ class Runner:
         self.recorder = Recorder(portal=self.portal, directory=configuration.spool / "telemetry", boot=self.claimant)
         self.watch = Watch(self.sampler, changed=self.hurry, looked=self.recorder.take)
         self.redis = connections(configuration.redis_url, CONNECTIONS, seconds=2)
+        self.writer = Writer(self.redis)
         self.control = connections(configuration.redis_url, 1, seconds=Ear.BLOCK_MILLISECONDS / 1000 + 2)
         self.reporter = Reporter(portal=self.portal, spool=self.spool, refused=self.refused, answered=self.answered)
         self.heart = Heart(
@@ -206,7 +207,7 @@ class Runner:
             claimant=self.claimant,
             report=self.report,
         )
-        output = Output(self.redis, order, self.claimant)
+        output = Output(self.writer, order, self.claimant)
         execution = (
             ShardExecution(order, station=station, output=output, gate=post.gate)
             if order.shard

@@ -89,6 +89,26 @@ async def test_each_gets_the_answer_to_its_own_question_or_its_own_error() -> No
     assert turns == [[0, 1, 2, 3, 4, 5]]
 
 
+async def test_a_question_that_was_given_up_before_its_turn_is_not_asked() -> None:
+    turns: list[Sequence[str]] = []
+    gate = asyncio.Event()
+
+    async def all_of(questions: Sequence[str]) -> Sequence[str]:
+        turns.append(questions)
+        await gate.wait()
+        return questions
+
+    asking: Turns[str, str] = Turns(all_of)
+    tasks = [asyncio.create_task(asking.ask("first"))]
+    await asyncio.sleep(0.01)
+    tasks += [asyncio.create_task(asking.ask(question)) for question in ("given up", "last")]
+    await asyncio.sleep(0)
+    tasks[1].cancel()
+    gate.set()
+    answers = await asyncio.gather(*tasks, return_exceptions=True)
+    assert (answers[0], answers[2], turns) == ("first", "last", [["first"], ["last"]])
+
+
 async def test_commands_of_one_moment_go_to_valkey_together_and_a_wrong_one_fails_alone(valkey: Any) -> None:
     key = "turns:test"
     answers = await asyncio.gather(

@@ -12,7 +12,7 @@ import tests.engine
 from apps.runner.engines.engine import Piece, Work
 from apps.runner.engines.openai_http import OpenAIEngine
 from apps.runner.execution import Execution, Station
-from apps.runner.output import Output
+from apps.runner.output import Output, Writer
 from apps.runner.portal import Portal
 from apps.runner.protocol import Entry, Order, Report, Usage, stream
 from tests.runner.conftest import order, text_of
@@ -35,7 +35,7 @@ class Bench:
         station = Station(
             engine=self.engine, meter=None, portal=self.portal, claimant=claimant, report=self.reports.append
         )
-        return Execution(order, station=station, output=Output(redis or self.streams, order, claimant))
+        return Execution(order, station=station, output=Output(Writer(redis or self.streams), order, claimant))
 
     @property
     def finished(self) -> Report:
@@ -113,7 +113,7 @@ async def test_a_stream_taken_over_ends_the_attempt_without_a_word(
     running = asyncio.create_task(bench.execution(job, "a" * 32).run())
     await until(lambda: text_of(entries(job)))
     valkey.flushall()
-    await Output(bench.streams, job, "b" * 32).claim()
+    await Output(Writer(bench.streams), job, "b" * 32).claim()
     await asyncio.wait_for(running, 3)
     engine.wait(lambda counts: counts.hung_up == 1)
     assert [report.kind for report in bench.reports] == ["started"]
@@ -171,14 +171,14 @@ class Refusing:
 
     def __init__(self, output: Output) -> None:
         self.away = False
-        real = output.script
+        real = output.writer.write
 
-        async def script(**arguments: object) -> object:
+        async def write(key: str, *arguments: str | int) -> str:
             if self.away:
                 raise redis.ConnectionError
-            return await real(**arguments)  # type: ignore[arg-type]
+            return await real(key, *arguments)
 
-        output.script = script  # type: ignore[assignment]
+        output.writer.write = write  # type: ignore[method-assign]
 
 
 async def test_a_write_whose_answer_was_lost_counts_as_delivered(
@@ -188,13 +188,13 @@ async def test_a_write_whose_answer_was_lost_counts_as_delivered(
     job = order()
     execution = bench.execution(job)
     await execution.claim()
-    real = execution.output.script
+    real = execution.output.writer.write
 
-    async def script(**arguments: object) -> object:
-        await real(**arguments)  # type: ignore[arg-type]
+    async def write(key: str, *arguments: str | int) -> str:
+        await real(key, *arguments)
         raise redis.ConnectionError
 
-    execution.output.script = script  # type: ignore[assignment]
+    execution.output.writer.write = write  # type: ignore[method-assign]
     running = asyncio.create_task(execution.work())
     await until(lambda: bench.reports)
     assert text_of(entries(job))

@@ -13,7 +13,7 @@ from apps.runner.answer import Answer
 from apps.runner.engines.engine import EngineFailed, Piece, Work
 from apps.runner.execution import Station
 from apps.runner.gate import Gate
-from apps.runner.output import Output
+from apps.runner.output import Output, Writer
 from apps.runner.protocol import Energy, Failure, Order, Report, Task, Usage
 from apps.runner.reports import Spool
 from apps.runner.shard import ShardExecution, merged
@@ -80,7 +80,9 @@ def execution(streams: redis.asyncio.Redis, portal: FakePortal) -> Any:
         station = Station(
             engine=engine, meter=meter, portal=bench.portal, claimant="a" * 32, report=bench.reports.append
         )
-        return ShardExecution(job, station=station, output=Output(streams, job, "a" * 32), gate=Gate(slots)), bench
+        return ShardExecution(
+            job, station=station, output=Output(Writer(streams), job, "a" * 32), gate=Gate(slots)
+        ), bench
 
     return make
 

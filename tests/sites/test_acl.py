@@ -9,7 +9,7 @@ import redis.asyncio
 
 from apps.dispatch.dispatcher import Dispatcher
 from apps.runner import protocol, worker
-from apps.runner.output import Output, Written
+from apps.runner.output import Output, Writer, Written
 from apps.sites import acl
 from apps.sites.models import Node
 from cango_portal import valkey as hot
@@ -129,7 +129,7 @@ async def test_a_runner_needs_no_more_than_these_rights(site, valkey, tmp_path):
                 break
             await asyncio.sleep(0.1)
         assert got[0]["job"] == job.job
-        output = Output(client, job, "me")
+        output = Output(Writer(client), job, "me")
         assert await output.claim() is Written.OURS
         assert await output.append(output.entry(seq=0)) is Written.OURS
         await client.xread({control("n"): "0"}, block=10)

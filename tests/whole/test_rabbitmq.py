@@ -15,7 +15,7 @@ import redis
 from apps.dispatch import outbox
 from apps.dispatch.dispatcher import Dispatcher
 from apps.runner import protocol, worker
-from apps.runner.output import Output, Written
+from apps.runner.output import Output, Writer, Written
 from apps.sites import acl, rabbit
 from apps.sites.models import Node
 from cango_portal.launcher.rabbitmq import RabbitMQ, find
@@ -140,7 +140,7 @@ async def test_a_runner_needs_no_more_than_these_rights(server, site):
                 break
             await asyncio.sleep(0.1)
         assert got[0]["job"] == job.job
-        output = Output(client, job, "me")
+        output = Output(Writer(client), job, "me")
         assert await output.claim() is Written.OURS
         key = protocol.stream("a", job.job, 1)
         assert (await client.xrange(key))[0]

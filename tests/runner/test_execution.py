@@ -270,6 +270,19 @@ async def test_a_lost_lease_stops_emitting_and_still_reports(
     assert bench.finished.usage == entries(job)[-1].usage
 
 
+@pytest.mark.parametrize("reason", ["lost", "stop", None])
+async def test_what_is_not_ours_any_more_is_not_written(bench: Bench, entries: Reader, reason: Any) -> None:
+    """Chunks that were computed and not yet written when it was heard."""
+    job = order()
+    execution = bench.execution(job)
+    assert await execution.claim()
+    execution.chunks.append([{"index": 0, "delta": {"content": "too late"}, "finish_reason": None}])
+    if reason:
+        execution.finish(reason)
+    await execution.flush()
+    assert text_of(entries(job)) == ("" if reason else "too late")
+
+
 async def test_a_large_body_is_fetched_by_its_signed_path(bench: Bench, portal: FakePortal) -> None:
     portal.files["/agent/v1/bodies/1?signature=x"] = b'{"messages": [{"role": "user", "content": "one two three"}]}'
     job = order(body=None, body_url="/agent/v1/bodies/1?signature=x")

@@ -109,7 +109,7 @@ class Shell:
                 [
                     self.link("API keys", "key", reverse("keys:index")),
                     self.link("Webhooks", "bolt", reverse("webhooks:index")),
-                    self.link("API docs", "docs", reverse("api-docs")),
+                    self.link("Docs", "docs", reverse("portal:docs")),
                 ],
             ),
             Group(

@@ -1,4 +1,4 @@
-"""Every example of docs/api.md runs as it is written, in its order, with this portal's address and key put in."""
+"""Every example of docs/api.md and the guides runs as it is written, in its order, with this portal's address and key put in."""
 
 import os
 import re
@@ -21,15 +21,18 @@ ADDRESS, KEY = "http://localhost:8000", "cango_…"
 
 @dataclass(frozen=True)
 class Example:
+    file: str
     line: int
     language: str
     text: str
 
 
 def examples() -> list[Example]:
-    document = (ROOT / "docs" / "api.md").read_text()
     return [
-        Example(document.count("\n", 0, found.start()) + 1, found[1], found[2]) for found in BLOCK.finditer(document)
+        Example(file.stem, document.count("\n", 0, found.start()) + 1, found[1], found[2])
+        for file in [ROOT / "docs" / "api.md", *sorted((ROOT / "docs" / "guides").glob("*.md"))]
+        for document in [file.read_text()]
+        for found in BLOCK.finditer(document)
     ]
 
 
@@ -67,7 +70,9 @@ def run(portal: Portal, example: Example, folder: Path) -> subprocess.CompletedP
 @pytest.mark.parametrize(
     "example",
     [
-        pytest.param(each, id=f"line {each.line}", marks=[pytest.mark.node] if each.language == "javascript" else [])
+        pytest.param(
+            each, id=f"{each.file} line {each.line}", marks=[pytest.mark.node] if each.language == "javascript" else []
+        )
         for each in examples()
     ],
 )

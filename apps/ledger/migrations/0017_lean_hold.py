@@ -13,6 +13,7 @@ DECLARE
     today date;
     counted bigint[];
     touched integer;
+    locked boolean;
     opened uuid;
     account ledger_account;
     limited boolean;
@@ -28,43 +29,49 @@ BEGIN
     WHERE a.organization_id = p_organization AND a.promotional_microusd = 0 AND a.receivable_microusd = 0
       AND a.credit_microusd >= p_amount AND b.day = (clock_timestamp() AT TIME ZONE 'UTC')::date;
     IF FOUND AND p_amount > 0 THEN
-        BEGIN
-            counted := own || p_budgets;
-            INSERT INTO ledger_hold (id, key, organization_id, state, promotional_microusd, credit_microusd,
-                promotional_charged_microusd, credit_charged_microusd, overrun_microusd, grant_ids, grant_amounts_microusd,
-                budget_ids, day, created_at)
-            VALUES (p_id, p_key, p_organization, 'open', 0, p_amount, 0, 0, 0, '{}', '{}', counted, today, clock_timestamp())
-            ON CONFLICT (key) DO NOTHING;
-            IF NOT FOUND THEN
-                SELECT id INTO opened FROM ledger_hold WHERE key = p_key;
-                RETURN jsonb_build_object('hold', opened);
-            END IF;
-            INSERT INTO ledger_transfer (id, key, organization_id, debit, credit, amount_microusd, hold_id, reason, actor, at)
-            VALUES (p_id, 'reserve:' || p_key || ':credit', p_organization, 'credit', 'held', p_amount, p_id, '', '', clock_timestamp());
-            -- What others wait for begins here, and checks again all that was read above.
-            UPDATE ledger_account SET credit_microusd = credit_microusd - p_amount, held_microusd = held_microusd + p_amount
-            WHERE organization_id = p_organization AND promotional_microusd = 0 AND receivable_microusd = 0 AND credit_microusd >= p_amount;
-            IF NOT FOUND THEN
+        counted := own || p_budgets;
+        INSERT INTO ledger_hold (id, key, organization_id, state, promotional_microusd, credit_microusd,
+            promotional_charged_microusd, credit_charged_microusd, overrun_microusd, grant_ids, grant_amounts_microusd,
+            budget_ids, day, created_at)
+        VALUES (p_id, p_key, p_organization, 'open', 0, p_amount, 0, 0, 0, '{}', '{}', counted, today, clock_timestamp())
+        ON CONFLICT (key) DO NOTHING;
+        IF NOT FOUND THEN
+            SELECT id INTO opened FROM ledger_hold WHERE key = p_key;
+            RETURN jsonb_build_object('hold', opened);
+        END IF;
+        INSERT INTO ledger_transfer (id, key, organization_id, debit, credit, amount_microusd, hold_id, reason, actor, at)
+        VALUES (p_id, 'reserve:' || p_key || ':credit', p_organization, 'credit', 'held', p_amount, p_id, '', '', clock_timestamp());
+        -- What others wait for begins here, and checks again all that was read above. The account's row is written outside
+        -- the block below: who waits for a row that a subtransaction wrote is woken at its end, only to wait again.
+        UPDATE ledger_account SET credit_microusd = credit_microusd - p_amount, held_microusd = held_microusd + p_amount
+        WHERE organization_id = p_organization AND promotional_microusd = 0 AND receivable_microusd = 0 AND credit_microusd >= p_amount;
+        locked := FOUND;
+        IF locked THEN
+            BEGIN
+                UPDATE ledger_budget SET
+                    total_used_microusd = total_used_microusd + p_amount,
+                    daily_used_microusd = daily_used_microusd + p_amount,
+                    weekly_used_microusd = weekly_used_microusd + p_amount,
+                    monthly_used_microusd = monthly_used_microusd + p_amount
+                WHERE id = ANY (counted) AND organization_id = p_organization AND day = today
+                  AND (total_limit_microusd IS NULL OR total_used_microusd + p_amount <= total_limit_microusd)
+                  AND (daily_limit_microusd IS NULL OR daily_used_microusd + p_amount <= daily_limit_microusd)
+                  AND (weekly_limit_microusd IS NULL OR weekly_used_microusd + p_amount <= weekly_limit_microusd)
+                  AND (monthly_limit_microusd IS NULL OR monthly_used_microusd + p_amount <= monthly_limit_microusd);
+                GET DIAGNOSTICS touched = ROW_COUNT;
+                IF touched = cardinality(counted) THEN
+                    RETURN jsonb_build_object('hold', p_id);
+                END IF;
                 RAISE SQLSTATE 'LE001';
-            END IF;
-            UPDATE ledger_budget SET
-                total_used_microusd = total_used_microusd + p_amount,
-                daily_used_microusd = daily_used_microusd + p_amount,
-                weekly_used_microusd = weekly_used_microusd + p_amount,
-                monthly_used_microusd = monthly_used_microusd + p_amount
-            WHERE id = ANY (counted) AND organization_id = p_organization AND day = today
-              AND (total_limit_microusd IS NULL OR total_used_microusd + p_amount <= total_limit_microusd)
-              AND (daily_limit_microusd IS NULL OR daily_used_microusd + p_amount <= daily_limit_microusd)
-              AND (weekly_limit_microusd IS NULL OR weekly_used_microusd + p_amount <= weekly_limit_microusd)
-              AND (monthly_limit_microusd IS NULL OR monthly_used_microusd + p_amount <= monthly_limit_microusd);
-            GET DIAGNOSTICS touched = ROW_COUNT;
-            IF touched <> cardinality(counted) THEN
-                RAISE SQLSTATE 'LE001';
-            END IF;
-            RETURN jsonb_build_object('hold', p_id);
-        EXCEPTION WHEN SQLSTATE 'LE001' THEN
-            NULL;  -- undone; the way below takes everything into account and names what is short
-        END;
+            EXCEPTION WHEN SQLSTATE 'LE001' THEN
+                NULL;
+            END;
+            UPDATE ledger_account SET credit_microusd = credit_microusd + p_amount, held_microusd = held_microusd - p_amount
+            WHERE organization_id = p_organization;
+        END IF;
+        -- Nobody has seen these; the way below takes everything into account and names what is short.
+        DELETE FROM ledger_transfer WHERE id = p_id;
+        DELETE FROM ledger_hold WHERE id = p_id;
     END IF;
 
     BEGIN

@@ -116,10 +116,10 @@ async def too_large(request: Request, most: int) -> None:
 
 
 def back(request: Request) -> str:
-    """The path of the page the form stood on, where that was one of ours; a form shown again stands where it is sent."""
+    """The path of the page the form stood on, where that was one of ours."""
     came = urlsplit(request.headers.get("referer", ""))
     ours = came.netloc == request.headers.get("host") and came.path.startswith("/") and not came.path.startswith("//")
-    return came.path.removesuffix("try/") if ours else "/models/"
+    return came.path if ours else "/models/"
 
 
 async def lifespan(receive: Receive, send: Send) -> None:

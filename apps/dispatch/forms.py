@@ -1,7 +1,9 @@
-"""The form on a model's page that sends it one piece of work."""
+"""The playground's form: one piece of work for a model, or the same for two."""
 
 from __future__ import annotations
 
+import base64
+from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
@@ -11,9 +13,12 @@ from django.conf import settings
 from apps.accounts import tickets
 from apps.catalog.models import Model
 from apps.catalog.offers import Offer
+from apps.wire import images
+from apps.wire.capabilities import Capability
 
 MAX_TEXT = 100_000
 DEFAULT_TOKENS = 256
+EXAMPLE = {"prompt": "Hello", "text": "cat"}  # what code shows where nothing was written yet
 
 
 class TextField(forms.CharField):
@@ -24,11 +29,14 @@ class TextField(forms.CharField):
         return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def field(name: str, label: str, wanted: str) -> forms.CharField:
+def field(name: str, label: str, wanted: str = "", *, rows: int = 4, hint: str = "") -> forms.CharField:
+    """Without `wanted` it may stay empty."""
     return TextField(
         label=label,
+        required=bool(wanted),
+        help_text=hint,
         max_length=MAX_TEXT,
-        widget=forms.Textarea(attrs={"rows": 4}),
+        widget=forms.Textarea(attrs={"rows": rows}),
         error_messages={
             "required": wanted,
             "max_length": f"Shorten it to {MAX_TEXT:,} characters; the API takes more.",
@@ -36,21 +44,47 @@ def field(name: str, label: str, wanted: str) -> forms.CharField:
     )
 
 
+def ratio(label: str, most: float, hint: str) -> forms.FloatField:
+    wrong = f"Enter a number from 0 to {most:g}, or leave it empty."
+    return forms.FloatField(
+        label=label,
+        required=False,
+        min_value=0,
+        max_value=most,
+        help_text=hint,
+        widget=forms.NumberInput(attrs={"step": "any"}),
+        error_messages={"invalid": wrong, "min_value": wrong, "max_value": wrong},
+    )
+
+
 def new_ticket() -> str:
     return tickets.new("job")
 
 
-class TryForm(forms.Form):
-    """A prompt, a text or a file, as the model takes it. `error_of` puts a refusal beside the field it is about."""
+class PlaygroundForm(forms.Form):
+    """A prompt, a text or a file, as the model takes it. `refuse` puts a refusal beside the field it is about.
+
+    With `other` the same goes to that model too, so what both take holds. `job` and `second` are the jobs' ids.
+    """
 
     job = forms.CharField(widget=forms.HiddenInput, required=False, initial=new_ticket)
+    second = forms.CharField(widget=forms.HiddenInput, required=False, initial=new_ticket)
 
-    def __init__(self, offer: Offer, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, offer: Offer, other: Offer | None, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.offer = offer
+        both = [offer, other] if other else [offer]
         if offer.kind == Model.Kind.CHAT:
-            most = offer.max_output_tokens or offer.context_tokens
-            self.fields["prompt"] = field("prompt", "Prompt", "Write a prompt.")
+            most = min(each.max_output_tokens or each.context_tokens for each in both)
+            self.fields["prompt"] = field("prompt", "Prompt", "Write a prompt.", rows=8)
+            if all(Capability.IMAGE_INPUT in each.ability for each in both):
+                self.fields["image"] = forms.FileField(
+                    label="Image",
+                    required=False,
+                    help_text=f"PNG, JPEG, WebP or GIF, at most {images.MAX_IMAGE_BYTES // 2**20} MiB. Optional.",
+                    error_messages={"empty": "The file is empty. Choose another."},
+                )
+            self.fields["system"] = field("system", "System prompt", rows=3, hint="How it should answer. Optional.")
             self.fields["max_tokens"] = forms.IntegerField(
                 label="Most output tokens",
                 initial=min(DEFAULT_TOKENS, most),
@@ -61,9 +95,12 @@ class TryForm(forms.Form):
                     "required": "Say how many tokens it may write.",
                     "invalid": "Enter a whole number.",
                     "min_value": "Ask for at least 1 token.",
-                    "max_value": f"This model writes at most {most:,} tokens. Ask for that or less.",
+                    "max_value": f"{'Both models write' if other else 'This model writes'} at most {most:,} tokens. "
+                    "Ask for that or less.",
                 },
             )
+            self.fields["temperature"] = ratio("Temperature", 2, "0 to 2; lower is more predictable. Optional.")
+            self.fields["top_p"] = ratio("Top p", 1, "0 to 1; share of likely words it may choose from. Optional.")
         elif offer.kind == Model.Kind.EMBEDDINGS:
             self.fields["text"] = field("text", "Text", "Write a text.")
         else:
@@ -79,23 +116,52 @@ class TryForm(forms.Form):
                 },
             )
 
+    @property
+    def main(self) -> list[forms.BoundField]:
+        """What is sent; the rest are `settings`."""
+        return [each for each in self.visible_fields() if each.name in ("prompt", "image", "text", "file")]
+
+    @property
+    def settings(self) -> list[forms.BoundField]:
+        return [each for each in self.visible_fields() if each not in self.main]
+
     def clean_job(self) -> UUID:
         return tickets.read("job", self.cleaned_data["job"])
 
-    def body(self) -> dict[str, Any]:
-        """The OpenAI request that the fields make; of a file, none."""
-        given = self.cleaned_data
-        if self.offer.kind == Model.Kind.CHAT:
-            return {"messages": [{"role": "user", "content": given["prompt"]}], "max_tokens": given["max_tokens"]}
-        return {"input": given["text"]} if self.offer.kind == Model.Kind.EMBEDDINGS else {}
+    def clean_second(self) -> UUID:
+        return tickets.read("job", self.cleaned_data["second"])
+
+    def clean_image(self) -> str:
+        """As a data URL; empty where there is none."""
+        upload = self.cleaned_data["image"]
+        if upload is None:
+            return ""
+        if upload.size > images.MAX_IMAGE_BYTES:
+            raise forms.ValidationError(f"Choose an image of at most {images.MAX_IMAGE_BYTES // 2**20} MiB.")
+        raw = upload.read()
+        for kind, starts in images.STARTS.items():
+            if raw.startswith(starts):
+                return f"data:{kind};base64,{base64.b64encode(raw).decode()}"
+        raise forms.ValidationError("Choose a PNG, JPEG, WebP or GIF image.")
+
+    def body(self, example: Mapping[str, Any] = {}) -> dict[str, Any]:
+        """The OpenAI request that the fields make; of a file, none. `example` stands in where a field has nothing good."""
+        given = {**example, **{name: value for name, value in self.cleaned_data.items() if value not in ("", None)}}
+        if self.offer.kind == Model.Kind.EMBEDDINGS:
+            return {"input": given["text"]}
+        if self.offer.kind != Model.Kind.CHAT:
+            return {}
+        content: Any = given["prompt"]
+        if url := given.get("image"):
+            content = [{"type": "text", "text": content}, {"type": "image_url", "image_url": {"url": url}}]
+        system = [{"role": "system", "content": given["system"]}] if "system" in given else []
+        sampling: dict[str, Any] = {
+            name: given[name] for name in ("max_tokens", "temperature", "top_p") if name in given
+        }
+        return {"messages": [*system, {"role": "user", "content": content}], **sampling}
 
     def refuse(self, message: str, param: str | None) -> None:
-        names = {
-            "messages": "prompt",
-            "max_tokens": "max_tokens",
-            "max_completion_tokens": "max_tokens",
-            "input": "text",
-            "file": "file",
-        }
-        name = names.get((param or "").partition("[")[0])
+        names = {"messages": "prompt", "max_completion_tokens": "max_tokens", "input": "text"}
+        name = (param or "").partition("[")[0]
+        name = names.get(name, name)
         self.add_error(name if name in self.fields else None, message)

@@ -99,6 +99,7 @@ class Shell:
                 "",
                 [
                     self.link("Overview", "home", reverse("portal:dashboard")),
+                    self.link("Playground", "play", reverse("dispatch:playground")),
                     self.link("Models", "models", reverse("portal:models")),
                     self.link("Jobs", "jobs", reverse("jobs:history")),
                     self.link("Batches", "batch", reverse("batches:index")),

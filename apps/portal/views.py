@@ -16,7 +16,6 @@ from apps.accounts.models import User
 from apps.accounts.permissions import MemberRequest, organization_required
 from apps.catalog import offers
 from apps.catalog.models import Model
-from apps.dispatch.forms import TryForm
 from apps.portal import mailbox, selectors, services
 from apps.portal.context import THEMES
 from apps.portal.forms import WelcomeForm
@@ -61,7 +60,7 @@ def model(request: HttpRequest, publisher: str, name: str) -> HttpResponse:
         raise Http404
     organization = getattr(request, "organization", None)
     discount = database.run(offers.discount(organization.pk, listing.offer.model_id)) if organization else 0
-    context = {"listing": listing, "try_form": TryForm(listing.offer), "discount": discount}
+    context = {"listing": listing, "discount": discount}
     return render(request, "portal/model.html", context)
 
 

@@ -1,4 +1,4 @@
-"""Acts from pages: try a model, cancel a job."""
+"""Acts from pages: send work from the playground, cancel a job, run it again."""
 
 import io
 from datetime import timedelta
@@ -52,7 +52,7 @@ def image():
 
 def test_a_prompt_becomes_a_background_job(client, organization, owner):
     make.model(name="acme/chat")
-    response = client.post("/models/acme/chat/try/", {"prompt": "Hello", "max_tokens": "64"})
+    response = client.post("/playground/", {"model": "acme/chat", "prompt": "Hello", "max_tokens": "64"})
     job = Job.objects.get()
     assert response.status_code == 302
     assert response["location"] == f"/jobs/{job.public_id}/"
@@ -66,25 +66,25 @@ def test_a_prompt_becomes_a_background_job(client, organization, owner):
 def test_a_form_sent_twice_makes_one_job(client, organization):
     make.model(name="acme/chat")
     ticket = tickets.new("job")
-    form = {"prompt": "Hello", "max_tokens": "64", "job": ticket}
-    answers = [client.post("/models/acme/chat/try/", form) for _ in range(2)]
+    form = {"model": "acme/chat", "prompt": "Hello", "max_tokens": "64", "job": ticket}
+    answers = [client.post("/playground/", form) for _ in range(2)]
     job = Job.objects.get()
     assert {answer["location"] for answer in answers} == {f"/jobs/{job.public_id}/"}
     assert ledger.balance(organization.pk).held_microusd == job.hold_microusd
-    client.post("/models/acme/chat/try/", {**form, "job": f"{job.pk}:forged"})
+    client.post("/playground/", {"model": "acme/chat", **form, "job": f"{job.pk}:forged"})
     assert Job.objects.count() == 2
 
 
 def test_a_text_becomes_an_embeddings_job(client):
     make.model(kind="embeddings", name="acme/embed", output=0)
-    client.post("/models/acme/embed/try/", {"text": "cat"})
+    client.post("/playground/", {"model": "acme/embed", "text": "cat"})
     job = Job.objects.get()
     assert (job.kind, job.content.request) == ("embeddings", {"input": "cat"})
 
 
 def test_a_file_becomes_an_ocr_job(client):
     make.model(kind="ocr", name="acme/ocr", input=0, output=0)
-    client.post("/models/acme/ocr/try/", {"file": image()})
+    client.post("/playground/", {"model": "acme/ocr", "file": image()})
     job = Job.objects.get()
     assert (job.kind, job.total_pages, job.file.name) == ("ocr", 1, "invoice.png")
     assert job.hold_microusd == 1000
@@ -103,10 +103,10 @@ def test_a_file_becomes_an_ocr_job(client):
 )
 def test_bad_input_is_answered_with_the_form(client, form, sentence):
     make.model(name="acme/chat")
-    response = client.post("/models/acme/chat/try/", form)
+    response = client.post("/playground/", {"model": "acme/chat", **form})
     assert response.status_code == 422
     shown = page(response)
-    assert "<title>Error: Try" in shown
+    assert "<title>Error: Playground" in shown
     assert "The job was not started." in shown
     assert sentence in shown
     assert 'aria-invalid="true"' in shown
@@ -118,7 +118,7 @@ def test_a_file_that_is_none_is_refused(client):
     make.model(kind="ocr", name="acme/ocr", input=0, output=0)
     file = io.BytesIO(b"hello")
     file.name = "hello.png"
-    response = client.post("/models/acme/ocr/try/", {"file": file})
+    response = client.post("/playground/", {"model": "acme/ocr", "file": file})
     assert response.status_code == 422
     assert not File.objects.exists()
     assert not Job.objects.exists()
@@ -128,7 +128,7 @@ def test_without_credit_nothing_is_kept_but_the_refusal(client, organization):
     make.model(name="acme/chat", output=10_000_000_000)
     make.model(kind="ocr", name="acme/ocr", input=0, output=0, page=5_000_000)
     for name, form in (("chat", {"prompt": "Hello", "max_tokens": "1024"}), ("ocr", {"file": image()})):
-        response = client.post(f"/models/acme/{name}/try/", form)
+        response = client.post("/playground/", {"model": f"acme/{name}", **form})
         assert response.status_code == 402
         assert "The job was not started." in page(response)
     assert [refusal.model_name for refusal in Refusal.objects.order_by("pk")] == ["acme/chat", "acme/ocr"]
@@ -139,17 +139,17 @@ def test_without_credit_nothing_is_kept_but_the_refusal(client, organization):
 
 
 def test_unknown_models_and_visitors(client, organization):
-    assert client.post("/models/acme/none/try/", {"prompt": "x"}).status_code == 404
-    assert client.get("/models/acme/none/try/").status_code == 405
+    assert client.post("/playground/", {"model": "acme/none", "prompt": "x"}).status_code == 404
+    assert client.put("/playground/").status_code == 405
     make.model(name="acme/chat")
-    response = Client().post("/models/acme/chat/try/", {"prompt": "Hello", "max_tokens": "64"})
+    response = Client().post("/playground/", {"model": "acme/chat", "prompt": "Hello", "max_tokens": "64"})
     assert response["location"].startswith("/login/")
     assert not Job.objects.exists()
 
 
 def test_cancelling_says_what_it_costs_and_returns_the_hold(client, organization, owner):
     make.model(name="acme/chat")
-    client.post("/models/acme/chat/try/", {"prompt": "Hello", "max_tokens": "64"})
+    client.post("/playground/", {"model": "acme/chat", "prompt": "Hello", "max_tokens": "64"})
     job = Job.objects.get()
     shown = page(client.get(f"/jobs/{job.public_id}/cancel/"))
     assert "It has not started, so it costs nothing." in shown
@@ -184,13 +184,13 @@ def test_stopping_a_running_job_names_what_it_cost_so_far(client, organization):
 
 def test_lines_end_as_they_were_written(client):
     make.model(name="acme/chat")
-    client.post("/models/acme/chat/try/", {"prompt": "One\r\ntwo\rthree", "max_tokens": "64"})
+    client.post("/playground/", {"model": "acme/chat", "prompt": "One\r\ntwo\rthree", "max_tokens": "64"})
     assert Job.objects.get().content.request["messages"][0]["content"] == "One\ntwo\nthree"
 
 
 def test_the_same_work_runs_again_once_for_each_form(client, organization, owner):
     make.model(name="acme/chat")
-    client.post("/models/acme/chat/try/", {"prompt": "Hello", "max_tokens": "64"})
+    client.post("/playground/", {"model": "acme/chat", "prompt": "Hello", "max_tokens": "64"})
     first = Job.objects.get()
     ticket = tickets.new("job")
     answers = [client.post(f"/jobs/{first.public_id}/again/", {"job": ticket}) for _ in range(2)]
@@ -204,7 +204,7 @@ def test_the_same_work_runs_again_once_for_each_form(client, organization, owner
 @pytest.mark.parametrize(("was", "becomes"), [("flexible", "flexible"), ("batch", "standard")])
 def test_flexible_work_runs_again_as_flexible(client, was, becomes):
     make.model(name="acme/chat")
-    client.post("/models/acme/chat/try/", {"prompt": "Hello", "max_tokens": "64"})
+    client.post("/playground/", {"model": "acme/chat", "prompt": "Hello", "max_tokens": "64"})
     first = Job.objects.get()
     assert first.tier == "standard"
     Job.objects.update(tier=was)
@@ -216,14 +216,14 @@ def test_flexible_work_runs_again_as_flexible(client, was, becomes):
 
 def test_a_file_that_is_kept_is_read_again(client):
     make.model(kind="ocr", name="acme/ocr", input=0, output=0)
-    client.post("/models/acme/ocr/try/", {"file": image()})
+    client.post("/playground/", {"model": "acme/ocr", "file": image()})
     first = Job.objects.get()
     client.post(f"/jobs/{first.public_id}/again/", {"job": tickets.new("job")})
     second = Job.objects.exclude(pk=first.pk).get()
     assert (second.file, second.total_pages) == (first.file, 1)
     Job.objects.update(file=None)
     response = client.post(f"/jobs/{first.public_id}/again/", {"job": tickets.new("job")})
-    assert response["location"] == "/models/acme/ocr/#try"
+    assert response["location"] == "/playground/?model=acme/ocr"
     assert Job.objects.count() == 2
 
 
@@ -245,7 +245,7 @@ def test_running_again_is_refused_as_trying_is(client, organization):
 
 def test_the_customer_learns_that_the_operator_cancelled_a_waiting_job(client):
     make.model(name="acme/chat")
-    client.post("/models/acme/chat/try/", {"prompt": "Hello", "max_tokens": "64"})
+    client.post("/playground/", {"model": "acme/chat", "prompt": "Hello", "max_tokens": "64"})
     job = Job.objects.get()
     services.cancel(job_id=job.pk, actor=make.user(is_staff=True), reason="Site maintenance.")
     job.refresh_from_db()
@@ -255,7 +255,7 @@ def test_the_customer_learns_that_the_operator_cancelled_a_waiting_job(client):
 
 def test_the_reason_of_the_operator_survives_to_the_end_of_a_running_job(client):
     model = make.model(name="acme/chat")
-    client.post("/models/acme/chat/try/", {"prompt": "Hello", "max_tokens": "64"})
+    client.post("/playground/", {"model": "acme/chat", "prompt": "Hello", "max_tokens": "64"})
     job = Job.objects.get()
     fence = uuid7()
     Job.objects.filter(pk=job.pk).update(
@@ -291,7 +291,7 @@ def test_staff_who_are_members_cancel_as_customers(client, owner):
     owner.is_staff = True
     owner.save()
     make.model(name="acme/chat")
-    client.post("/models/acme/chat/try/", {"prompt": "Hello", "max_tokens": "64"})
+    client.post("/playground/", {"model": "acme/chat", "prompt": "Hello", "max_tokens": "64"})
     job = Job.objects.get()
     services.cancel(job_id=job.pk, actor=owner, reason="Mine")
     job.refresh_from_db()

@@ -164,18 +164,15 @@ def test_a_site_is_ready_while_its_node_beats(shop):
     assert b"1 of 2 ready" in Client().get("/models/").content
 
 
-def test_model_page_has_limits_snippets_and_the_form_to_try(shop):
+def test_model_page_has_limits_snippets_and_the_way_to_try(shop):
     page = shop["client"].get("/models/cango/demo-chat/").content.decode()
     assert "4,096 tokens" in page
     assert "http://testserver/v1/chat/completions" in page
     assert (
         "OpenAI(base_url=&quot;http://testserver/v1&quot;" in page or 'OpenAI(base_url="http://testserver/v1"' in page
     )
-    assert 'action="/models/cango/demo-chat/try/"' in page
-    assert 'name="prompt"' in page
-    assert 'name="csrfmiddlewaretoken"' in page
-    assert 'enctype="multipart/form-data"' in shop["client"].get("/models/acme/reader/").content.decode()
-    assert "/try/" not in Client().get("/models/cango/demo-chat/").content.decode()
+    assert 'href="/playground/?model=cango/demo-chat"' in page
+    assert "/playground/" not in Client().get("/models/cango/demo-chat/").content.decode()
 
 
 def test_first_visit_leads_to_the_first_request(shop):

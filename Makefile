@@ -5,7 +5,7 @@ LAUNCHER := $(BIN)/python -m cango_portal.launcher
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help run stop manage seed demo fleet test unit stories fuzz bench-ledger bench-gateway bench-batch check fmt lock clean environment test-environment
+.PHONY: help run stop manage seed demo fleet test unit stories fuzz bench-ledger bench-gateway bench-batch bench-heartbeats check fmt lock clean environment test-environment
 MAKEFLAGS += --no-print-directory
 # A process that may not keep its compiled modules takes three times as long to start; git ignores them.
 unexport PYTHONDONTWRITEBYTECODE
@@ -66,6 +66,9 @@ bench-gateway: environment  ## the /v1 door under load, beside LiteLLM, a bare p
 
 bench-batch: environment  ## rows a second of batches through a running portal, beside the engine's own in the same run; ARGS="--embeddings 5000 --chats 0"
 	@$(BIN)/python -m cango_portal.bench.batch --json "$${PORTAL_VAR:-var}/bench/batch.json" $(ARGS)
+
+bench-heartbeats: environment  ## what a thousand nodes that beat every two seconds cost the door; ARGS="--nodes 1000 --seconds 20"
+	@$(BIN)/python -m cango_portal.bench.heartbeats --json "$${PORTAL_VAR:-var}/bench/heartbeats.json" $(ARGS)
 
 check: test-environment  ## formatting, lint, types, import order, migrations
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(PYTEST) tests/house -q

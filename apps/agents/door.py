@@ -19,7 +19,7 @@ from apps.agents.standing import standing
 from apps.batches import collecting, shards
 from apps.batches import services as batches
 from apps.core.asgi import Handler, Request, door
-from apps.core.errors import InvalidRequest, NotAllowed, NotAuthenticated, NotFound, Unavailable
+from apps.core.errors import InvalidRequest, NotAllowed, NotFound, Unavailable
 from apps.core.signing import verified
 from apps.core.sql import Plan, Row, Statement
 from apps.dispatch import finishing
@@ -42,13 +42,13 @@ from apps.runner.protocol import (
     Telemetry,
     TelemetryAnswer,
 )
-from apps.sites import burning_in, drains, enrolment, nodes
-from apps.sites import statements as sites
+from apps.sites import burning_in, drains, enrolment
 from apps.telemetry import counting
 from cango_portal import database
 
 log = logging.getLogger(__name__)
 
+MAX_BEAT = 1024 * 1024
 MAX_BODY = 64 * 1024 * 1024  # a batch of reports carries results
 AT_ONCE = 4  # reports of one call that are written side by side: their commits share one flush of the disk
 
@@ -72,21 +72,16 @@ def reachable(handler: Handler) -> Handler:
 
 
 async def node_of(request: Request) -> int:
-    token = request.bearer
-    if token is None:
-        raise NotAuthenticated("Send the node's token as a bearer token.", code="invalid_node_token")
-    enrolled = token.startswith(enrolment.PREFIX)
-    plan = enrolment.holder(token, now=time.time()) if enrolled else sites.node(nodes.digest(token))
-    node = await database.run_async(plan)
-    if node is None:
-        raise NotAuthenticated("This node is not known or not admitted.", code="invalid_node_token")
-    node_id: int = node["id"]
-    return node_id
+    right = enrolment.right(request.bearer, now=time.time())
+    found = await database.run_async(enrolment.holders([right]))
+    if right not in found:
+        raise enrolment.unknown()
+    return found[right]
 
 
-async def read(request: Request, shape: type[Shape]) -> Shape:
+async def read(request: Request, shape: type[Shape], *, limit: int = MAX_BODY) -> Shape:
     try:
-        return shape.model_validate_json(await request.body(limit=MAX_BODY))
+        return shape.model_validate_json(await request.body(limit=limit))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         raise InvalidRequest(f"{first['msg']}.", param=".".join(str(part) for part in first["loc"])) from error
@@ -112,9 +107,10 @@ async def renew(request: Request) -> None:
 
 
 async def heartbeat(request: Request) -> None:
-    node_id = await node_of(request)
-    beat = await read(request, Heartbeat)
-    answer = await collector().add(node_id, beat)
+    """The collector asks the database whose token it is, for many beats at once."""
+    right = enrolment.right(request.bearer, now=time.time())
+    beat = await read(request, Heartbeat, limit=MAX_BEAT)
+    answer = await collector().add(right, beat)
     await request.json(answer.model_dump(mode="json", exclude_none=True))
 
 

@@ -21,7 +21,9 @@ from apps.core.ids import public
 from apps.core.sql import Plan, Row, Statement
 from apps.live import bell
 from apps.runner.protocol import Attempt, Heartbeat, HeartbeatAnswer, Wanted
+from apps.sites import enrolment
 from apps.sites import statements as sites
+from apps.sites.enrolment import Right
 from apps.telemetry import newest
 from cango_portal import database
 
@@ -29,6 +31,7 @@ log = logging.getLogger(__name__)
 
 LISTEN_SECONDS = 1.0
 GATHER_SECONDS = 0.1  # how long a beat waits for others before all are written
+SHOW_SECONDS = 0.05  # that Redis may keep beats from being written
 OVERDUE_SECONDS = 300  # past its order's deadline a runner has stopped and reported; after this its lease runs out
 
 # Near the deadline of a node's drain its leases are not extended, so that the last of them has run out by then.
@@ -62,9 +65,12 @@ FROM lease LEFT JOIN extended ON extended.id = lease.job AND extended.attempt = 
 
 @dataclass(slots=True)
 class Beat:
-    node_id: int
+    """`node_id` is known once the flush has asked whose right it came with."""
+
+    right: Right
     heartbeat: Heartbeat
     answer: asyncio.Future[HeartbeatAnswer]
+    node_id: int = 0
 
 
 def take(beats: list[Beat]) -> Plan[list[Row]]:
@@ -98,17 +104,18 @@ class Collector:
     """Gathers the beats of one event loop."""
 
     def __init__(self) -> None:
-        self.beats: dict[tuple[int, str], Beat] = {}
+        self.beats: dict[tuple[Right, str], Beat] = {}
         self.flushing: asyncio.Task[None] | None = None
 
-    async def add(self, node_id: int, heartbeat: Heartbeat) -> HeartbeatAnswer:
+    async def add(self, right: Right, heartbeat: Heartbeat) -> HeartbeatAnswer:
         """Answered when the beat is in PostgreSQL. A process's newer beat takes the place of one still waiting.
 
-        Raises InvalidRequest where PostgreSQL cannot read it; that keeps no other node's beat back.
+        Whose right it is, and whether its node may speak now, is asked for all beats of a flush together. Raises
+        NotAuthenticated, and InvalidRequest where PostgreSQL cannot read it; that keeps no other node's beat back.
         """
-        waiting = self.beats.get((node_id, heartbeat.claimant))
+        waiting = self.beats.get((right, heartbeat.claimant))
         answer = waiting.answer if waiting else asyncio.get_running_loop().create_future()
-        self.beats[node_id, heartbeat.claimant] = Beat(node_id, heartbeat, answer)
+        self.beats[right, heartbeat.claimant] = Beat(right, heartbeat, answer)
         if self.flushing is None:
             self.flushing = asyncio.create_task(self.flush())
         return await asyncio.shield(answer)
@@ -116,9 +123,17 @@ class Collector:
     async def flush(self) -> None:
         await asyncio.sleep(GATHER_SECONDS)
         beats, self.beats, self.flushing = list(self.beats.values()), {}, None
+        try:
+            beats = await known(beats)
+        except Exception as error:
+            fail(beats, error)
+            return
+        if not beats:
+            return
         showing = asyncio.create_task(
             newest.keep({beat.node_id: beat.heartbeat.reading for beat in beats if beat.heartbeat.reading})
         )
+        await asyncio.wait({showing}, timeout=SHOW_SECONDS)
         await self.write(beats)
         await showing
 
@@ -134,13 +149,15 @@ class Collector:
                 beats[0].answer.set_exception(InvalidRequest("A value of this heartbeat cannot be stored."))
             return
         except Exception as error:
-            for beat in beats:
-                if not beat.answer.done():
-                    beat.answer.set_exception(error)
+            fail(beats, error)
             return
+        told: dict[tuple[int, str], list[Row]] = {}
+        for row in rows:
+            if row["lost"] or row["cancelled"]:
+                told.setdefault((row["node"], row["claimant"]), []).append(row)
         wanted = await self.wanted(beats)
         for beat in beats:
-            mine = [row for row in rows if (row["node"], row["claimant"]) == (beat.node_id, beat.heartbeat.claimant)]
+            mine = told.get((beat.node_id, beat.heartbeat.claimant), ())
             if not beat.answer.done():
                 beat.answer.set_result(
                     HeartbeatAnswer(
@@ -166,6 +183,25 @@ class Collector:
         except (psycopg.Error, ValidationError) as error:
             log.error("nodes cannot be told what to run", extra={"reason": type(error).__name__})
             return {}
+
+
+async def known(beats: list[Beat]) -> list[Beat]:
+    """Those whose node may speak now, with it. The others are refused."""
+    found = await database.run_async(enrolment.holders({beat.right for beat in beats}))
+    heard = []
+    for beat in beats:
+        if beat.right in found:
+            beat.node_id = found[beat.right]
+            heard.append(beat)
+        elif not beat.answer.done():
+            beat.answer.set_exception(enrolment.unknown())
+    return heard
+
+
+def fail(beats: list[Beat], error: Exception) -> None:
+    for beat in beats:
+        if not beat.answer.done():
+            beat.answer.set_exception(error)
 
 
 async def listen() -> None:

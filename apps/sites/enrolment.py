@@ -11,6 +11,8 @@ import binascii
 import hashlib
 import hmac
 import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from cryptography.exceptions import InvalidSignature
@@ -189,7 +191,11 @@ RENEW = """
 UPDATE sites_node SET renewed_at = %(at)s WHERE id = %(id)s AND generation = %(generation)s AND (renewed_at IS NULL OR renewed_at < %(at)s)
 RETURNING id
 """
-HOLDER = "SELECT id, code FROM sites_node WHERE id = %(id)s AND generation = %(generation)s AND state = ANY(%(heard)s)"
+HOLDERS = """
+SELECT id, generation, '' AS sha256 FROM sites_node WHERE id = ANY(%(ids)s) AND state = ANY(%(heard)s)
+UNION ALL
+SELECT id, 0, token_sha256 FROM sites_node WHERE token_sha256 = ANY(%(hashes)s) AND state = ANY(%(heard)s)
+"""
 
 
 def renew(given: protocol.Renewal, *, now: float) -> Plan[protocol.Renewed]:
@@ -209,16 +215,48 @@ def renew(given: protocol.Renewal, *, now: float) -> Plan[protocol.Renewed]:
     return protocol.Renewed(token=token, seconds=TOKEN_SECONDS, redis_url=redis_url, broker_url=broker_url)
 
 
-def holder(token: str, *, now: float) -> Plan[Row | None]:
-    """The node that a token of an hour speaks for, while its state lets it."""
+@dataclass(frozen=True, slots=True)
+class Right:
+    """What a call came with: a node and its generation out of a token of an hour, or the SHA-256 of a fixed token."""
+
+    node: int = 0
+    generation: int = 0
+    sha256: str = ""
+
+
+def unknown() -> NotAuthenticated:
+    return NotAuthenticated("This node is not known or not admitted.", code="invalid_node_token")
+
+
+def right(token: str | None, *, now: float) -> Right:
+    """As far as it can be told without the database. Raises NotAuthenticated."""
+    if token is None:
+        raise NotAuthenticated("Send the node's token as a bearer token.", code="invalid_node_token")
+    if not token.startswith(PREFIX):
+        return Right(sha256=nodes.digest(token))
     payload, _, signature = token.removeprefix(PREFIX).rpartition(".")
     if not hmac.compare_digest(signature.encode(), mac(payload).encode()):
-        return None
+        raise unknown()
     node, generation, expires = (int(part) for part in payload.split("."))
     if expires <= now:
-        return None
-    rows = yield Statement(HOLDER, {"id": node, "generation": generation, "heard": list(lifecycle.HEARD)}, alone=True)
-    return rows[0] if rows else None
+        raise unknown()
+    return Right(node=node, generation=generation)
+
+
+def holders(rights: Iterable[Right]) -> Plan[dict[Right, int]]:
+    """The nodes that rights speak for, while their state lets them. Whoever may not speak is left out."""
+    given = set(rights)
+    params = {
+        "ids": [each.node for each in given if each.node],
+        "hashes": [each.sha256 for each in given if each.sha256],
+        "heard": list(lifecycle.HEARD),
+    }
+    found: dict[Right, int] = {}
+    for row in (yield Statement(HOLDERS, params, alone=True)):
+        of = Right(sha256=row["sha256"]) if row["sha256"] else Right(node=row["id"], generation=row["generation"])
+        if of in given:
+            found[of] = row["id"]
+    return found
 
 
 def signed_token(node_id: int, generation: int, *, expires: int) -> str:

@@ -5,7 +5,6 @@ from typing import Any
 from psycopg.types.json import Jsonb
 
 from apps.core.sql import Plan, Row, Statement
-from apps.sites import lifecycle
 
 _POOLS = """
 SELECT p.id, p.code, p.model_id, p.slots, p.ready, p.draining, p.reason, s.code AS site_code, s.name AS site, s.region, s.country,
@@ -19,8 +18,6 @@ ORDER BY p.id
 
 ALL_POOLS = _POOLS.format(where="")
 POOLS_OF_MODEL = _POOLS.format(where="WHERE p.model_id = {model}")  # `model`: an expression
-
-NODE = "SELECT id, code FROM sites_node WHERE token_sha256 = %(sha256)s AND state = ANY(%(heard)s)"
 
 BEAT = """
 WITH beat AS (
@@ -85,12 +82,6 @@ def pools(model_id: int | None = None) -> Plan[list[Row]]:
     if model_id is None:
         return (yield Statement(ALL_POOLS, alone=True))
     return (yield Statement(POOLS_OF_MODEL.format(model="%(model)s"), {"model": model_id}, alone=True))
-
-
-def node(token_sha256: str) -> Plan[Row | None]:
-    """The node whose token this is, while its state lets it speak."""
-    rows = yield Statement(NODE, {"sha256": token_sha256, "heard": list(lifecycle.HEARD)}, alone=True)
-    return rows[0] if rows else None
 
 
 def beat(*, nodes: list[dict[str, Any]], pools: list[dict[str, Any]]) -> Plan[int]:

@@ -16,6 +16,7 @@ from apps.jobs.models import Job
 from apps.jobs.statements import StaleState
 from apps.ledger import services as ledger
 from apps.runner.protocol import Report, Reports, Usage
+from apps.sites.models import Node
 from cango_portal import database
 from tests import make
 from tests.dispatch import site
@@ -227,6 +228,25 @@ def test_a_body_and_a_file_come_only_by_their_signature(shop, node, door, settin
     answer = door("GET", sign(f"/agent/v1/files/{file.pk}", expires=int(time.time()) + 60, secret=settings.SECRET_KEY))
     assert answer.content == b"x" * 300_000
     assert door("GET", f"/agent/v1/files/{file.pk}").status_code == 403
+
+
+def test_a_flush_asks_once_whose_tokens_they_are_and_refuses_only_whom_it_must(shop, node, door, monkeypatch):
+    asked = []
+    holders = heartbeats.enrolment.holders
+    monkeypatch.setattr(heartbeats.enrolment, "holders", lambda rights: asked.append(len(rights)) or holders(rights))
+    make.node(token="cnode_gone", state="quarantined")
+    beats = [("cnode_right", "a"), ("cnode_right", "b"), ("cnode_gone", "c"), ("nobody", "d")]
+    calls = [
+        (
+            "POST",
+            "/agent/v1/heartbeat",
+            {"headers": {"Authorization": f"Bearer {token}"}, "json": {"claimant": claimant}},
+        )
+        for token, claimant in beats
+    ]
+    assert [answer.status_code for answer in door.together(calls)] == [200, 200, 401, 401]
+    assert asked in ([3], [1, 2], [2, 1], [2, 2])
+    assert Node.objects.get(token_sha256=heartbeats.enrolment.nodes.digest("cnode_gone")).claimant == ""
 
 
 def test_many_beats_are_one_write(shop, node, door, monkeypatch):

@@ -17,6 +17,8 @@ from apps.core.errors import InvalidRequest
 from apps.core.signing import sign
 from apps.jobs.models import Content, Job
 from apps.runner.protocol import Heartbeat, Lease, Reports, Usage
+from apps.sites.enrolment import Right
+from apps.sites.models import Node
 from cango_portal import database
 from tests import make
 from tests.dispatch import site
@@ -50,9 +52,11 @@ def beat(claimant: str, *jobs: Job) -> Heartbeat:
 
 
 def together(*beats: tuple[int, Heartbeat]) -> list[object]:
+    rights = {row.pk: Right(sha256=row.token_sha256) for row in Node.objects.all()}
+
     async def add():
         try:
-            adding = (heartbeats.collector().add(node_id, each) for node_id, each in beats)
+            adding = (heartbeats.collector().add(rights[node_id], each) for node_id, each in beats)
             return await asyncio.gather(*adding, return_exceptions=True)
         finally:
             await database.close()
@@ -98,7 +102,7 @@ def test_a_report_that_cannot_be_written_keeps_no_other_back(shop, node, door, f
 def test_a_heartbeat_that_cannot_be_written_keeps_no_other_back(shop):
     job = shop.submit()
     wrong = Heartbeat(claimant="b", leases=[Lease(job="nonsense", attempt=1, fence="x")])
-    _, refused = together((shop.pool.node_id, beat("a", job)), (shop.pool.node_id + 1, wrong))
+    _, refused = together((shop.pool.node_id, beat("a", job)), (make.node().pk, wrong))
     assert isinstance(refused, InvalidRequest)
     job.refresh_from_db()
     assert job.claimant == "a"

@@ -3,7 +3,7 @@
 import pytest
 
 from apps.scheduling import placement, selectors
-from apps.sites import lifecycle, nodes, statements
+from apps.sites import enrolment, lifecycle
 from apps.sites.lifecycle import NodeMoved, NoSuchStep
 from apps.sites.models import Node, NodeEvent
 from cango_portal import database
@@ -68,5 +68,5 @@ def test_only_an_admitted_node_gets_work_and_only_some_are_heard(driver, state):
     pool = make.pool(model=make.model(), node=node)
     (candidate,) = placement.rank(database.run(selectors.views(pool.model_id)))
     assert (candidate.refusal == "") == (state == "admitted")
-    heard = database.run(statements.node(nodes.digest("t"))) is not None
+    heard = bool(database.run(enrolment.holders([enrolment.right("t", now=0)])))
     assert heard == (state in {"burn-in", "admitted", "draining", "maintenance"})

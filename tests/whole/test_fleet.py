@@ -50,6 +50,11 @@ def test_a_fleet_of_three_joins_works_and_leaves(portal, tmp_path):
     finally:
         fleet.send_signal(signal.SIGINT)
         assert fleet.wait(60) == 0, out.read_text()
+    drawn = portal.sql(
+        "SELECT n.code, count(DISTINCT m.uuid) AS gpus, sum(m.energy_mj)::float8 AS mj FROM telemetry_minute m JOIN sites_node n ON n.id = m.node_id GROUP BY 1"
+    )
+    assert {row["code"]: row["gpus"] for row in drawn} == {row["code"]: row["gpus"] for row in states}
+    assert all(row["mj"] > 0 for row in drawn), drawn
     listed = {model["id"] for model in portal.client().get("/v1/models").json()["data"]}
     assert FLEET_MODEL not in listed
     assert not any(row["ready"] for row in table(portal))

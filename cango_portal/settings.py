@@ -50,6 +50,11 @@ SECRET_KEY = env_secret("SECRET_KEY", "demo-only-secret-key-that-production-refu
 ALLOWED_HOSTS = env_list("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]" if DEMO else "")
 CSRF_TRUSTED_ORIGINS = env_list("CSRF_TRUSTED_ORIGINS", BASE_URL)
 
+# Who runs this portal, for the legal pages.
+OPERATOR_NAME = env("OPERATOR_NAME")
+OPERATOR_ADDRESS = env("OPERATOR_ADDRESS")
+OPERATOR_EMAIL = env("OPERATOR_EMAIL")
+
 # An OpenAI-compatible engine the demo's user already has; its models join the demo's catalog.
 ENGINE_URL = env("ENGINE_URL")
 ENGINE_KEY = env_secret("ENGINE_KEY")
@@ -248,6 +253,7 @@ CELERY_BEAT_SCHEDULE = {
     "sites.forget_feeds": {"task": "sites.forget_feeds", "schedule": 86_400.0},
     "telemetry.reconcile": {"task": "telemetry.reconcile", "schedule": 60.0, "options": {"expires": 60}},
     "telemetry.forget": {"task": "telemetry.forget", "schedule": 3600.0},
+    "operations.look": {"task": "operations.look", "schedule": 60.0, "options": {"expires": 60}},
     "operations.reconcile": {"task": "operations.reconcile", "schedule": crontab(hour=2, minute=30)},  # UTC
     "webhooks.deliver": {"task": "webhooks.deliver", "schedule": 15.0, "options": {"expires": 15}},
     "webhooks.forget": {"task": "webhooks.forget", "schedule": 3600.0},

@@ -216,6 +216,14 @@ def percent(ratio: Number | None) -> str:
     return f"{_fixed(value, 2).rstrip('0')}%"
 
 
+def uptime(ratio: Number | None) -> str:
+    """A share of time, with two decimals, rounded down: 100% only where nothing was missed."""
+    if ratio is None:
+        return NONE
+    value = (_decimal(ratio) * 10_000).to_integral_value(ROUND_FLOOR) / 100
+    return "100%" if value == 100 else f"{_fixed(value, 2)}%"
+
+
 def basis_points(points: int) -> str:
     """Exact: a discount and a share of a price are money.
 

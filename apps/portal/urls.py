@@ -3,6 +3,7 @@ from django.urls import path
 
 from apps.portal import machines, views
 from apps.portal.docs import views as docs
+from apps.portal.feeds import StatusFeed
 
 app_name = "portal"
 urlpatterns = [
@@ -13,6 +14,11 @@ urlpatterns = [
     path("docs/", docs.index, name="docs"),
     path("docs/<slug:slug>/", docs.page, name="docs-page"),
     path("docs/reference/<slug:slug>/", docs.chapter, name="docs-reference"),
+    path("status/", views.status_page, name="status"),
+    path("status/feed/", StatusFeed(), name="status-feed"),
+    path("terms/", views.terms, name="terms"),
+    path("privacy/", views.privacy, name="privacy"),
+    path("data/", views.data, name="data"),
     path("dashboard/", views.dashboard, name="dashboard"),
     path("welcome/", views.welcome, name="welcome"),
     path("theme/", views.theme, name="theme"),

@@ -10,17 +10,24 @@ from django.utils import timezone
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
+from django.views.decorators.vary import vary_on_headers
+from django_htmx.middleware import HtmxDetails
 
 from apps.accounts.middleware import SESSION_KEY
 from apps.accounts.models import User
 from apps.accounts.permissions import MemberRequest, organization_required
 from apps.catalog import offers
 from apps.catalog.models import Model
-from apps.portal import mailbox, selectors, services
+from apps.portal import legal, mailbox, selectors, services, status
 from apps.portal.context import THEMES
 from apps.portal.forms import WelcomeForm
 from apps.portal.pricing import Pricing
 from cango_portal import database
+
+
+class HtmxHttpRequest(HttpRequest):
+    htmx: HtmxDetails
+
 
 THEME_SECONDS = 365 * 24 * 3600
 
@@ -70,6 +77,32 @@ def pricing(request: HttpRequest) -> HttpResponse:
     shown = Pricing(getattr(request, "organization", None), request.GET.dict())
     return render(
         request, "portal/pricing.html", {"pricing": shown, "form": shown.form}, status=422 if shown.wrong else 200
+    )
+
+
+@require_safe
+@never_cache
+@vary_on_headers("HX-Request")
+def status_page(request: HtmxHttpRequest) -> HttpResponse:
+    """Everything of it changes with the minute, so that the page fetches it again by itself."""
+    return render(request, "portal/_status.html" if request.htmx else "portal/status.html", {"status": status.status()})
+
+
+@require_safe
+def terms(request: HttpRequest) -> HttpResponse:
+    return render(request, "portal/terms.html", {"operator": legal.operator()})
+
+
+@require_safe
+def privacy(request: HttpRequest) -> HttpResponse:
+    return render(request, "portal/privacy.html", {"operator": legal.operator()})
+
+
+@require_safe
+def data(request: HttpRequest) -> HttpResponse:
+    """Where it is processed and how long it is kept."""
+    return render(
+        request, "portal/data.html", {"operator": legal.operator(), "kept": legal.kept(), "places": legal.places()}
     )
 
 

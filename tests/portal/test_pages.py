@@ -56,9 +56,9 @@ class Inline(HTMLParser):
                 self.found.append(f"{tag} {name}={value}")
 
 
-PUBLIC = ["/", "/models/", "/pricing/", "/models/cango/demo-chat/", "/models/acme/vectors/", "/models/acme/reader/", "/login/", "/signup/",
+PUBLIC = ["/", "/status/", "/terms/", "/privacy/", "/data/", "/models/", "/pricing/", "/models/cango/demo-chat/", "/models/acme/vectors/", "/models/acme/reader/", "/login/", "/signup/",
           "/verify/", "/verify/nothing/", "/password/reset/", "/password/reset/done/", "/password/reset/complete/", "/mail/", "/nothing/"]  # fmt: skip
-SIGNED_IN = ["/", "/models/", "/models/cango/demo-chat/", "/models/acme/vectors/", "/models/acme/reader/", "/dashboard/", "/keys/",
+SIGNED_IN = ["/", "/status/", "/terms/", "/data/", "/models/", "/models/cango/demo-chat/", "/models/acme/vectors/", "/models/acme/reader/", "/dashboard/", "/keys/",
              "/keys/new/", "/usage/", "/billing/", "/billing/add/", "/billing/limits/", "/password/change/", "/settings/security/", "/logout/", "/nothing/"]  # fmt: skip
 
 

@@ -24,6 +24,7 @@ for name in (
     "carbon",
     "power",
     "percent",
+    "uptime",
     "basis_points",
     "temperature",
     "duration",

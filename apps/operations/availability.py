@@ -1,0 +1,84 @@
+"""Does a model take work in a region? Looked at each minute, counted by the day, from what placement itself goes by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+
+from psycopg.types.json import Jsonb
+
+from apps.core.sql import Plan, Statement
+from apps.scheduling import selectors as scheduling
+
+DAYS = 90  # what the status page shows
+
+# A minute that was counted is not counted again, whoever looks and however late.
+COUNT = """
+INSERT INTO operations_availability AS a (model_id, country, region, day, looks, up, looked_at)
+SELECT m.id, seen.country, seen.region, (clock_timestamp() AT TIME ZONE 'UTC')::date, 1, seen.up, date_trunc('minute', clock_timestamp())
+FROM jsonb_to_recordset(%(seen)s) AS seen (model bigint, country text, region text, up int)
+JOIN catalog_model m ON m.id = seen.model AND m.listed
+ORDER BY m.id, seen.country, seen.region
+ON CONFLICT (day, model_id, country, region) DO UPDATE SET
+    looks = a.looks + 1, up = a.up + excluded.up, looked_at = excluded.looked_at
+WHERE a.looked_at < excluded.looked_at
+RETURNING a.id
+"""
+HISTORY = """
+SELECT model_id, country, region, day, looks, up FROM operations_availability
+WHERE day > (clock_timestamp() AT TIME ZONE 'UTC')::date - %(days)s
+"""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Where:
+    """A model in a region."""
+
+    model_id: int
+    country: str
+    region: str
+
+
+@dataclass(frozen=True, slots=True)
+class Day:
+    looks: int
+    up: int
+
+    @property
+    def share(self) -> float:
+        return self.up / self.looks
+
+    @property
+    def down(self) -> int:
+        """Minutes: it is looked at in each."""
+        return self.looks - self.up
+
+
+def now() -> Plan[dict[Where, bool]]:
+    """Where each model is served, and whether it takes work there now: at one site of the region at least."""
+    found: dict[Where, bool] = {}
+    for model_id, places in (yield from scheduling.places()).items():
+        for place in places:
+            where = Where(model_id, place["country"], place["region"])
+            found[where] = found.get(where, False) or place["ready"]
+    return found
+
+
+def look() -> Plan[int]:
+    """Count this minute, of listed models. Returns how many models and regions were counted: none where it was before."""
+    seen = yield from now()
+    rows = [
+        {"model": where.model_id, "country": where.country, "region": where.region, "up": int(up)}
+        for where, up in seen.items()
+    ]
+    counted = yield Statement(COUNT, {"seen": Jsonb(rows)})
+    return len(counted)
+
+
+def history(days: int = DAYS) -> Plan[dict[Where, dict[date, Day]]]:
+    """By model and region, the days of UTC that were looked at. Of days that nobody looked at nothing is known."""
+    found: dict[Where, dict[date, Day]] = {}
+    for row in (yield Statement(HISTORY, {"days": days}, alone=True)):
+        where = Where(row["model_id"], row["country"], row["region"])
+        found.setdefault(where, {})[row["day"]] = Day(row["looks"], row["up"])
+    return found

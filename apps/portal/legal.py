@@ -1,0 +1,69 @@
+"""Who runs this portal, and how long it keeps what: the facts in the legal pages, as they are set and as the code does it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+
+from django.conf import settings
+
+from apps.core import numbers
+from apps.scheduling import selectors as scheduling
+from cango_portal import database
+
+SINCE = date(2026, 11, 29)  # of the texts
+DEMO = "The operator of this demonstration"
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    name: str
+    address: str
+    email: str
+    stripe: bool
+    refund_days: int
+    own: bool  # somebody was named
+    since: date = SINCE
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    what: str
+    long: str
+
+
+def operator() -> Operator:
+    return Operator(
+        name=settings.OPERATOR_NAME or DEMO,
+        address=settings.OPERATOR_ADDRESS,
+        email=settings.OPERATOR_EMAIL,
+        stripe=not settings.SANDBOX_MONEY,
+        refund_days=settings.REFUND_DAYS,
+        own=bool(settings.OPERATOR_NAME),
+    )
+
+
+def kept() -> list[Kept]:
+    return [
+        Kept(
+            "Requests and their answers",
+            "With the job; stored chats and responses until you delete them, which deletes the text at once",
+        ),
+        Kept("Files sent with a job", numbers.duration(settings.FILE_RETENTION_SECONDS)),
+        Kept(
+            "Files of batches",
+            f"{numbers.duration(settings.BATCH_FILE_RETENTION_SECONDS)}, shorter if you say so, or until you delete them",
+        ),
+        Kept("Other files you upload", "Until you delete them, or as you say with the upload"),
+        Kept("Text while it is streamed", "In memory, about an hour"),
+        Kept("Deliveries to your webhooks", "30 days"),
+        Kept("Jobs, usage and the journal of your credit", "For as long as books are kept"),
+        Kept("The audit trail", "For as long as the organization is there"),
+        Kept("Your account", "Until you close it"),
+    ]
+
+
+def places() -> list[tuple[str, str]]:
+    """Countries and regions where sites serve a model."""
+    found = database.run(scheduling.places())
+    return sorted({(place["country"], place["region"]) for sites in found.values() for place in sites})

@@ -23,10 +23,10 @@ class StatusFeed(Feed):  # type: ignore[type-arg]
         public = IncidentUpdate.objects.filter(incident__public=True)
         return public.select_related("incident").order_by("-pk")[:SHOWN]
 
-    def item_title(self, item: IncidentUpdate) -> str:  # type: ignore[override]
+    def item_title(self, item: IncidentUpdate) -> str:
         return f"{item.incident.title}: {item.get_state_display().lower()}"
 
-    def item_description(self, item: IncidentUpdate) -> str:  # type: ignore[override]
+    def item_description(self, item: IncidentUpdate) -> str:
         return item.text
 
     def item_link(self, item: IncidentUpdate) -> str:

@@ -15,7 +15,7 @@ from apps.core.ids import public, uuid7
 from apps.files.models import File
 from apps.keys.models import APIKey
 from apps.runner.protocol import WRITES
-from apps.sites.models import Pool
+from apps.sites.models import Pool, Site
 
 FINAL = ("succeeded", "failed", "cancelled", "expired")
 
@@ -253,3 +253,53 @@ class Refusal(models.Model):
 
     def __str__(self) -> str:
         return f"{self.code} {self.at:%Y-%m-%d %H:%M}"
+
+
+class UsageHour(models.Model):
+    """What ended in an hour, summed by who sent it and where it ran. `rollup.fill` alone writes it; nothing is shown of it but sums.
+
+    Energy and carbon are null where none of the jobs was measured.
+    """
+
+    organization = models.ForeignKey(Organization, models.PROTECT, related_name="+", db_index=False)
+    hour = models.DateTimeField(help_text="Its beginning")
+    model = models.ForeignKey(Model, models.PROTECT, related_name="+", db_index=False)
+    api_key = models.ForeignKey(APIKey, models.PROTECT, null=True, related_name="+", db_index=False)
+    user = models.ForeignKey(User, models.PROTECT, null=True, related_name="+", db_index=False)
+    site = models.ForeignKey(Site, models.PROTECT, null=True, related_name="+", db_index=False)
+    requests = models.PositiveBigIntegerField()
+    failed = models.PositiveBigIntegerField()
+    prompt_tokens = models.PositiveBigIntegerField()
+    cached_prompt_tokens = models.PositiveBigIntegerField()
+    completion_tokens = models.PositiveBigIntegerField()
+    pages = models.PositiveBigIntegerField()
+    charge_microusd = models.PositiveBigIntegerField()
+    energy_wh = models.FloatField(null=True)
+    carbon_gco2e = models.FloatField(null=True)
+    estimated = models.BooleanField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["organization", "hour", "model", "api_key", "user", "site"],
+                name="jobs_usagehour_unique",
+                nulls_distinct=False,
+            ),
+        ]
+        indexes = [models.Index(fields=["hour"], name="jobs_usagehour_hour")]
+
+    def __str__(self) -> str:
+        return f"{self.hour:%Y-%m-%d %H:00} {self.charge_microusd}"
+
+
+class UsageUntil(models.Model):
+    """One row: the end of the hours that are in `UsageHour`."""
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=1)
+    at = models.DateTimeField()
+
+    class Meta:
+        constraints = [models.CheckConstraint(condition=Q(id=1), name="jobs_usageuntil_one")]
+
+    def __str__(self) -> str:
+        return f"until {self.at:%Y-%m-%d %H:%M}"

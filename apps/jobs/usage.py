@@ -2,7 +2,7 @@
 
 A job counts when it ends, in the transaction that charges it, so the sums of `charge_microusd` are those of the ledger's
 charges to the micro-dollar. A batch counts by its shards, each of its rows as a request, when a shard ends: its rows were
-charged in the minute or so before. Days are of UTC.
+charged in the minute or so before. Days are of UTC. Hours that were summed (`rollup`) are not read again job by job.
 """
 
 from __future__ import annotations
@@ -14,46 +14,43 @@ from datetime import date, datetime, timedelta
 from typing import Any, Literal, get_args
 
 from apps.core.sql import Plan, Row, Statement
+from apps.jobs import rollup
 
 Group = Literal["model", "key", "member", "site", "day", "hour"]
 GROUPS: tuple[Group, ...] = get_args(Group)
-LONGEST_JOB = timedelta(days=2)  # deadline and run time of any job that can end in the span
-SKEW = timedelta(minutes=5)  # between the clock that makes ids and the database's
 LONGEST_SPAN = timedelta(days=366)
 
 # The id that groups, what is shown of it, and the tables both are of. A key's member is the one who made it.
 PARTS: dict[Group, tuple[str, str]] = {
     "model": ("m.name", "m.title"),
-    "key": ("j.api_key_id::text", "k.name"),
-    "member": ("coalesce(j.user_id, k.created_by_id)::text", "u.email"),
+    "key": ("f.api_key_id::text", "k.name"),
+    "member": ("coalesce(f.user_id, k.created_by_id)::text", "u.email"),
     "site": ("s.code", "s.name"),
-    "day": ("to_char(j.finished_at AT TIME ZONE 'UTC', 'YYYY-MM-DD')", "NULL::text"),
-    "hour": ("to_char(j.finished_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:00')", "NULL::text"),
+    "day": ("to_char(f.at AT TIME ZONE 'UTC', 'YYYY-MM-DD')", "NULL::text"),
+    "hour": ("to_char(f.at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:00')", "NULL::text"),
 }
-SUMS = """
-coalesce(sum(CASE WHEN j.batch_id IS NULL THEN 1 ELSE j.rows END), 0)::bigint AS requests,
-coalesce(sum(CASE WHEN j.batch_id IS NOT NULL THEN j.failed_rows WHEN j.state IN ('failed', 'expired') THEN 1 ELSE 0 END), 0)::bigint AS failed,
-coalesce(sum(j.prompt_tokens), 0)::bigint AS prompt_tokens,
-coalesce(sum(j.cached_prompt_tokens), 0)::bigint AS cached_prompt_tokens,
-coalesce(sum(j.completion_tokens), 0)::bigint AS completion_tokens,
-coalesce(sum(j.pages), 0)::bigint AS pages,
-coalesce(sum(j.charge_microusd), 0)::bigint AS charge_microusd,
-sum(j.energy_wh) AS energy_wh,
-sum(j.carbon_gco2e) AS carbon_gco2e,
-coalesce(bool_or(j.energy_quality IN ('modelled', 'nameplate')), false) AS estimated
+SUMS = f"""
+{", ".join(f"coalesce(sum(f.{name}), 0)::bigint AS {name}" for name in rollup.SUMMED)},
+sum(f.energy_wh) AS energy_wh, sum(f.carbon_gco2e) AS carbon_gco2e, coalesce(bool_or(f.estimated), false) AS estimated
 """
-FROM = """
-FROM jobs_job j
-JOIN catalog_model m ON m.id = j.model_id
-LEFT JOIN keys_apikey k ON k.id = j.api_key_id
-LEFT JOIN accounts_user u ON u.id = coalesce(j.user_id, k.created_by_id)
-LEFT JOIN sites_pool p ON p.id = j.pool_id
-LEFT JOIN sites_node n ON n.id = p.node_id
-LEFT JOIN sites_site s ON s.id = n.site_id
+NAMES = """
+JOIN catalog_model m ON m.id = f.model_id
+LEFT JOIN keys_apikey k ON k.id = f.api_key_id
+LEFT JOIN accounts_user u ON u.id = coalesce(f.user_id, k.created_by_id)
+LEFT JOIN sites_site s ON s.id = f.site_id
+"""
+# `{n}`: which of the parts of the span
+ENDED = f"""
+SELECT j.finished_at AS at, {rollup.OF_JOB} {rollup.JOBS}
 WHERE j.organization_id = %(organization)s::uuid
-  AND j.finished_at >= %(start)s::timestamptz AND j.finished_at < %(end)s::timestamptz
-  AND j.id >= %(first)s::uuid AND j.id < %(last)s::uuid
+  AND j.finished_at >= %(start{{n}})s::timestamptz AND j.finished_at < %(end{{n}})s::timestamptz
+  AND j.id >= %(first{{n}})s::uuid AND j.id < %(last{{n}})s::uuid
 """
+HOURS = f"""
+SELECT hour AS at, model_id, api_key_id, user_id, site_id, {", ".join(rollup.SUMMED)}, energy_wh, carbon_gco2e, estimated
+FROM jobs_usagehour
+WHERE organization_id = %(organization)s::uuid AND hour >= %(start{{n}})s::timestamptz AND hour < %(end{{n}})s::timestamptz
+"""  # noqa: S608 - constants go in
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,48 +75,41 @@ class Used:
         return self.prompt_tokens + self.completion_tokens
 
 
-SUMMED = (
-    "requests",
-    "failed",
-    "prompt_tokens",
-    "cached_prompt_tokens",
-    "completion_tokens",
-    "pages",
-    "charge_microusd",
-    "energy_wh",
-    "carbon_gco2e",
-    "estimated",
-)
+SUMMED = (*rollup.SUMMED, "energy_wh", "carbon_gco2e", "estimated")
 NAMELESS = {"key": "sent from a page", "member": "the portal", "site": "not placed"}
 
 
-def first_id(at: datetime, shift: timedelta) -> uuid.UUID:
-    """No job created at that time, shifted so, or later has a smaller id: ids begin with their milliseconds."""
-    milliseconds = int((at.timestamp() + shift.total_seconds()) * 1000)
-    return uuid.UUID(int=max(milliseconds, 0) << 80)
+def parts(start: datetime, end: datetime, until: datetime | None) -> list[tuple[str, datetime, datetime]]:
+    """The span in parts, each with what it is read from: whole hours up to `until` from their sums, the rest from jobs."""
+    whole = rollup.hour_of(start)
+    first = whole if whole == start else whole + rollup.HOUR
+    last = rollup.hour_of(min(end, until)) if until else first
+    if last <= first:
+        return [(ENDED, start, end)]
+    found = [(ENDED, start, first), (HOURS, first, last), (ENDED, last, end)]
+    return [each for each in found if each[1] < each[2]]
 
 
-def statement(organization_id: uuid.UUID, start: datetime, end: datetime, groups: Sequence[Group]) -> Statement:
+def statement(
+    organization_id: uuid.UUID, start: datetime, end: datetime, groups: Sequence[Group], until: datetime | None
+) -> Statement:
     columns = "".join(f"{PARTS[group][0]} AS {group}_id, max({PARTS[group][1]}) AS {group}_name, " for group in groups)
     by = f"GROUP BY {', '.join(PARTS[group][0] for group in groups)}" if groups else ""
     order = f"ORDER BY {', '.join(f'{group}_id NULLS LAST' for group in groups)}" if groups else ""
-    return Statement(
-        f"SELECT {columns}{SUMS}{FROM}{by} {order}",
-        {
-            "organization": organization_id,
-            "start": start,
-            "end": end,
-            "first": first_id(start, -LONGEST_JOB),
-            "last": first_id(end, SKEW),
-        },
-    )
+    params: dict[str, Any] = {"organization": organization_id}
+    sources = []
+    for n, (source, first, last) in enumerate(parts(start, end, until)):
+        sources.append(source.format(n=n))
+        params |= {f"{name}{n}": value for name, value in rollup.bounds(first, last).items()}
+    return Statement(f"SELECT {columns}{SUMS}FROM ({' UNION ALL '.join(sources)}) f {NAMES}{by} {order}", params)
 
 
 def used(
     organization_id: uuid.UUID, *, start: datetime, end: datetime, groups: Sequence[Group] = ()
 ) -> Plan[list[Used]]:
     """Sums from `start` to before `end`; without groups one row of all, also where nothing was used."""
-    rows = yield statement(organization_id, start, end, groups)
+    until = yield from rollup.until()
+    rows = yield statement(organization_id, start, end, groups, until)
     return [
         Used(groups={group: named(row, group) for group in groups}, **{name: row[name] for name in SUMMED})
         for row in rows

@@ -20,9 +20,11 @@ from apps.accounts.models import Organization
 from apps.catalog.models import Model, PriceVersion
 from apps.catalog.prices import Price
 from apps.core.ids import uuid7
+from apps.jobs import rollup
 from apps.jobs.models import Job
 from apps.ledger import services as ledger
 from apps.sites.models import Pool
+from cango_portal import database
 
 PART = 50_000  # jobs of one transaction
 HELD = 2  # times what was charged, of those that succeeded
@@ -161,6 +163,7 @@ def fill(*, rows: int, organizations: int, days: int, seed: int) -> Iterator[int
                     copy.write_row([job.get(name) for name in COLUMNS])
             for sql in (JOBS, HOLDS, JOURNAL, CREDIT):
                 cursor.execute(sql)
+            database.run(rollup.again(now - timedelta(days=days)))
         written += count
         yield written
 

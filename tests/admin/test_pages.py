@@ -76,6 +76,8 @@ def test_every_table_of_ours_has_a_page_but_those_that_another_page_tells() -> N
         "Receipt",
         "Row",
         "Shard",
+        "UsageHour",
+        "UsageUntil",
     }
 
 

@@ -12,7 +12,8 @@ from django.test import Client
 from apps.accounts.models import Membership
 from apps.core.ids import uuid7
 from apps.core.spreadsheets import lines
-from apps.jobs import usage
+from apps.jobs import rollup, usage
+from apps.jobs.models import Job, UsageHour, UsageUntil
 from apps.keys import services as keys
 from apps.ledger import services as ledger
 from apps.ledger.models import Transfer
@@ -126,9 +127,21 @@ def test_groups_and_their_sums(used, place):
     ) == (15, 4, 1200, 100)
 
 
+@pytest.fixture(params=["jobs", "hours", "both"])
+def summed(request, used):
+    """Read from the jobs alone, from hours that were summed, or from either for a part of the time."""
+    if request.param != "jobs":
+        while database.run(rollup.fill()):
+            pass
+    if request.param == "both":
+        database.run(rollup.again(MIDNIGHT))
+    return request.param
+
+
 @pytest.mark.parametrize(
     "groups", [(), ("model",), ("key",), ("member",), ("site",), ("day",), ("model", "key", "member", "site", "day")]
 )
+@pytest.mark.usefixtures("summed")
 def test_the_sums_are_what_the_ledger_charged(used, groups):
     charged = sum(
         transfer.amount_microusd
@@ -137,6 +150,53 @@ def test_the_sums_are_what_the_ledger_charged(used, groups):
     rows = read(used, *groups, start=NOW - timedelta(days=60)).values()
     assert sum(row.charge_microusd for row in rows) == charged == 1_000_015
     assert usage.total(rows).charge_microusd == charged
+
+
+def sums(organization):
+    return {
+        (hour.hour, hour.model.name): (hour.requests, hour.failed, hour.charge_microusd, hour.energy_wh, hour.estimated)
+        for hour in UsageHour.objects.filter(organization=organization).select_related("model")
+    }
+
+
+def test_hours_are_summed_once_and_again_where_the_past_changed(used):
+    while database.run(rollup.fill()):
+        pass
+    hour = timedelta(hours=1)
+    first = sums(used)
+    assert first == {
+        (NOW.replace(minute=0, second=0) - hour, "acme/chat"): (1, 0, 3, 0.25, False),
+        (MIDNIGHT, "acme/chat"): (1, 0, 5, 0.5, True),
+        (MIDNIGHT - hour, "acme/vectors"): (1, 0, 7, None, False),
+        ((NOW - timedelta(days=3)).replace(minute=0, second=0), "acme/chat"): (1, 1, 0, None, False),
+        ((NOW - timedelta(days=40)).replace(minute=0, second=0), "acme/chat"): (1, 0, 1_000_000, None, False),
+    }
+    until = UsageUntil.objects.get().at
+    assert (until.minute, until.second) == (0, 0)
+    database.run(rollup.fill())
+    assert (sums(used), UsageUntil.objects.get().at) == (first, until)
+    job = Job.objects.get(finished_at=MIDNIGHT)
+    ended(used, job.model, MIDNIGHT + timedelta(minutes=1), 90, api_key=job.api_key, pool=job.pool)
+    assert read(used, "hour")[("2026-11-25T00:00",)].charge_microusd == 5
+    database.run(rollup.again(MIDNIGHT + timedelta(minutes=1)))
+    assert read(used, "hour")[("2026-11-25T00:00",)].charge_microusd == 95
+    while database.run(rollup.fill()):
+        pass
+    assert {key for key, sum_ in sums(used).items() if first[key] != sum_} == {(MIDNIGHT, "acme/chat")}
+    assert sums(used)[(MIDNIGHT, "acme/chat")][2] == 95
+
+
+def test_an_hour_is_not_summed_before_its_last_job_is_written(place):
+    now = datetime.now(UTC)
+    ended(place[0], make.model(), now - timedelta(hours=2), 3)
+    while database.run(rollup.fill()):
+        pass
+    assert now - timedelta(minutes=71) <= UsageUntil.objects.get().at <= now - timedelta(minutes=9)
+
+
+def test_without_jobs_nothing_is_summed(place):
+    assert database.run(rollup.fill()) is False
+    assert UsageUntil.objects.count() == 0
 
 
 def test_nothing_used_is_a_row_of_zeros(place):

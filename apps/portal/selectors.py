@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from django.db.models import Count, Q, Sum
 
@@ -16,6 +17,7 @@ from apps.core.sql import Plan, Statement
 from apps.jobs.models import FINAL, Job
 from apps.jobs.pages.job import JobPage
 from apps.keys.models import APIKey
+from apps.runner.protocol import WRITES
 from apps.scheduling import placement
 from apps.scheduling import selectors as scheduling
 from cango_portal import database
@@ -190,6 +192,48 @@ def today(organization: Organization, *, now: datetime) -> Today:
         energy_wh_per_ktok=ended["token_energy"] / tokens * 1000 if tokens else None,
         estimated=bool(ended["estimated"]),
     )
+
+
+LATENCY = """
+SELECT count(*) AS jobs,
+    percentile_cont(0.5) WITHIN GROUP (ORDER BY seconds) AS p50, percentile_cont(0.95) WITHIN GROUP (ORDER BY seconds) AS p95,
+    (sum(tokens) / NULLIF(sum(writing), 0))::float8 AS tokens_per_second
+FROM (
+    SELECT extract(epoch FROM first_token_at - created_at)::float8 AS seconds, completion_tokens AS tokens,
+        extract(epoch FROM greatest(finished_at - first_token_at, interval '0'))::float8 AS writing
+    FROM jobs_job
+    WHERE organization_id = %(organization)s AND id >= %(first)s AND batch_id IS NULL AND first_token_at IS NOT NULL
+      AND finished_at >= %(midnight)s AND kind = ANY(%(kinds)s)
+    ORDER BY id DESC LIMIT %(recent)s
+) ended
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Of the day's newest RECENT_JOBS answers in text: from admission to the first token, and how fast the rest came."""
+
+    jobs: int
+    p50: float | None
+    p95: float | None
+    tokens_per_second: float | None
+
+
+def latency(organization: Organization, *, now: datetime) -> Latency:
+    midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    params = {
+        "organization": organization.pk,
+        "first": first_id(midnight - LONGEST_JOB),
+        "midnight": midnight,
+        "kinds": list(WRITES),
+        "recent": RECENT_JOBS,
+    }
+    return database.run(_latency(params))
+
+
+def _latency(params: dict[str, Any]) -> Plan[Latency]:
+    [row] = yield Statement(LATENCY, params)
+    return Latency(**row)
 
 
 def clock() -> Plan[int]:

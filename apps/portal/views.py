@@ -18,6 +18,7 @@ from apps.accounts.models import User
 from apps.accounts.permissions import MemberRequest, organization_required
 from apps.catalog import offers
 from apps.catalog.models import Model
+from apps.jobs.pages.usage import UsageForm, UsagePage
 from apps.portal import legal, mailbox, selectors, services, status
 from apps.portal.context import THEMES
 from apps.portal.forms import WelcomeForm
@@ -136,10 +137,21 @@ def dashboard(request: MemberRequest) -> HttpResponse:
         first = next((each for each in listings if each.offer.kind == Model.Kind.CHAT), next(iter(listings), None))
         return render(request, "portal/first_visit.html", {"overview": overview, "first": first})
     now = timezone.now()
+    spend, where = (
+        UsagePage(request.organization, UsageForm({"range": "today", **asked}, now.date()), now)
+        for asked in ({"measure": "spend"}, {"measure": "tokens", "group": "site"})
+    )
     return render(
         request,
         "portal/dashboard.html",
-        {"now": now, "overview": overview, "today": selectors.today(request.organization, now=now)},
+        {
+            "now": now,
+            "overview": overview,
+            "today": selectors.today(request.organization, now=now),
+            "spend": spend,
+            "where": where,
+            "latency": selectors.latency(request.organization, now=now),
+        },
     )
 
 

@@ -218,6 +218,7 @@ URLS = [
     *(f"/usage/?measure={name}" for name in ("spend", "tokens", "requests", "energy", "carbon")),
     *(f"/usage/?group={name}" for name in ("model", "key", "member", "site", "day")),
     *(f"/usage/?range={name}" for name in ("today", "7d", "30d", "month", "last-month")),
+    "/usage/?range=7d&bars=hour",
     "/usage/?start=2026-11-24&end=2026-11-24&group=site&measure=energy",
 ]
 
@@ -261,6 +262,8 @@ def test_days_without_work_are_there_as_zero(client):
         ("measure=joy", "Measure:"),
         ("group=mood", "Group by:"),
         ("range=ever", "Time:"),
+        ("bars=hour", "At most 8 days can be shown by hour."),
+        ("bars=minute", "Bars:"),
         ("start=2026-11-24", "Choose both days"),
         ("start=2026-11-24&end=2026-11-20", "The last day is before the first."),
         ("start=2020-01-01&end=2026-11-20", "At most 366 days"),
@@ -285,6 +288,13 @@ def test_the_csv_is_exact_and_runs_nothing(client):
         ("2026-11-24", "'=sync", "7", ""),
         ("2026-11-25", "'=sync", "5", "0.5"),
         ("2026-11-25", "sent from a page", "3", "0.25"),
+    ]
+    hours = client.get("/usage/export.csv?range=7d&bars=hour&group=day").content.decode().splitlines()
+    assert [line.split(",")[0] for line in hours[1:]] == [
+        "2026-11-22T14:00",
+        "2026-11-24T23:00",
+        "2026-11-25T00:00",
+        "2026-11-25T13:00",
     ]
     assert lines([["=1+1", -1]]) == "'=1+1,-1\r\n"
 

@@ -7,7 +7,9 @@ from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 
 import pytest
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 
 from apps.accounts.models import Membership
 from apps.core.ids import uuid7
@@ -384,3 +386,35 @@ def assert_same_parts(page: str, html: str) -> None:
     """What the socket sends is what the page has."""
     for part in re.findall(r'<tr role="row"><th.+?</tr>', html, re.S) + re.findall(r'<dd class="value".+?</dd>', html):
         assert part in page
+
+
+def test_the_overview_shows_where_today_went(shop):
+    organization = shop["organization"]
+    pool = make.pool(model=shop["chat"], node=make.node(site=make.site(name="Georgia 1")))
+    now = datetime.now(UTC)
+    for seconds in (1, 3):
+        make.job(
+            organization=organization,
+            model=shop["chat"],
+            state="succeeded",
+            pool=pool,
+            created_at=now - timedelta(seconds=4),
+            first_token_at=now - timedelta(seconds=4 - seconds),
+            finished_at=now,
+            completion_tokens=10,
+            charge_microusd=900,
+        )
+    html = shop["client"].get("/dashboard/").content.decode()
+    page = html.replace("\xa0", " ")
+    assert '<desc id="plot-desc">Spend by hour and model.' in page
+    assert "Georgia 1</span>" in page
+    assert "2.0 s" in page
+    assert "2.9 s" in page
+    assert "5 tok/s" in page
+    with CaptureQueriesContext(connection) as few:
+        shop["client"].get("/dashboard/")
+    for _ in range(5):
+        make.job(organization=organization, model=shop["chat"], state="succeeded", pool=pool, completion_tokens=1)
+    with CaptureQueriesContext(connection) as more:
+        shop["client"].get("/dashboard/")
+    assert len(more) == len(few)

@@ -10,7 +10,7 @@ from django.template.loader import render_to_string
 
 from apps.core import numbers
 from apps.jobs.models import Event, Job
-from apps.jobs.pages import timeline, written
+from apps.jobs.pages import timeline, waterfall, written
 from apps.jobs.pages.exchange import Exchange
 from apps.jobs.pages.receipt import Receipt
 from apps.jobs.pages.timeline import Attempt, Step
@@ -54,6 +54,10 @@ class JobPage(Exchange, Receipt):
         site = self.site
         running = f"On {self.job.pool.node.code}, {site.region}" if self.job.pool and site else ""
         return timeline.steps(self.job, self.events, position=self.position, running=running, decimals=self.decimals)
+
+    @property
+    def stages(self) -> list[waterfall.Stage]:
+        return waterfall.stages(self.job, self.first_token_at)
 
     @property
     def site(self) -> Any:

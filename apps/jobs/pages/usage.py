@@ -21,6 +21,8 @@ MOST_SERIES = 4  # and "Other" (design guide, §9)
 PLOT = 100.0
 GAP = 0.2  # of a bar's room
 HOURS_UP_TO = timedelta(days=2)
+HOURS_AT_MOST = timedelta(days=8)
+BARS = {"": "Bars by themselves", "hour": "Bars by hour", "day": "Bars by day"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +58,14 @@ class UsageForm(forms.Form):
     measure = forms.ChoiceField(label="Measure", required=False, choices=[(k, m.title) for k, m in MEASURES.items()])
     group = forms.ChoiceField(label="Group by", required=False, choices=list(GROUPS.items()))
     range = forms.ChoiceField(label="Time", required=False, choices=list(RANGES.items()))
+    bars = forms.ChoiceField(label="Bars", required=False, choices=list(BARS.items()))
     start = forms.DateField(label="From", required=False, widget=forms.DateInput(attrs={"type": "date"}))
     end = forms.DateField(label="To", required=False, widget=forms.DateInput(attrs={"type": "date"}))
 
     def __init__(self, data: Any, today: date) -> None:
+        self.today = today
         super().__init__({name: data.get(name) or value for name, value in defaults(data, today).items()})
-        for name in ("measure", "group", "range"):
+        for name in ("measure", "group", "range", "bars"):
             self.fields[name].widget.attrs["class"] = "select"
         for name in ("start", "end"):
             self.fields[name].widget.attrs["class"] = "input"
@@ -81,6 +85,10 @@ class UsageForm(forms.Form):
                 self.add_error("end", "The last day is before the first.")
             elif end - start >= usage.LONGEST_SPAN:
                 self.add_error("end", f"At most {usage.LONGEST_SPAN.days} days can be shown at once.")
+        if cleaned.get("bars") == "hour" and not self.errors:
+            first, last = self.dates(self.today)
+            if last - first >= HOURS_AT_MOST:
+                self.add_error("bars", f"At most {HOURS_AT_MOST.days} days can be shown by hour.")
         return cleaned
 
     def span(self, now: datetime) -> tuple[datetime, datetime]:
@@ -101,7 +109,7 @@ class UsageForm(forms.Form):
             case "last-month":
                 last = first_of_month - timedelta(days=1)
                 return last.replace(day=1), last
-            case "custom" if self.is_valid():
+            case "custom" if self.cleaned_data.get("start") and self.cleaned_data.get("end"):
                 return min(self.cleaned_data["start"], today), min(self.cleaned_data["end"], today)
         return today - timedelta(days=29), today
 
@@ -115,7 +123,7 @@ def defaults(data: Any, today: date) -> dict[str, str]:
     given = bool(data.get("start") or data.get("end"))
     days = ("", "") if given or data.get("range") != CUSTOM else (f"{today - timedelta(days=29)}", f"{today}")
     span = CUSTOM if given else "30d"
-    return {"measure": "spend", "group": "model", "range": span, "start": days[0], "end": days[1]}
+    return {"measure": "spend", "group": "model", "range": span, "bars": "", "start": days[0], "end": days[1]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +162,9 @@ class UsagePage:
 
     @property
     def bucket(self) -> Group:
-        return "hour" if self.end - self.start <= HOURS_UP_TO else "day"
+        asked: str = self.form.cleaned_data.get("bars") or ""
+        hours = asked == "hour" if asked else self.end - self.start <= HOURS_UP_TO
+        return "hour" if hours else "day"
 
     @cached_property
     def rows(self) -> list[Used]:

@@ -1,9 +1,13 @@
-"""allauth's forms in our words. Placeholders repeat labels, so they go."""
+"""allauth's forms in our words (placeholders repeat labels, so they go), and those of the person's own pages."""
 
 from typing import Any
 
 from allauth.account import forms as allauth
+from django import forms
 from django.forms import Form
+
+from apps.accounts.mails import Mail
+from apps.accounts.zones import zones
 
 HINT = "At least 12 characters. A few words in a row are fine."
 
@@ -57,3 +61,29 @@ class ReauthenticateForm(allauth.ReauthenticateForm):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         put(self, "password", label="Password")
+
+
+class AccountForm(forms.Form):
+    name = forms.CharField(
+        label="Name",
+        max_length=120,
+        required=False,
+        help_text="As your colleagues see it.",
+        widget=forms.TextInput(attrs={"autocomplete": "name"}),
+    )
+    time_zone = forms.ChoiceField(
+        label="Time zone",
+        choices=zones,
+        help_text="Times on pages are shown in it. Days of usage and limits are of UTC.",
+    )
+
+
+class NotificationsForm(forms.Form):
+    """Asked by what is wanted, kept by what is not: a kind of mail that comes later is wanted by all."""
+
+    wanted = forms.MultipleChoiceField(
+        label="E-mails", choices=Mail.choices, required=False, widget=forms.CheckboxSelectMultiple
+    )
+
+    def declined(self) -> list[str]:
+        return [kind.value for kind in Mail if kind.value not in self.cleaned_data["wanted"]]

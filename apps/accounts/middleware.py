@@ -1,9 +1,13 @@
-"""Which organization the person works in: part of the session."""
+"""What a page knows of the person: which organization they work in, part of the session, and their time zone."""
 
-from django.http import HttpRequest
+from collections.abc import Callable
+
+from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
 from django.utils.deprecation import MiddlewareMixin
 
 from apps.accounts.models import Membership
+from apps.accounts.zones import zone
 
 SESSION_KEY = "organization"
 
@@ -24,3 +28,19 @@ class OrganizationMiddleware(MiddlewareMixin):
             )
         request.membership = membership  # type: ignore[attr-defined]
         request.organization = membership.organization if membership else None  # type: ignore[attr-defined]
+
+
+UTC_ONLY = ("/admin/", "/operations/", "/api/")  # staff in several zones talk of one time; programs have no zone
+
+
+class TimeZoneMiddleware:
+    """Times on pages are those of the reader's zone."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        if request.path.startswith(UTC_ONLY) or not request.user.is_authenticated:
+            return self.get_response(request)
+        with timezone.override(zone(request.user.time_zone)):
+            return self.get_response(request)

@@ -11,6 +11,7 @@ from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models.functions import Lower
 
+from apps.accounts.mails import Mail
 from apps.core.ids import public, uuid7
 
 
@@ -36,6 +37,12 @@ class User(AbstractUser):
     email = models.EmailField(unique=True)
     name = models.CharField(max_length=120, blank=True)
     time_zone = models.CharField(max_length=64, default="UTC")
+    declined_mails = ArrayField(
+        models.CharField(max_length=8, choices=Mail),
+        default=list,
+        db_default=models.Value([], ArrayField(models.CharField(max_length=8))),
+        blank=True,
+    )
 
     USERNAME_FIELD = "email"
     REQUIRED_FIELDS: ClassVar[list[str]] = []

@@ -1,8 +1,10 @@
-"""allauth's views at our addresses, under allauth's names: it reverses them itself."""
+"""allauth's views at our addresses, under allauth's names: it reverses them itself. And the pages of the person."""
 
 from allauth.account import views
 from allauth.mfa.base import views as factors
 from django.urls import URLPattern, URLResolver, include, path, re_path
+
+from apps.accounts import views as own
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("signup/", views.signup, name="account_signup"),
@@ -23,7 +25,10 @@ urlpatterns: list[URLPattern | URLResolver] = [
         name="account_reset_password_from_key",
     ),
     path("password/reset/complete/", views.password_reset_from_key_done, name="account_reset_password_from_key_done"),
-    path("settings/security/", factors.index, name="mfa_index"),
+    path("settings/account/", own.account, name="settings-account"),
+    path("settings/notifications/", own.notifications, name="settings-notifications"),
+    path("settings/security/", own.security, name="mfa_index"),
+    path("settings/security/sessions/", own.end_sessions, name="usersessions_list"),
     path("settings/security/again/", factors.reauthenticate, name="mfa_reauthenticate"),
     path("settings/security/totp/", include("allauth.mfa.totp.urls")),
     path("settings/security/recovery-codes/", include("allauth.mfa.recovery_codes.urls")),

@@ -25,6 +25,7 @@ from django.db.models import Q, Sum
 from django.template.loader import render_to_string
 from django.utils import timezone
 
+from apps.accounts.mails import Mail, wanted
 from apps.accounts.models import Membership, Organization, User
 from apps.billing import entitlements
 from apps.billing.models import Alert, AlertSettings, Subscription
@@ -284,16 +285,19 @@ def context_of(alert: Alert) -> dict[str, Any]:
 
 
 def recipients(alert: Alert) -> set[str]:
-    """Owners and billing members; of a member's or a key's own budget also the member, or who made the key."""
+    """Owners and billing members; of a member's or a key's own budget also the member, or who made the key. Who wants none gets none."""
     of_organization = Q(
         memberships__organization=alert.organization,
         memberships__role__in=[Membership.Role.OWNER, Membership.Role.BILLING],
     )
-    found = User.objects.filter(of_organization, is_active=True)
+    wanting = Q() if alert.kind == Alert.Kind.PLAN else wanted(Mail.BUDGETS)
+    found = User.objects.filter(of_organization, wanting, is_active=True)
     addresses = set(found.values_list("email", flat=True))
     if alert.budget is not None and alert.budget.kind != Budget.Kind.ORGANIZATION:
         spender = alert.budget.user_id or creator_of_key(alert.budget)
-        own = User.objects.filter(pk__in=[spender], is_active=True, memberships__organization=alert.organization)
+        own = User.objects.filter(
+            wanting, pk__in=[spender], is_active=True, memberships__organization=alert.organization
+        )
         addresses.update(own.values_list("email", flat=True))
     return addresses
 

@@ -15,6 +15,7 @@ from django.db.models import Q
 from django.template.loader import render_to_string
 from django.utils import timezone
 
+from apps.accounts.mails import Mail, wanted
 from apps.accounts.models import Membership, User
 from apps.core.ids import public
 from apps.keys.models import APIKey
@@ -80,8 +81,8 @@ def tell(key_id: UUID, now: datetime) -> bool:
 
 
 def addresses_of(key: APIKey) -> set[str]:
-    """Its maker, if still a member, and the owners."""
-    members = User.objects.filter(is_active=True, memberships__organization=key.organization)
+    """Its maker, if still a member, and the owners: those who want such mails."""
+    members = User.objects.filter(wanted(Mail.KEYS), is_active=True, memberships__organization=key.organization)
     owners = Q(memberships__organization=key.organization, memberships__role=Membership.Role.OWNER)
     return set(members.filter(owners | Q(pk=key.created_by_id)).values_list("email", flat=True))
 

@@ -18,11 +18,13 @@ from django.conf import settings
 from django.contrib import auth
 from django.db import Error as DjangoDatabaseError
 from django.http import HttpRequest
+from django.utils import timezone
 from psycopg import Error as DatabaseError
 from psycopg_pool import PoolTimeout
 
 from apps.accounts.middleware import SESSION_KEY
 from apps.accounts.models import Membership, User
+from apps.accounts.zones import zone
 from apps.live import topics
 from apps.live.topics import Message, Topic, Viewer
 
@@ -240,6 +242,7 @@ class PageConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
 
     async def pump(self, feed: Feed) -> None:
         topic = feed.topic
+        timezone.activate(zone(topic.viewer.user.time_zone))  # of this task alone; topics render parts of pages
         while not self.closed:
             topic.fresh.clear()
             try:

@@ -15,6 +15,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from apps.accounts import audit
+from apps.accounts.mails import Mail, wanted
 from apps.accounts.models import Membership, User
 from apps.webhooks.models import Delivery, Endpoint
 
@@ -50,9 +51,12 @@ def give_up(endpoint: Endpoint, *, reason: str, now: datetime) -> None:
 
 
 def tell_owners(endpoint: Endpoint) -> None:
-    """One mail to each owner. A mail that cannot be sent is logged: the page says the same."""
+    """One mail to each owner who wants it. A mail that cannot be sent is logged: the page says the same."""
     owners = User.objects.filter(
-        memberships__organization=endpoint.organization, memberships__role=Membership.Role.OWNER, is_active=True
+        wanted(Mail.WEBHOOKS),
+        memberships__organization=endpoint.organization,
+        memberships__role=Membership.Role.OWNER,
+        is_active=True,
     )
     text = render_to_string(
         "webhooks/disabled.txt",

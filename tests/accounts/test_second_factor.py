@@ -36,7 +36,7 @@ def test_switching_it_on_and_signing_in_with_it(client, db):
     assert client.post("/settings/security/totp/activate/", {"code": code_of(secret)}).status_code == 302
     assert set(Authenticator.objects.filter(user=user).values_list("type", flat=True)) == {"totp", "recovery_codes"}
     for url, heading in (
-        ("/settings/security/", "Second factor"),
+        ("/settings/security/", "Security"),
         ("/settings/security/recovery-codes/", "Recovery codes"),
         ("/settings/security/recovery-codes/generate/", "Make new recovery codes?"),
         ("/settings/security/totp/deactivate/", "Switch off the authenticator app?"),
@@ -70,7 +70,7 @@ def test_switching_it_off(client, db):
     make.organization(owner=user)
     client.post("/login/", {"login": user.email, "password": PASSWORD})
     page = client.get("/settings/security/")
-    assert_our_words(page, "Second factor")
+    assert_our_words(page, "Security")
     assert b"Set up the app" in page.content
     asked = client.get("/settings/security/totp/activate/").headers["location"]
     client.post(asked, {"password": PASSWORD})

@@ -61,7 +61,7 @@ class Inline(HTMLParser):
 PUBLIC = ["/", "/status/", "/terms/", "/privacy/", "/data/", "/models/", "/pricing/", "/models/cango/demo-chat/", "/models/acme/vectors/", "/models/acme/reader/", "/login/", "/signup/",
           "/verify/", "/verify/nothing/", "/password/reset/", "/password/reset/done/", "/password/reset/complete/", "/mail/", "/nothing/"]  # fmt: skip
 SIGNED_IN = ["/", "/status/", "/terms/", "/data/", "/models/", "/models/cango/demo-chat/", "/models/acme/vectors/", "/models/acme/reader/", "/dashboard/", "/keys/",
-             "/keys/new/", "/usage/", "/billing/", "/billing/add/", "/billing/limits/", "/password/change/", "/settings/security/", "/logout/", "/nothing/"]  # fmt: skip
+             "/keys/new/", "/usage/", "/billing/", "/billing/add/", "/billing/limits/", "/password/change/", "/settings/security/", "/settings/account/", "/settings/notifications/", "/logout/", "/nothing/"]  # fmt: skip
 
 
 def assert_clean(answer):
@@ -91,7 +91,15 @@ def test_pages_of_a_member(shop, url):
 def test_pages_of_one_who_has_no_organization_yet(db):
     client = Client()
     client.force_login(make.user())
-    for url in ("/welcome/", "/", "/models/", "/password/change/"):
+    for url in (
+        "/welcome/",
+        "/",
+        "/models/",
+        "/password/change/",
+        "/settings/account/",
+        "/settings/security/",
+        "/settings/notifications/",
+    ):
         assert_clean(client.get(url))
     assert client.get("/dashboard/").headers["location"] == "/welcome/"
 

@@ -1,0 +1,17 @@
+"""Mails a person may do without. Those of sign-in, payments and plans always come: they are part of the contract."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.db.models import Q
+
+
+class Mail(models.TextChoices):
+    BUDGETS = "budgets", "A limit is at 50, 80 or 100%, or the balance runs low"
+    KEYS = "keys", "An API key ends in 7 days, or in 1 day"
+    WEBHOOKS = "webhooks", "A webhook was turned off because its server did not answer"
+
+
+def wanted(kind: Mail) -> Q:
+    """Users who want mails of this kind."""
+    return ~Q(declined_mails__contains=[kind.value])

@@ -1,0 +1,82 @@
+"""The person's own pages: name and time zone, which e-mails, factors and sessions. For members and for those without an organization."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from allauth.mfa.base.views import IndexView
+from allauth.usersessions.internal import flows
+from allauth.usersessions.models import UserSession
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.utils.decorators import method_decorator
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_http_methods, require_POST
+
+from apps.accounts.forms import AccountForm, NotificationsForm
+from apps.accounts.mails import Mail
+from apps.accounts.models import User
+
+
+@never_cache
+@login_required
+@require_http_methods(["GET", "HEAD", "POST"])
+def account(request: HttpRequest) -> HttpResponse:
+    user = cast(User, request.user)
+    posted = request.method == "POST"
+    form = AccountForm(request.POST if posted else None, initial={"name": user.name, "time_zone": user.time_zone})
+    if posted and form.is_valid():
+        user.name, user.time_zone = form.cleaned_data["name"], form.cleaned_data["time_zone"]
+        user.save(update_fields=["name", "time_zone"])
+        messages.success(request, "Saved.")
+        return redirect("settings-account")
+    return render(request, "account/settings.html", {"form": form}, status=422 if form.errors else 200)
+
+
+@never_cache
+@login_required
+@require_http_methods(["GET", "HEAD", "POST"])
+def notifications(request: HttpRequest) -> HttpResponse:
+    user = cast(User, request.user)
+    wanted = [kind.value for kind in Mail if kind.value not in user.declined_mails]
+    posted = request.method == "POST"
+    form = NotificationsForm(request.POST if posted else None, initial={"wanted": wanted})
+    if posted and form.is_valid():
+        user.declined_mails = form.declined()
+        user.save(update_fields=["declined_mails"])
+        messages.success(request, "Saved.")
+        return redirect("settings-notifications")
+    return render(request, "account/notifications.html", {"form": form}, status=422 if form.errors else 200)
+
+
+@method_decorator([never_cache, login_required], name="dispatch")
+class Security(IndexView):  # type: ignore[misc]
+    """Password, factors, and where one is signed in. This session is made known here, should it be from before sessions were."""
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        UserSession.objects.create_from_request(self.request)
+        sessions = UserSession.objects.purge_and_list(self.request.user)
+        newest_first = sorted(sessions, key=lambda session: session.created_at, reverse=True)
+        return {**super().get_context_data(**kwargs), "sessions": newest_first}
+
+
+security = Security.as_view()
+
+
+@never_cache
+@login_required
+@require_POST
+def end_sessions(request: HttpRequest) -> HttpResponse:
+    """One session of one's own, or all others. Whoever is signed in there is not any more with their next request."""
+    own = UserSession.objects.filter(user_id=request.user.pk)
+    chosen = request.POST.get("session", "")
+    if chosen.isdecimal():
+        flows.sessions.end_sessions(request, list(own.filter(pk=int(chosen))))
+    else:
+        flows.sessions.end_other_sessions(request, request.user)
+    if not request.user.is_authenticated:
+        return redirect("account_login")
+    messages.success(request, "Signed out there.")
+    return redirect("mfa_index")

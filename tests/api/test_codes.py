@@ -18,7 +18,7 @@ FOR_RUNNERS = {  # of /agent/v1
     "node_retired",
     "wrong_clock",
 }
-FOR_STAFF = {"node_moved", "node_state"}  # on pages of the admin
+FOR_STAFF = {"burn_in", "node_moved", "node_state"}  # on pages of the admin
 NEVER_SENT = {"refused", "job_failed"}  # bases: what is raised names its own
 
 

@@ -10,6 +10,7 @@ from apps.agents import heartbeats
 from apps.runner.protocol import Heartbeat, HeartbeatAnswer, PoolHealth, Wanted
 from apps.scheduling import placement, selectors
 from apps.sites import statements
+from apps.sites.enrolment import Right
 from apps.sites.models import Deployment, Pool
 from cango_portal import database
 from tests import make
@@ -30,9 +31,15 @@ def wanted(pool: Pool, version: str = "") -> Wanted | None:
     return Wanted(version=rows[0]["version"], pools=rows[0]["pools"]) if rows else None
 
 
+def right(pool: Pool) -> Right:
+    return Right(sha256=pool.node.token_sha256)
+
+
 def beat(pool: Pool, **fields) -> None:
     health = PoolHealth(pool=pool.code, **{"ready": True, **fields})
-    database.run(heartbeats.take([heartbeats.Beat(pool.node_id, Heartbeat(claimant="c", pools=[health]), None)]))
+    database.run(
+        heartbeats.take([heartbeats.Beat(right(pool), Heartbeat(claimant="c", pools=[health]), None, pool.node_id)])
+    )
     pool.refresh_from_db()
 
 
@@ -75,7 +82,9 @@ def test_what_the_runner_says_of_a_model_is_written_and_measured_times_stay(pool
 def test_another_nodes_pool_is_not_spoken_for(pool):
     other = make.pool(model=pool.model, ready=False)
     health = PoolHealth(pool=other.code, ready=True, state="ready")
-    database.run(heartbeats.take([heartbeats.Beat(pool.node_id, Heartbeat(claimant="c", pools=[health]), None)]))
+    database.run(
+        heartbeats.take([heartbeats.Beat(right(pool), Heartbeat(claimant="c", pools=[health]), None, pool.node_id)])
+    )
     other.refresh_from_db()
     assert (other.ready, other.state) == (False, "")
 
@@ -114,12 +123,14 @@ def test_a_deployment_that_cannot_be_is_refused(pool, fields):
 
 
 def test_the_answer_to_a_beat_says_it_once(pool):
+    speaks = right(pool)
+
     async def beats() -> list[HeartbeatAnswer]:
         collector = heartbeats.Collector()
-        first = await collector.add(pool.node_id, Heartbeat(claimant="c", wanted=""))
+        first = await collector.add(speaks, Heartbeat(claimant="c", wanted=""))
         assert first.wanted
-        second = await collector.add(pool.node_id, Heartbeat(claimant="c", wanted=first.wanted.version))
-        older = await collector.add(pool.node_id, Heartbeat(claimant="c"))
+        second = await collector.add(speaks, Heartbeat(claimant="c", wanted=first.wanted.version))
+        older = await collector.add(speaks, Heartbeat(claimant="c"))
         await database.close()
         return [first, second, older]
 

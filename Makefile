@@ -5,7 +5,7 @@ LAUNCHER := $(BIN)/python -m cango_portal.launcher
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help run stop manage seed demo fleet test unit stories fuzz bench-ledger bench-gateway bench-batch bench-heartbeats check fmt lock clean environment test-environment
+.PHONY: help run stop manage seed demo fleet test test-browser screens unit stories fuzz bench-ledger bench-gateway bench-batch bench-heartbeats check fmt lock clean environment test-environment
 MAKEFLAGS += --no-print-directory
 # A process that may not keep its compiled modules takes three times as long to start; git ignores them.
 unexport PYTHONDONTWRITEBYTECODE
@@ -44,10 +44,16 @@ test: test-environment  ## check everything, then run all tests, those in a brow
 	@$(MAKE) check
 	@$(MAKE) unit
 	@$(MAKE) stories
-	@$(LAUNCHER) chromium && chosen="whole or browser" || chosen="whole and not browser"; \
+	@$(LAUNCHER) chromium && chosen="(whole or browser) and not grid and not screens" || chosen="whole and not browser"; \
 	  $(LAUNCHER) node || chosen="($$chosen) and not node"; \
 	  $(LAUNCHER) rabbitmq || chosen="($$chosen) and not rabbitmq"; \
 	  WHOLE_REQUIRED=1 $(PYTEST) -q -m "$$chosen"
+
+test-browser: test-environment  ## all tests in a browser, and every page in both themes, 1440 and 390 pixels wide
+	@$(LAUNCHER) chromium && WHOLE_REQUIRED=1 $(PYTEST) -q -m "browser and not screens"
+
+screens: test-environment  ## a picture of every page, both themes, 1440 and 390 pixels wide, in var/screens/
+	@$(LAUNCHER) chromium && $(PYTEST) -q -m screens
 
 fuzz: test-environment  ## schemathesis asks every operation of the OpenAPI document of a running portal; FUZZ=500 asks more
 	@$(PYTEST) -q -m fuzz

@@ -1,0 +1,144 @@
+"""Every page of the design guide's inventory that there is, and where a browser finds it.
+
+Addresses name what a portal has by `{job}`, `{batch}`, `{key}`, `{webhook}`; `World` makes those once. A page that is new is one line here.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from playwright.sync_api import Browser, BrowserContext, Page
+
+from tests.browser.test_live import MODEL
+from tests.started import Portal
+
+
+@dataclass(frozen=True)
+class Place:
+    """`who` is a visitor or a member of the demo's organization; `status` other than 200 is told to the console as an error."""
+
+    name: str
+    path: str
+    who: str = "member"
+    status: int = 200
+
+
+VISITOR = [
+    Place("front", "/", "visitor"),
+    Place("models-visitor", "/models/", "visitor"),
+    Place("model-visitor", "/models/cango/demo-chat/", "visitor"),
+    Place("pricing-visitor", "/pricing/", "visitor"),
+    Place("docs-visitor", "/docs/", "visitor"),
+    Place("docs-quick-start-visitor", "/docs/quick-start/", "visitor"),
+    Place("docs-errors", "/docs/errors/", "visitor"),
+    Place("docs-search", "/docs/?q=rate+limit", "visitor"),
+    Place("docs-reference", "/docs/reference/inference/", "visitor"),
+    Place("status", "/status/", "visitor"),
+    Place("terms", "/terms/", "visitor"),
+    Place("privacy", "/privacy/", "visitor"),
+    Place("data", "/data/", "visitor"),
+    Place("signup", "/signup/", "visitor"),
+    Place("verify", "/verify/", "visitor"),
+    Place("login", "/login/", "visitor"),
+    Place("password-reset", "/password/reset/", "visitor"),
+    Place("password-reset-done", "/password/reset/done/", "visitor"),
+    Place("not-found", "/nothing/", "visitor", 404),
+]
+MEMBER = [
+    Place("account", "/settings/account/"),
+    Place("security", "/settings/security/"),
+    Place("notifications", "/settings/notifications/"),
+    Place("password-change", "/password/change/"),
+    Place("dashboard", "/dashboard/"),
+    Place("models", "/models/"),
+    Place("model", "/models/cango/demo-chat/"),
+    Place("pricing", "/pricing/"),
+    Place("docs", "/docs/"),
+    Place("docs-quick-start", "/docs/quick-start/"),
+    Place("docs-jobs", "/docs/jobs/"),
+    Place("status-member", "/status/"),
+    Place("playground", "/playground/"),
+    Place("jobs", "/jobs/"),
+    Place("job", "/jobs/{job}/"),
+    Place("batches", "/batches/"),
+    Place("batch-new", "/batches/new/"),
+    Place("batch", "/batches/{batch}/"),
+    Place("usage", "/usage/"),
+    Place("keys", "/keys/"),
+    Place("key-new", "/keys/new/"),
+    Place("key", "/keys/{key}/"),
+    Place("key-replace", "/keys/{key}/replace/"),
+    Place("key-revoke", "/keys/{key}/revoke/"),
+    Place("places", "/keys/places/"),
+    Place("billing", "/billing/"),
+    Place("billing-add", "/billing/add/"),
+    Place("billing-movements", "/billing/movements/"),
+    Place("billing-payments", "/billing/payments/"),
+    Place("billing-invoices", "/billing/invoices/"),
+    Place("billing-automatic", "/billing/automatic/"),
+    Place("billing-plan", "/billing/plan/"),
+    Place("billing-portal", "/billing/portal/"),
+    Place("limits", "/billing/limits/"),
+    Place("limits-organization", "/billing/limits/organization/"),
+    Place("warnings", "/billing/limits/warnings/"),
+    Place("webhooks", "/settings/webhooks/"),
+    Place("webhook-new", "/settings/webhooks/new/"),
+    Place("webhook", "/settings/webhooks/{webhook}/"),
+]
+PLACES = [*VISITOR, *MEMBER]
+
+
+class World:
+    """A browser with a visitor's and a member's pages open, and the things that addresses name."""
+
+    def __init__(self, portal: Portal, browser: Browser) -> None:
+        self.portal = portal
+        self.contexts: dict[str, BrowserContext] = {
+            who: browser.new_context(viewport={"width": 1440, "height": 900}, reduced_motion="reduce")
+            for who in ("visitor", "member")
+        }
+        self.pages: dict[str, Page] = {who: context.new_page() for who, context in self.contexts.items()}
+        for context in self.contexts.values():
+            context.set_default_timeout(20_000)
+        self.sign_in()
+        self.named = {**self.work(), "key": self.key(), "webhook": self.webhook()}
+
+    def path(self, place: Place) -> str:
+        return place.path.format(**self.named)
+
+    def sign_in(self) -> None:
+        page = self.pages["member"]
+        page.goto(f"{self.portal.base_url}/login/")
+        page.get_by_label("E-mail").fill(self.portal.demo["email"])
+        page.get_by_label("Password").fill(self.portal.demo["password"])
+        page.get_by_role("button", name="Sign in").click()
+        page.wait_for_url("**/dashboard/")
+
+    def work(self) -> dict[str, str]:
+        """A job that has ended, and a batch."""
+        body = {"model": MODEL, "messages": [{"role": "user", "content": "Say the words."}], "max_tokens": 40}
+        with self.portal.client() as client:
+            job = client.post("/v1/chat/completions", json=body).raise_for_status().headers["x-job-id"]
+            row = {"custom_id": "row-1", "method": "POST", "url": "/v1/chat/completions", "body": body}
+            form = {"file": ("descriptions.jsonl", json.dumps(row).encode())}
+            file = client.post("/v1/files", data={"purpose": "batch"}, files=form).json()["id"]
+            asked = {"input_file_id": file, "endpoint": row["url"], "completion_window": "24h"}
+            batch = client.post("/v1/batches", json=asked).json()["id"]
+            done = ("completed", "failed", "expired", "cancelled")
+            self.portal.wait_until(lambda: client.get(f"/v1/batches/{batch}").json()["status"] in done, seconds=60)
+        return {"job": job, "batch": batch}
+
+    def key(self) -> str:
+        return str(self.portal.sql("SELECT id FROM keys_apikey ORDER BY created_at, id LIMIT 1")[0]["id"])
+
+    def webhook(self) -> str:
+        page = self.pages["member"]
+        page.goto(f"{self.portal.base_url}/settings/webhooks/new/")
+        page.get_by_label("URL").fill("https://hooks.example.com/cango")
+        page.locator("input[name=event_types]").first.check(force=True)
+        page.get_by_role("button", name="Add webhook").click()
+        page.goto(f"{self.portal.base_url}/settings/webhooks/")
+        href = page.locator("tbody th a").first.get_attribute("href")
+        assert href is not None
+        return href.rstrip("/").rpartition("/")[2]

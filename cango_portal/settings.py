@@ -246,6 +246,8 @@ CELERY_BEAT_SCHEDULE = {
     "billing.top_up_automatically": {"task": "billing.top_up_automatically", "schedule": 10.0},
     "billing.warn": {"task": "billing.warn", "schedule": 15.0},
     "batches.sweep": {"task": "batches.sweep", "schedule": 5.0, "options": {"expires": 5}},
+    "dispatch.forget_texts": {"task": "dispatch.forget_texts", "schedule": 30.0, "options": {"expires": 30}},
+    "dispatch.forget_all_texts": {"task": "dispatch.forget_texts", "schedule": 3600.0, "kwargs": {"thorough": True}},
     "dispatch.forget_receipts": {"task": "dispatch.forget_receipts", "schedule": 3600.0},
     "files.expire": {"task": "files.expire", "schedule": 3600.0},
     "keys.warn_of_expiry": {"task": "keys.warn_of_expiry", "schedule": 600.0},

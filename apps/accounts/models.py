@@ -58,6 +58,8 @@ class User(AbstractUser):
 class Organization(models.Model):
     """The customer: it owns credit, keys, jobs and files."""
 
+    KEEPS = (0, 7, 30)  # days of `keep_text_days`
+
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     name = models.CharField(max_length=120)
     residency = ArrayField(
@@ -66,9 +68,19 @@ class Organization(models.Model):
         editable=False,
         help_text="Places (`apps.core.places`) where its work may run; null is everywhere. A key can only narrow it.",
     )
+    keep_text_days = models.PositiveSmallIntegerField(
+        default=30, db_default=30, editable=False, help_text="What was sent and got is kept so long after a job's end"
+    )
     created_at = models.DateTimeField(auto_now_add=True)
     members = models.ManyToManyField(User, through="Membership", related_name="organizations")
     memberships: models.Manager[Membership]
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(keep_text_days__in=(0, 7, 30)), name="accounts_organization_keeps_text"
+            )
+        ]
 
     def __str__(self) -> str:
         return self.name

@@ -47,7 +47,7 @@ def kept() -> list[Kept]:
     return [
         Kept(
             "Requests and their answers",
-            "With the job; stored chats and responses until you delete them, which deletes the text at once",
+            "30 days after the job ended, or 7, or not at all, as your organization says; stored chats and responses too, or until you delete them",
         ),
         Kept("Files sent with a job", numbers.duration(settings.FILE_RETENTION_SECONDS)),
         Kept(

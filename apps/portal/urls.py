@@ -1,7 +1,7 @@
 from django.conf import settings
 from django.urls import path
 
-from apps.portal import machines, views
+from apps.portal import machines, organization, views
 from apps.portal.docs import views as docs
 from apps.portal.feeds import StatusFeed
 
@@ -20,6 +20,7 @@ urlpatterns = [
     path("privacy/", views.privacy, name="privacy"),
     path("data/", views.data, name="data"),
     path("dashboard/", views.dashboard, name="dashboard"),
+    path("settings/organization/", organization.organization, name="organization"),
     path("welcome/", views.welcome, name="welcome"),
     path("theme/", views.theme, name="theme"),
     path("healthz", machines.healthz, name="healthz"),

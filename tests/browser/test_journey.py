@@ -231,7 +231,7 @@ def look_around(visitor: Visitor) -> None:
     visitor.check()
     page.get_by_role("link", name="Clear filters").click()
     expect(page.locator("#job-history tbody tr")).to_have_count(1)
-    for path in ("/dashboard/", "/models/", f"/models/{MODEL}/", "/keys/"):
+    for path in ("/dashboard/", "/usage/", "/models/", f"/models/{MODEL}/", "/keys/", "/settings/organization/"):
         visitor.go(path)
         visitor.check()
 

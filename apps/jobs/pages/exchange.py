@@ -25,6 +25,11 @@ class Exchange(Progress):
         content = getattr(self.job, "content", None)
         return content.request if content and isinstance(content.request, dict) else {}
 
+    @property
+    def forgotten(self) -> bool:
+        """Was its text deleted, by its time or by a customer? The record stays."""
+        return self.job.is_final and getattr(self.job, "content", None) is None
+
     @cached_property
     def title(self) -> str:
         """The beginning of what was asked, or the file; otherwise the model."""

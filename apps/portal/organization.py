@@ -1,0 +1,39 @@
+"""The organization's own page: its name, where it runs, and how long text is kept. Owners change it, members read."""
+
+from django.contrib import messages
+from django.core.exceptions import PermissionDenied
+from django.http import HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_http_methods
+
+from apps.accounts import services
+from apps.accounts.models import Membership
+from apps.accounts.permissions import MemberRequest, organization_required
+from apps.core import places
+from apps.dispatch.tasks import forget_soon
+from apps.portal.forms import OrganizationForm
+
+OWNERS_ONLY = "Owners change the name of your organization and how long its text is kept. Ask one of them."
+
+
+@never_cache
+@organization_required
+@require_http_methods(["GET", "HEAD", "POST"])
+def organization(request: MemberRequest) -> HttpResponse:
+    owned = request.organization
+    owner = request.membership.role == Membership.Role.OWNER
+    if request.method == "POST" and not owner:
+        raise PermissionDenied(OWNERS_ONLY)
+    posted = request.POST if request.method == "POST" else None
+    form = OrganizationForm(posted, initial={"name": owned.name, "keep_text_days": owned.keep_text_days})
+    if request.method == "POST" and form.is_valid():
+        fewer = form.cleaned_data["keep_text_days"] < owned.keep_text_days
+        if services.describe(organization=owned, user=request.user, **form.cleaned_data):
+            messages.success(request, "Saved.")
+            if fewer:
+                forget_soon(owned.pk)
+        return redirect("portal:organization")
+    rule = None if owned.residency is None else places.words(owned.residency)
+    context = {"form": form, "owner": owner, "rule": rule}
+    return render(request, "portal/organization.html", context, status=422 if form.errors else 200)

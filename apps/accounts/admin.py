@@ -9,6 +9,8 @@ from allauth.account.decorators import secure_admin_login
 from allauth.account.models import EmailAddress
 from allauth.mfa.admin import AuthenticatorAdmin
 from allauth.mfa.models import Authenticator
+from allauth.usersessions.admin import UserSessionAdmin
+from allauth.usersessions.models import UserSession
 from django import forms
 from django.contrib import admin
 from django.db import transaction
@@ -36,7 +38,8 @@ admin.site.password_change = own_password_page  # type: ignore[assignment, metho
 # allauth brings pages that would show a second factor's secret or verify an address without a reason.
 assert AuthenticatorAdmin
 assert EmailAddressAdmin
-admin.site.unregister([Authenticator, EmailAddress])
+assert UserSessionAdmin
+admin.site.unregister([Authenticator, EmailAddress, UserSession])
 
 
 class MembershipInline(ReadOnlyInline):

@@ -28,10 +28,10 @@ class ReconciliationAdmin(HistoryAdmin[Reconciliation]):
         return format_html_join("", "{}: {}<br>", ((name, f"{value:,}") for name, value in figures.items()))
 
     @admin.display(description="Found")
-    def found(self, row: Reconciliation) -> SafeString:
+    def found(self, row: Reconciliation) -> str:
         """Amounts in micro-USD, as the journal has them."""
         parts = [section(title, row.report[kind]) for kind, title in KINDS if row.report.get(kind)]
-        return format_html_join("", "{}", ((part,) for part in parts)) if parts else format_html("Nothing")
+        return format_html_join("", "{}", ((part,) for part in parts)) if parts else "Nothing"
 
 
 def section(title: str, items: list[dict[str, str]]) -> SafeString:

@@ -15,6 +15,7 @@ from apps.files.models import File
 from apps.jobs.models import Job, Refusal
 from apps.keys.models import APIKey, RateLimit
 from apps.ledger import services as ledger
+from apps.operations.models import Availability
 from apps.sites.models import Node, Pool
 from apps.webhooks import services as webhooks
 from tests import make
@@ -87,6 +88,10 @@ def world(db: None) -> World:
         )
         webhooks.send_test(endpoint)
         secrets += [signing, endpoint.secret]
+        today = datetime.now(UTC)
+        Availability.objects.create(
+            model=model, country="US", region="Georgia", day=today.date(), looks=3, up=2, looked_at=today
+        )
         money.rows(organization, owner, number)
         audit.record(organization=organization, actor=owner, action="test.done", target=organization.public_id)
         secrets += [secret, key.sha256, node.token_sha256, owner.password]

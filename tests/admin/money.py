@@ -17,7 +17,7 @@ from apps.billing.models import (
     Subscription,
     TopUp,
 )
-from apps.operations.models import Reconciliation
+from apps.operations.models import Incident, Reconciliation
 
 
 def rows(organization: Organization, owner: User, number: int) -> None:
@@ -60,3 +60,4 @@ def rows(organization: Organization, owner: User, number: int) -> None:
     AlertSettings.objects.create(organization=organization)
     SandboxObject.objects.create(id=f"thing_{number}", kind="thing", data={"id": f"thing_{number}"})
     Reconciliation.objects.create(started_at=now, ended_at=now, differences=0, pending=0, report={})
+    Incident.objects.create(title=f"Slow {number}", effect="Answers take longer", severity="degraded", began_at=now)

@@ -120,7 +120,7 @@ def test_a_runner_that_beats_for_ever_does_not_hold_a_job_for_ever(shop):
     job = shop.submit()
     overdue = settings.RUN_SECONDS + heartbeats.OVERDUE_SECONDS
     Job.objects.filter(pk=job.pk).update(dispatched_at=timezone.now() - timedelta(seconds=overdue + 1))
-    [row] = database.run(heartbeats.take([heartbeats.Beat(shop.pool.node_id, beat("a", job), None)]))
+    [row] = database.run(heartbeats.take([heartbeats.Beat(Right(), beat("a", job), None, shop.pool.node_id)]))
     assert row["lost"]
 
 
@@ -133,7 +133,7 @@ def test_heartbeats_and_reports_of_the_same_jobs_never_deadlock(shop):
     def work(n):
         if n < 4:
             for _ in range(20):
-                database.run(heartbeats.take([heartbeats.Beat(shop.pool.node_id, orders[n % 2], None)]))
+                database.run(heartbeats.take([heartbeats.Beat(Right(), orders[n % 2], None, shop.pool.node_id)]))
         else:
             for job in jobs[n - 4 :: 4]:
                 site.deliver(site.report(job, "started"))

@@ -10,6 +10,7 @@ from apps.jobs.models import Job
 from apps.ledger import services as ledger
 from apps.runner.protocol import Heartbeat, Lease
 from apps.sites import drains
+from apps.sites.enrolment import Right
 from apps.sites.models import Drain, Node
 from cango_portal import database
 from tests import make
@@ -25,7 +26,7 @@ def drain(node: Node, *, seconds: float = 600, purpose: str = "drain") -> None:
 def beat(job: Job, claimant: str = "runner-1") -> list[dict]:
     """The runner says that it works on the job. What it is told of it."""
     lease = Lease(job=str(job.pk), attempt=job.attempt, fence=str(job.fence))
-    said = heartbeats.Beat(job.pool.node_id, Heartbeat(claimant=claimant, leases=[lease]), None)
+    said = heartbeats.Beat(Right(), Heartbeat(claimant=claimant, leases=[lease]), None, job.pool.node_id)
     return database.run(heartbeats.take([said]))
 
 

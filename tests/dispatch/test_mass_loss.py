@@ -11,6 +11,7 @@ from apps.agents import heartbeats
 from apps.dispatch.dispatcher import Dispatcher
 from apps.jobs.models import Job
 from apps.runner.protocol import Heartbeat, Lease
+from apps.sites.enrolment import Right
 from apps.sites.models import Freeze, Node
 from cango_portal import database
 from tests import make
@@ -53,7 +54,7 @@ def lost() -> int:
 
 def beat(job: Job) -> None:
     lease = Lease(job=str(job.pk), attempt=job.attempt, fence=str(job.fence))
-    said = heartbeats.Beat(job.pool.node_id, Heartbeat(claimant="runner-1", leases=[lease]), None)
+    said = heartbeats.Beat(Right(), Heartbeat(claimant="runner-1", leases=[lease]), None, job.pool.node_id)
     database.run(heartbeats.take([said]))
 
 

@@ -15,6 +15,7 @@ from django.utils.decorators import method_decorator
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST
 
+from apps.accounts import agents
 from apps.accounts.forms import AccountForm, NotificationsForm
 from apps.accounts.mails import Mail
 from apps.accounts.models import User
@@ -59,7 +60,8 @@ class Security(IndexView):  # type: ignore[misc]
         UserSession.objects.create_from_request(self.request)
         sessions = UserSession.objects.purge_and_list(self.request.user)
         newest_first = sorted(sessions, key=lambda session: session.created_at, reverse=True)
-        return {**super().get_context_data(**kwargs), "sessions": newest_first}
+        named = [(session, agents.words(session.user_agent)) for session in newest_first]
+        return {**super().get_context_data(**kwargs), "sessions": named}
 
 
 security = Security.as_view()

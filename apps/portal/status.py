@@ -27,7 +27,7 @@ class Bar:
 
     @property
     def height(self) -> float:
-        return 10.0 if self.day is None else round(max(10 * self.day.share, 1.5), 2)
+        return 2.5 if self.day is None else round(max(10 * self.day.share, 1.5), 2)
 
     @property
     def y(self) -> float:

@@ -9,6 +9,7 @@ from django.conf import settings
 from django.core import mail
 from django.test import Client
 
+from apps.accounts import agents
 from apps.accounts.mails import Mail
 from apps.accounts.models import User
 from apps.accounts.zones import zone
@@ -98,3 +99,17 @@ def test_a_session_is_ended_from_another(person):
     assert here.get("/settings/security/sessions/").status_code == 405
     own = UserSession.objects.get(user=user)
     assert here.post("/settings/security/sessions/", {"session": own.pk}).headers["location"] == "/login/"
+
+
+@pytest.mark.parametrize(
+    ("agent", "words"),
+    [
+        ("Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0", "Firefox 140 on Linux"),
+        ("Mozilla/5.0 (Windows NT 10.0) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/141.0.0.0 Safari/537.36 Edg/141.0", "Edge 141 on Windows"),
+        ("Mozilla/5.0 (iPhone; CPU iPhone OS 26_0 like Mac OS X) AppleWebKit/605.1.15 Version/26.0 Mobile/15E148 Safari/604.1", "Safari 26 on iPhone"),
+        ("curl/8.5.0", "curl/8.5.0"),
+        ("", "Unknown"),
+    ],
+)  # fmt: skip
+def test_browsers_in_words(agent, words):
+    assert agents.words(agent) == words

@@ -25,7 +25,7 @@ class OrganizationForm(forms.Form):
         choices=[
             (30, "Kept for 30 days"),
             (7, "Kept for 7 days"),
-            (0, "Not kept: deleted when the answer was delivered"),
+            (0, "Not kept"),
         ],
-        help_text="Counted from the end of each job, also for the jobs you have. Deleted text does not come back.",
+        help_text="From the end of each job, also of those you have. Text that was deleted does not come back.",
     )

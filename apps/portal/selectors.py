@@ -251,18 +251,18 @@ class Overview:
     running: list[JobPage]
     latest: list[Job]
     key: APIKey | None
-
-    @property
-    def began(self) -> bool:
-        return bool(self.running or self.latest)
+    began: bool  # a request has succeeded, be it a row of a batch
 
 
 def overview(organization: Organization) -> Overview:
     at = database.run(clock())
     jobs = Job.objects.of(organization).select_related("model", "price", "api_key", "pool__node__site").order_by("-pk")
+    latest = list(jobs.filter(state__in=FINAL)[:LISTED])
+    succeeded = Job.objects.filter(organization=organization, state=Job.State.SUCCEEDED)
     return Overview(
         at=at,
         running=[JobPage(job) for job in jobs.open()[:LISTED]],
-        latest=list(jobs.filter(state__in=FINAL)[:LISTED]),
+        latest=latest,
+        began=any(job.state == Job.State.SUCCEEDED for job in latest) or succeeded.exists(),
         key=APIKey.objects.active().filter(organization=organization).first(),
     )

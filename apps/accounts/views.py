@@ -8,9 +8,12 @@ from allauth.mfa.base.views import IndexView
 from allauth.usersessions.internal import flows
 from allauth.usersessions.models import UserSession
 from django.contrib import messages
+from django.contrib.auth import HASH_SESSION_KEY
 from django.contrib.auth.decorators import login_required
+from django.contrib.sessions.models import Session
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.utils import timezone
 from django.utils.decorators import method_decorator
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST
@@ -52,15 +55,22 @@ def notifications(request: HttpRequest) -> HttpResponse:
     return render(request, "account/notifications.html", {"form": form}, status=422 if form.errors else 200)
 
 
+def sessions_of(user: User) -> list[UserSession]:
+    """Those in which the person is signed in, newest first: neither expired nor ended by a new password. Two queries."""
+    own = list(UserSession.objects.filter(user=user).order_by("-created_at", "-pk"))
+    kept = Session.objects.filter(pk__in=[each.session_key for each in own], expire_date__gt=timezone.now())
+    signed = user.get_session_auth_hash()
+    valid = {each.pk for each in kept if each.get_decoded().get(HASH_SESSION_KEY) == signed}
+    return [each for each in own if each.session_key in valid]
+
+
 @method_decorator([never_cache, login_required], name="dispatch")
 class Security(IndexView):  # type: ignore[misc]
     """Password, factors, and where one is signed in. This session is made known here, should it be from before sessions were."""
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         UserSession.objects.create_from_request(self.request)
-        sessions = UserSession.objects.purge_and_list(self.request.user)
-        newest_first = sorted(sessions, key=lambda session: session.created_at, reverse=True)
-        named = [(session, agents.words(session.user_agent)) for session in newest_first]
+        named = [(session, agents.words(session.user_agent)) for session in sessions_of(cast(User, self.request.user))]
         return {**super().get_context_data(**kwargs), "sessions": named}
 
 

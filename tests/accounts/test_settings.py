@@ -12,6 +12,7 @@ from django.test import Client
 from apps.accounts import agents
 from apps.accounts.mails import Mail
 from apps.accounts.models import User
+from apps.accounts.views import sessions_of
 from apps.accounts.zones import zone
 from apps.keys import expiry
 from tests import make
@@ -99,6 +100,18 @@ def test_a_session_is_ended_from_another(person):
     assert here.get("/settings/security/sessions/").status_code == 405
     own = UserSession.objects.get(user=user)
     assert here.post("/settings/security/sessions/", {"session": own.pk}).headers["location"] == "/login/"
+
+
+def test_sessions_are_listed_in_two_queries_and_ended_ones_are_not(person, django_assert_num_queries):
+    user, _ = person
+    for count in (2, 5):
+        for _number in range(count):
+            Client().post("/login/", {"login": user.email, "password": PASSWORD})
+        with django_assert_num_queries(2):
+            assert len(sessions_of(user)) >= count
+    user.set_password("another horse battery")
+    user.save()
+    assert sessions_of(user) == []
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,14 @@ class Child:
         heard = PIPE if self.talks or self.said else DEVNULL
         errors = None if self.said is None else PIPE if self.talks else STDOUT
         return await asyncio.create_subprocess_exec(
-            *self.command, stdin=PIPE, stdout=heard, stderr=errors, limit=LIMIT, start_new_session=self.group
+            *self.command,
+            stdin=PIPE,
+            stdout=heard,
+            stderr=errors,
+            limit=LIMIT,
+            start_new_session=self.group,
+            # Python keeps what it prints back until it ends: it would come after the error that ended it.
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
         )
 
     async def watch(self, process: Process) -> None:

@@ -75,6 +75,7 @@ def test_the_nodes_lock_has_the_versions_of_the_portals() -> None:
 
 
 @pytest.mark.whole
+@pytest.mark.timeout(300)  # it installs the runner's packages
 def test_the_containerfiles_steps_make_a_runner_that_works(tmp_path: Path) -> None:
     """In a clean environment below a prefix; `useradd` is left out. The image itself is built only where a builder runs."""
     prefix = tmp_path / "root"

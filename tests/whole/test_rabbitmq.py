@@ -1,11 +1,8 @@
 """Two nodes with users of their own on one real RabbitMQ and one real Valkey: neither sees what is the other's."""
 
 import asyncio
-import shutil
-import tempfile
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import amqp
 import httpx
@@ -18,7 +15,7 @@ from apps.runner import protocol, worker
 from apps.runner.output import Output, Writer, Written
 from apps.sites import acl, rabbit
 from apps.sites.models import Node
-from cango_portal.launcher.rabbitmq import RabbitMQ, find
+from cango_portal.launcher.rabbitmq import RabbitMQ
 from tests import make
 from tests.runner.conftest import order
 from tests.servers import servers
@@ -26,27 +23,13 @@ from tests.servers import servers
 pytestmark = [pytest.mark.rabbitmq, pytest.mark.timeout(300)]
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[RabbitMQ]:
-    if find() is None:
-        pytest.skip("RabbitMQ is not installed")
-    directory = Path(tempfile.mkdtemp(prefix="cango-"))
-    made = RabbitMQ(directory)
-    try:
-        made.wait()
-        yield made
-    finally:
-        made.stop()
-        shutil.rmtree(directory, ignore_errors=True)
-
-
 @pytest.fixture
-def site(server, transactional_db, valkey, settings) -> Iterator[tuple[Node, Node]]:
+def site(rabbitmq, transactional_db, valkey, settings) -> Iterator[tuple[Node, Node]]:
     """Two enrolled nodes with the pools `a` and `ab`: a prefix must not be enough."""
-    settings.CELERY_BROKER_URL = server.url
+    settings.CELERY_BROKER_URL = rabbitmq.url
     settings.SITES_REDIS_URL = servers.redis_url
-    settings.SITES_BROKER_URL = f"amqp://127.0.0.1:{server.port}//"
-    settings.RABBITMQ_MANAGEMENT_URL = server.management_url
+    settings.SITES_BROKER_URL = f"amqp://127.0.0.1:{rabbitmq.port}//"
+    settings.RABBITMQ_MANAGEMENT_URL = rabbitmq.management_url
     nodes = (make.node(code="n", public_key="k", generation=1), make.node(code="n2", public_key="k", generation=1))
     for node, code in zip(nodes, ("a", "ab"), strict=True):
         make.pool(model=make.model(), node=node, code=code)
@@ -65,10 +48,10 @@ def grant() -> None:
     Dispatcher().grant_in_rabbitmq()
 
 
-def of(server: RabbitMQ, node: str, generation: int = 1) -> amqp.Connection:
+def of(rabbitmq: RabbitMQ, node: str, generation: int = 1) -> amqp.Connection:
     """As the node."""
     connection = amqp.Connection(
-        host=f"127.0.0.1:{server.port}", userid=acl.user(node), password=acl.password(node, generation),
+        host=f"127.0.0.1:{rabbitmq.port}", userid=acl.user(node), password=acl.password(node, generation),
         virtual_host="/", connect_timeout=5, read_timeout=15,
     )  # fmt: skip
     connection.connect()
@@ -88,11 +71,11 @@ def refused(connection: amqp.Connection, act) -> bool:
     return False
 
 
-def test_each_reaches_its_own_queue_and_nothing_else(server, site):
+def test_each_reaches_its_own_queue_and_nothing_else(rabbitmq, site):
     for pool in ("a", "ab"):
         assert outbox.publish(order(pool=pool))
     for mine, pool, other in (("n", "a", "ab"), ("n2", "ab", "a")):
-        connection = of(server, mine)
+        connection = of(rabbitmq, mine)
         channel = connection.channel()
         channel.queue_declare(f"pool.{pool}", durable=True, auto_delete=False)
         assert channel.basic_get(f"pool.{pool}", no_ack=True) is not None
@@ -114,18 +97,18 @@ def test_each_reaches_its_own_queue_and_nothing_else(server, site):
         assert not refused(connection, lambda c, other=other: c.queue_declare(f"pool.{other}", passive=True))
         connection.close()
         told = httpx.get(
-            f"{server.management_url.replace('guest:guest@', '')}/api/queues",
+            f"{rabbitmq.management_url.replace('guest:guest@', '')}/api/queues",
             auth=(acl.user(mine), acl.password(mine, 1)),
         )
         assert told.status_code == 401
-    admin = httpx.get(f"{server.management_url}/api/exchanges").json()
+    admin = httpx.get(f"{rabbitmq.management_url}/api/exchanges").json()
     assert "mine" not in {exchange["name"] for exchange in admin}
 
 
-async def test_a_runner_needs_no_more_than_these_rights(server, site):
+async def test_a_runner_needs_no_more_than_these_rights(rabbitmq, site):
     """Its worker on RabbitMQ and its streams on Valkey, and what the one beside it sees of that."""
     got: list[dict] = []
-    mine = acl.url(f"amqp://127.0.0.1:{server.port}//", "n", 1)
+    mine = acl.url(f"amqp://127.0.0.1:{rabbitmq.port}//", "n", 1)
     running = worker.Worker(worker.application(broker_url=mine, pools=["a"], accept=got.append))
     running.start()
     unix = {"unix_socket_path": str(servers.redis_socket)}
@@ -152,9 +135,9 @@ async def test_a_runner_needs_no_more_than_these_rights(server, site):
         other.close()
 
 
-def test_rights_follow_the_rows_and_whoever_may_not_speak_is_cut_off(server, site):
+def test_rights_follow_the_rows_and_whoever_may_not_speak_is_cut_off(rabbitmq, site):
     first, second = site
-    connection = of(server, "n")
+    connection = of(rabbitmq, "n")
     make.pool(model=make.model(), node=first, code="later")
     assert refused(connection, lambda c: c.queue_declare("pool.later", durable=True, auto_delete=False))
     grant()
@@ -163,7 +146,7 @@ def test_rights_follow_the_rows_and_whoever_may_not_speak_is_cut_off(server, sit
     first.pools.filter(code="later").update(node=second)
     grant()
     assert ended(connection)  # who loses something does not
-    connection = of(server, "n")
+    connection = of(rabbitmq, "n")
     assert refused(connection, lambda c: c.basic_get("pool.later"))
     Node.objects.filter(pk=first.pk).update(state="quarantined")
     Node.objects.filter(pk=second.pk).update(generation=2)
@@ -171,22 +154,22 @@ def test_rights_follow_the_rows_and_whoever_may_not_speak_is_cut_off(server, sit
     assert ended(connection)
     for node, generation in (("n", 1), ("n2", 1)):
         with pytest.raises((amqp.AccessRefused, amqp.NotAllowed)):
-            of(server, node, generation)
-    of(server, "n2", 2).close()
+            of(rabbitmq, node, generation)
+    of(rabbitmq, "n2", 2).close()
 
 
-def test_a_server_that_forgot_has_its_users_again_and_one_that_is_away_is_said(server, site, settings, monkeypatch):
-    httpx.delete(f"{server.management_url}/api/users/{acl.user('n').replace(':', '%3A')}").raise_for_status()
+def test_a_server_that_forgot_has_its_users_again_and_one_that_is_away_is_said(rabbitmq, site, settings, monkeypatch):
+    httpx.delete(f"{rabbitmq.management_url}/api/users/{acl.user('n').replace(':', '%3A')}").raise_for_status()
     grant()  # it was looked at a moment ago
     with pytest.raises((amqp.AccessRefused, amqp.NotAllowed)):
-        of(server, "n")
+        of(rabbitmq, "n")
     monkeypatch.setattr(rabbit, "LOOK_SECONDS", 0.0)
     grant()
-    of(server, "n").close()
+    of(rabbitmq, "n").close()
     settings.RABBITMQ_MANAGEMENT_URL = "http://guest:wrong@127.0.0.1:1"
     with pytest.raises(ConnectionError):
         Dispatcher().grant_in_rabbitmq()
-    settings.RABBITMQ_MANAGEMENT_URL = server.management_url
+    settings.RABBITMQ_MANAGEMENT_URL = rabbitmq.management_url
 
 
 def ended(connection: amqp.Connection, seconds: float = 10) -> bool:

@@ -18,7 +18,7 @@ from apps.accounts.models import User
 from apps.catalog.models import Model
 from apps.portal import sample, seeding
 from apps.sites import drains, enrolment, nodes
-from apps.sites.models import Container, Node, Partner, Pool, Site
+from apps.sites.models import Container, GoldenPrompt, Node, Partner, Pool, Site
 
 MODEL = "cango/simulated-chat"
 FIELDS: dict[str, Any] = {
@@ -34,6 +34,8 @@ REASON = "A simulated node"
 PARTNER = "sim-partner"
 NODES_OF_A_SITE = 3
 PARTNERS_EVERY = 7  # each seventh node is a partner's
+ASKED = {"messages": [{"role": "user", "content": "What does the site sell?"}]}
+SAID = "the site sells its spare power"  # by the fleet's engine, to everyone
 
 # Code, name, region, country, time zone, grid zone, then USD/MWh and gCO₂e/kWh around which a seed draws. Examples, no facts.
 PLACES = (
@@ -118,6 +120,7 @@ def write(count: int, seed: int) -> list[tuple[Simulated, str]]:
     """The rows, and a one-time token for each node. Those of a larger fleet before stay as they are: silent, so without work."""
     sites, simulated = described(count, seed)
     model = seeding.offer(MODEL, FIELDS, sample.PRICES[sample.CHAT])
+    GoldenPrompt.objects.get_or_create(model=model, body=ASKED, defaults={"expects": {"contains": SAID}})
     for fields in sites:
         site, _ = Site.objects.update_or_create(code=fields["code"], defaults=fields)
         Container.objects.get_or_create(
@@ -147,10 +150,15 @@ def write(count: int, seed: int) -> list[tuple[Simulated, str]]:
 
 
 def admit() -> int:
-    """Nodes of the fleet that were enrolled get work. Returns how many are at work now."""
+    """Nodes of the fleet that passed their burn-in get work. Returns how many have no result yet. Raises NotTested for one that failed."""
+    waiting = 0
     for node in Node.objects.filter(code__startswith=PREFIX, state=Node.State.BURN_IN).order_by("pk"):
-        drains.move(node=node, after=Node.State.ADMITTED, reason=REASON, actor=staff(), untested=True)
-    return Node.objects.filter(code__startswith=PREFIX, state=Node.State.ADMITTED).count()
+        asked = node.events.filter(after=Node.State.BURN_IN).latest("pk")
+        if node.pools.exclude(burn_ins__step=asked).exists():
+            waiting += 1
+        else:
+            drains.move(node=node, after=Node.State.ADMITTED, reason=REASON, actor=staff())
+    return waiting
 
 
 def leave() -> None:

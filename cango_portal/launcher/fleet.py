@@ -1,7 +1,7 @@
 """`make fleet N=20`: real runner processes with simulated GPUs at simulated sites, on this machine, until Ctrl-C.
 
-Each node is enrolled with a one-time token and proves a key of its own; its runner takes orders, streams, reports and
-measures as one at a site does. Only what is below it is not real: a stand-in for NVML whose power swings, and one light
+Each node is enrolled with a one-time token, proves a key of its own and is admitted when it passed its burn-in; its runner takes
+orders, streams, reports and measures as one at a site does. Only what is below it is not real: a stand-in for NVML whose power swings, and one light
 engine for all nodes that says the same words to everyone.
 """
 
@@ -25,6 +25,7 @@ from cango_portal.launcher.run import Interrupted, interruptible, say, with_envi
 MOST = 200
 NODE_MIB = 80  # of a runner and its stand-in for NVML, in memory of their own
 START_SECONDS = 240  # of a portal
+TESTED_SECONDS = 300  # a burn-in takes half a minute, many side by side somewhat longer
 READY_SECONDS = 120  # of all nodes
 AT_ONCE = 4  # enrolments
 TOKENS_PER_SECOND = 20
@@ -52,8 +53,8 @@ class Fleet:
                 self.describe()
                 url = self.start_engine()
                 asyncio.run(self.enroll())
-                self.manage("--admit")
                 self.start(url)
+                self.until_admitted()
                 self.until_ready()
                 self.welcome()
                 self.watch()
@@ -199,6 +200,28 @@ class Fleet:
         mine = {node["code"] for node in self.nodes}
         rows: list[dict[str, Any]] = json.loads(self.manage("--table", "--json"))
         return [row for row in rows if row["node"] in mine]
+
+    def until_admitted(self) -> None:
+        """Nodes that are new are tested first, as any other."""
+        deadline = time.monotonic() + TESTED_SECONDS
+        said = False
+        while waiting := int(self.manage("--admit")):
+            if not said:
+                say("Testing new nodes: golden prompts, speed and power …")
+                said = True
+            if time.monotonic() > deadline:
+                logs = self.directory / "log"
+                raise Refused(
+                    f"{waiting} nodes have no burn-in result after {TESTED_SECONDS} s; their logs are in {logs}."
+                )
+            self.rest(2)
+
+    def rest(self, seconds: float) -> None:
+        """Keep everything running meanwhile."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            self.tick()
+            time.sleep(TICK_SECONDS)
 
     def until_ready(self) -> None:
         deadline = time.monotonic() + READY_SECONDS

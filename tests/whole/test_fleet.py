@@ -5,9 +5,13 @@ import signal
 import subprocess
 import sys
 
+import pytest
+
 from cango_portal.launcher.demo import FLEET_MODEL, FLEET_STEP, Walk
 from cango_portal.launcher.processes import spawn
 from tests.started import ROOT, Portal
+
+pytestmark = pytest.mark.timeout(300)
 
 NODES = {"sim-no-002", "sim-tx-001", "sim-tx-003"}
 
@@ -29,7 +33,7 @@ def test_a_fleet_of_three_joins_works_and_leaves(portal, tmp_path):
         )  # fmt: skip
     try:
         portal.wait_until(
-            lambda: "3 nodes at 2 sites are ready" in out.read_text() or fleet.poll() is not None, seconds=120
+            lambda: "3 nodes at 2 sites are ready" in out.read_text() or fleet.poll() is not None, seconds=160
         )
         assert fleet.poll() is None, out.read_text()
         walk = Walk(portal.base_url)
@@ -50,6 +54,14 @@ def test_a_fleet_of_three_joins_works_and_leaves(portal, tmp_path):
     finally:
         fleet.send_signal(signal.SIGINT)
         assert fleet.wait(60) == 0, out.read_text()
+    tested = portal.sql(
+        "SELECT n.code, b.passed, count(c.id) AS points FROM sites_burnin b JOIN sites_pool p ON p.id = b.pool_id JOIN sites_node n ON n.id = p.node_id JOIN sites_speedcurve c ON c.burn_in_id = b.id WHERE n.code LIKE 'sim-%%' GROUP BY 1, 2"
+    )
+    assert {row["code"] for row in tested} == NODES
+    assert all(row["passed"] and row["points"] >= 2 for row in tested), tested
+    assert not portal.sql(
+        "SELECT 1 FROM accounts_auditevent WHERE action = 'node.admitted' AND data ? 'untested' AND target LIKE 'sim-%%'"
+    )
     drawn = portal.sql(
         "SELECT n.code, count(DISTINCT m.uuid) AS gpus, sum(m.energy_mj)::float8 AS mj FROM telemetry_minute m JOIN sites_node n ON n.id = m.node_id GROUP BY 1"
     )

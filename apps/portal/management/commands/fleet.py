@@ -10,6 +10,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from apps.portal import fleet, seeding
+from apps.sites.burning_in import NotTested
 
 COLUMNS = {
     "node": "node", "site": "site", "usd_per_mwh": "USD/MWh", "gco2e_per_kwh": "g/kWh", "slots": "slots", "ready": "ready",
@@ -26,7 +27,11 @@ class Command(BaseCommand):
         what.add_argument(
             "--write", type=Path, metavar="FILE", help="write the rows; the nodes with their tokens go to FILE"
         )
-        what.add_argument("--admit", action="store_true", help="nodes that were enrolled get work")
+        what.add_argument(
+            "--admit",
+            action="store_true",
+            help="nodes that passed their burn-in get work; says how many are being tested",
+        )
         what.add_argument("--leave", action="store_true", help="the fleet's model is not offered any more")
         what.add_argument("--table", action="store_true", help="each node with its power, jobs and energy")
         parser.add_argument("--nodes", type=int, default=20)
@@ -41,7 +46,10 @@ class Command(BaseCommand):
             nodes = [{**asdict(node), "token": token} for node, token in made]
             seeding.write_private(options["write"], json.dumps(nodes, indent=2))
         elif options["admit"]:
-            self.stdout.write(str(fleet.admit()))
+            try:
+                self.stdout.write(str(fleet.admit()))
+            except NotTested as refusal:
+                raise CommandError(refusal.message) from refusal
         elif options["leave"]:
             fleet.leave()
         elif options["json"]:

@@ -30,7 +30,7 @@ from tests.servers import servers
 
 pytestmark = pytest.mark.timeout(300)
 
-TOKENS = 400
+TOKENS = 800
 LONG = "how much power is left " * 4000  # more than an order carries itself
 POOLS = ("a", "ab")  # a prefix must not be enough
 
@@ -93,7 +93,7 @@ class Site:
     def chat(self, machine: Machine) -> Chat:
         pool = machine.node.pools.select_related("model").get()
         made = Chat(self.url, self.secret, pool.model.name)
-        assert made.begun.wait(30), machine.story()
+        assert made.begun.wait(60), machine.story()
         until(lambda: made.row().state == "running")
         return made
 
@@ -107,7 +107,7 @@ def site(broker: str, transactional_db: None, tmp_path: Path, valkey: redis.Redi
         try:
             for code in POOLS:
                 node = make.node(state="pending", heartbeat_at=None)
-                model = make.model(context_tokens=100_000)
+                model = make.model(context_tokens=100_000, max_queue_seconds=30)
                 make.pool(model=model, node=node, code=code, ready=False)
                 machine = Machine(tmp_path / code, portal=portal.url, node=node)
                 machines.append(machine)
@@ -128,7 +128,7 @@ def site(broker: str, transactional_db: None, tmp_path: Path, valkey: redis.Redi
 
 
 def test_each_does_its_own_work_and_reaches_nothing_of_the_others(site: Site, broker: str, valkey: redis.Redis) -> None:
-    site.engine.control(tokens_per_second=20)
+    site.engine.control(tokens_per_second=10)
     chats = [site.chat(machine) for machine in site.machines]
     for mine, theirs in ((0, 1), (1, 0)):
         machine, target = site.machines[mine], chats[theirs]

@@ -47,6 +47,9 @@ DEBUG = env_bool("DEBUG", default=False)
 VAR = Path(env("PORTAL_VAR", str(ROOT / "var"))).resolve()
 BASE_URL = env("BASE_URL", f"http://localhost:{env('PORT') or '8000'}").rstrip("/")
 SECRET_KEY = env_secret("SECRET_KEY", "demo-only-secret-key-that-production-refuses" if DEMO else "")
+SECRET_KEY_FALLBACKS = env_secret("SECRET_KEY_FALLBACKS").replace(",", " ").split()  # what was replaced still opens
+# What encrypts the text of jobs at rest: the first seals, all of them open (apps/files/sealing.py). Without, SECRET_KEY.
+CONTENT_KEYS = env_secret("CONTENT_KEYS").replace(",", " ").split()
 ALLOWED_HOSTS = env_list("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]" if DEMO else "")
 CSRF_TRUSTED_ORIGINS = env_list("CSRF_TRUSTED_ORIGINS", BASE_URL)
 

@@ -9,6 +9,7 @@ from typing import Any
 from apps.accounts.models import Membership, Organization, User
 from apps.catalog.models import Discount, Model, PriceVersion
 from apps.core.ids import uuid7
+from apps.jobs import sealed
 from apps.jobs.models import FINAL, Content, Job
 from apps.keys.models import BEFORE_SCOPES, APIKey
 from apps.ledger import services as ledger
@@ -253,6 +254,13 @@ def job(
             **fields,
         }
     )
-    Content.objects.create(job=made, request=request, text=text)
+    Content.objects.create(
+        job=made, sealed_request=sealed.request(made.pk, request), sealed_answer=sealed.answer(made.pk, text)
+    )
     made.events.create(number=1, state=state, attempt=made.attempt, at=now)
     return made
+
+
+def answer(job: Job, *, text: str = "", result: Any = None) -> None:
+    """What the job answered, in the place of what it had."""
+    Content.objects.filter(job=job).update(sealed_answer=sealed.answer(job.pk, text, result))

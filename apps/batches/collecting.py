@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import logging
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -13,6 +14,7 @@ from psycopg.types.json import Jsonb
 
 from apps.batches import ending, news, shards, statements
 from apps.batches.endpoints import ENDPOINTS, Answered, usage_of
+from apps.batches.models import about_row
 from apps.catalog import offers
 from apps.catalog.models import Tier
 from apps.catalog.prices import Price, Terms
@@ -20,6 +22,7 @@ from apps.core.ids import public
 from apps.core.sql import Plan, Row, Statement
 from apps.dispatch import finishing
 from apps.dispatch.finishing import LEASED, Outcome
+from apps.files import sealing
 from apps.jobs import statements as jobs
 from apps.jobs.models import FINAL
 from apps.ledger import statements as ledger
@@ -36,11 +39,11 @@ JOIN batches_batch b ON b.id = s.batch_id JOIN catalog_model m ON m.id = b.model
 INSERT = """
 WITH inserted AS (
     INSERT INTO batches_row (batch_id, line, job_id, status, prompt_tokens, cached_prompt_tokens, completion_tokens,
-        charge_microusd, gpu_energy_mj, energy_wh, carbon_gco2e, body, at)
+        charge_microusd, gpu_energy_mj, energy_wh, carbon_gco2e, sealed_body, at)
     SELECT %(batch)s::uuid, line, %(job)s::uuid, status, prompt_tokens, cached_prompt_tokens, completion_tokens,
-        charge_microusd, gpu_energy_mj, energy_wh, carbon_gco2e, body, clock_timestamp()
+        charge_microusd, gpu_energy_mj, energy_wh, carbon_gco2e, decode(body, 'base64'), clock_timestamp()
     FROM jsonb_to_recordset(%(rows)s) AS (line int, status int, prompt_tokens int, cached_prompt_tokens int,
-        completion_tokens int, charge_microusd bigint, gpu_energy_mj bigint, energy_wh float8, carbon_gco2e float8, body jsonb)
+        completion_tokens int, charge_microusd bigint, gpu_energy_mj bigint, energy_wh float8, carbon_gco2e float8, body text)
     ORDER BY line
     ON CONFLICT (batch_id, line) DO NOTHING
     RETURNING line, status, prompt_tokens, cached_prompt_tokens, completion_tokens, charge_microusd, gpu_energy_mj, energy_wh, carbon_gco2e
@@ -129,8 +132,17 @@ def record(job: Row, batch: Row, shard: Row, rows: list[dict[str, Any]]) -> Plan
     rows = [row for row in rows if 0 <= row["line"] - shard["first_line"] < shard["lines"]]
     if not rows:
         return None
-    sums = (yield Statement(INSERT, {"batch": batch["id"], "job": job["id"], "rows": Jsonb(jobs.storable(rows))}))[0]
+    sums = (
+        yield Statement(
+            INSERT, {"batch": batch["id"], "job": job["id"], "rows": Jsonb([stored(batch["id"], row) for row in rows])}
+        )
+    )[0]
     return (sums["first"], sums["charge_microusd"]) if sums["count"] else None
+
+
+def stored(batch_id: UUID, row: dict[str, Any]) -> dict[str, Any]:
+    sealed = sealing.seal_json(jobs.storable(row["body"]), about_row(batch_id, row["line"]))
+    return {**row, "body": base64.b64encode(sealed).decode()}
 
 
 def charged(batch: Row, first_line: int, microusd: int) -> Plan[None]:

@@ -25,6 +25,7 @@ from apps.core.sql import Row as Record
 from apps.files import services as files
 from apps.files import statements as stored
 from apps.files.models import File
+from apps.files.sealing import Unreadable
 from apps.files.writing import BY_DEFAULT, Writer
 from apps.ledger import statements as ledger
 from apps.wire import batches as wire
@@ -131,13 +132,22 @@ def write(batch: Record, claim: Claim, final: str, output: Writer, errors: Write
         }
         for line in lines:
             row = ended.get(line)
-            body = row.body if row is not None else None
+            body = body_of(row) if row is not None else None
             if body is not None and row is not None and row.status == OK:
                 body = endpoint.told(body, json.loads(asked[line].kept) if line in asked else None)
             told = described(batch["id"], line, custom_ids.get(line), row, final, body=body)
             text = json.dumps(told, ensure_ascii=False, separators=(",", ":"))
             good = row is not None and row.status == OK and told["error"] is None
             (output if good else errors).write(text.encode() + b"\n")
+
+
+def body_of(row: Row) -> dict[str, Any] | None:
+    """None where it cannot be read: the file says so of that line, and has all others."""
+    try:
+        return row.body
+    except Unreadable:
+        log.error("a row cannot be read", extra={"batch": public("batch", row.batch_id), "line": row.line})
+        return None
 
 
 def asked_of(shard: Shard) -> dict[int, shards.Line]:
@@ -183,10 +193,12 @@ def described(
     if row is None:
         code, message = UNFINISHED.get(final, UNFINISHED["cancelled"])
         told["error"] = {"code": code, "message": message}
+    elif body is None:
+        told["error"] = {"code": Unreadable.code, "message": "What is stored of this answer cannot be read any more."}
     elif row.status == OK or row.status in CLIENT_ERRORS:
         told["response"] = {"status_code": row.status, "request_id": f"req_{identity.hex}", "body": body}
     else:
-        error = (row.body or {}).get("error", {})
+        error = body.get("error", {})
         told["error"] = {"code": error.get("code", "server_error"), "message": error.get("message", "")}
     if custom_id is None:
         error = told["error"] or {"code": "custom_id_lost", "message": "The portal lost the custom_id of this request."}
@@ -202,7 +214,7 @@ def clean(batch_id: UUID) -> None:
     for shard in Shard.objects.filter(batch_id=batch_id).exclude(path=""):
         Row.objects.filter(
             batch_id=batch_id, line__gte=shard.first_line, line__lt=shard.first_line + shard.lines
-        ).update(body=None)
+        ).update(plain_body=None, sealed_body=None)
         default_storage.delete(shard.path)
         Shard.objects.filter(pk=shard.pk).update(path="")
     shards.remove(batch.organization_id, batch_id)

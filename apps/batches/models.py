@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from datetime import datetime
+from typing import Any
 
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
@@ -12,6 +13,7 @@ from django.db.models import F, Q
 from apps.accounts.models import Organization, User
 from apps.catalog.models import WHOLE, Model, PriceVersion
 from apps.core.ids import public, uuid7
+from apps.files import sealing
 from apps.jobs.models import Job
 from apps.keys.models import APIKey
 
@@ -209,7 +211,8 @@ class Shard(models.Model):
 class Row(models.Model):
     """How one line of a batch ended, and what it cost. Written once: the constraint decides which report counts.
 
-    `body` is the answer as OpenAI's clients know it, kept until the files are written.
+    Its body is the answer as OpenAI's clients know it, encrypted, kept until the files are written. `plain_body` is from before
+    that, never written.
     """
 
     batch = models.ForeignKey(Batch, models.PROTECT, related_name="rows", db_index=False)
@@ -223,7 +226,8 @@ class Row(models.Model):
     gpu_energy_mj = models.PositiveBigIntegerField(null=True)
     energy_wh = models.FloatField(null=True)
     carbon_gco2e = models.FloatField(null=True)
-    body = models.JSONField(null=True)
+    plain_body = models.JSONField(null=True, editable=False, db_column="body")
+    sealed_body = models.BinaryField(null=True)
     at = models.DateTimeField()
 
     class Meta:
@@ -236,3 +240,17 @@ class Row(models.Model):
 
     def __str__(self) -> str:
         return f"{self.batch_id} line {self.line}"
+
+    @property
+    def body(self) -> dict[str, Any] | None:
+        """Raises Unreadable."""
+        if self.sealed_body is None:
+            found: dict[str, Any] | None = self.plain_body
+        else:
+            found = sealing.unseal_json(self.sealed_body, about_row(self.batch_id, self.line))
+        return found
+
+
+def about_row(batch_id: uuid.UUID, line: int) -> bytes:
+    """What the sealed body of a row is bound to."""
+    return b"batch row" + batch_id.bytes + line.to_bytes(4)

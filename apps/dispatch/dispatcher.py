@@ -24,6 +24,7 @@ from apps.core.ids import public
 from apps.core.sql import Plan, Row, Statement
 from apps.dispatch import backlog, draining, ending, guarding, outbox
 from apps.dispatch.finishing import Outcome
+from apps.files.sealing import Unreadable
 from apps.jobs.statements import StaleState
 from apps.ledger import statements as ledger
 from apps.live import bell
@@ -165,8 +166,12 @@ class Dispatcher:
             return row["max_usd_per_mwh"] is not None
         try:
             assigned = database.run(backlog.assign(row["id"], attempt=attempt, chosen=chosen, ranked=ranked))
-        except BaseException:
+        except BaseException as error:
             slots.free(slots.lane(chosen.pool.code, shard=row["shard"]), holder=holder)
+            if isinstance(error, Unreadable):
+                log.error("a request cannot be read", extra={"job": public("job", row["id"])})
+                self.apply(ending.unreadable_plan(row["id"]))
+                return True
             raise
         if assigned is None:
             slots.free(slots.lane(chosen.pool.code, shard=row["shard"]), holder=holder)

@@ -16,6 +16,7 @@ from apps.core.sql import Plan, Row
 from apps.dispatch import finishing, receipts
 from apps.dispatch.admission import topics
 from apps.dispatch.finishing import LEASED, News, Outcome
+from apps.files.sealing import Unreadable
 from apps.jobs import statements as jobs
 from apps.jobs.models import FINAL
 from apps.runner.protocol import Control, Entry, Failure, Usage, control, stream
@@ -90,6 +91,28 @@ def expire_plan(job_id: UUID) -> Plan[Outcome]:
         error_code="no_capacity",
         error_message="No site had a free slot in time. Nothing was charged.",
         error_status=503,
+    )
+    return Outcome(
+        accepted=True,
+        topics=topics(job_id, job["organization_id"]),
+        told=ended.told,
+        used=finishing.unused(job_id),
+    )
+
+
+def unreadable_plan(job_id: UUID) -> Plan[Outcome]:
+    """A queued job whose request cannot be read fails at no cost: no other attempt could read it either."""
+    job = yield from jobs.lock(job_id)
+    if job is None or job["state"] != "queued" or job["batch_id"] is not None:
+        return finishing.REFUSED
+    ended = yield from finishing.end(
+        job,
+        "failed",
+        cost_microusd=0,
+        reason="What was asked cannot be read any more; nothing was charged",
+        error_code=Unreadable.code,
+        error_message="What is stored of this request cannot be read any more. Nothing was charged. Send it again.",
+        error_status=Unreadable.status,
     )
     return Outcome(
         accepted=True,

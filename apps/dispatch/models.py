@@ -10,7 +10,7 @@ from apps.jobs.models import Job
 class Order(models.Model):
     """One attempt's order for the pool's queue, kept until its attempt starts or ends.
 
-    `body` is `runner.protocol.Order` as JSON. `resent_at`: when the dispatcher last sent it again, because nobody had
+    `body` is `runner.protocol.Order` as JSON, without what was asked. `resent_at`: when the dispatcher last sent it again, because nobody had
     claimed it.
     """
 

@@ -76,14 +76,19 @@ def write(order: protocol.Order) -> Plan[None]:
             "job": UUID(order.job),
             "attempt": order.attempt,
             "queue": protocol.queue(order.pool),
-            "body": Jsonb(order.model_dump(mode="json")),
+            "body": stored(order),
         },
     )
 
 
 def beside(order: protocol.Order) -> dict[str, Any]:
     """Of `ORDERED`."""
-    return {"queue": protocol.queue(order.pool), "order": Jsonb(order.model_dump(mode="json"))}
+    return {"queue": protocol.queue(order.pool), "order": stored(order)}
+
+
+def stored(order: protocol.Order) -> Jsonb:
+    """As the outbox holds it: what was asked is with the job, encrypted, and `outbox.unclaimed` puts it in again."""
+    return Jsonb(order.model_dump(mode="json", exclude={"body"}))
 
 
 def draft_changes(candidate: Candidate, candidates: list[Candidate], fence: UUID) -> dict[str, Any]:

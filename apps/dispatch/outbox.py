@@ -1,6 +1,7 @@
 """Orders leave here: straight after commit, and again by the dispatcher for what that missed."""
 
 import asyncio
+import contextlib
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -10,7 +11,9 @@ from celery import Celery
 from django.conf import settings
 from kombu.exceptions import OperationalError
 
-from apps.core.sql import Plan, Statement
+from apps.core.sql import Plan, Row, Statement
+from apps.files.sealing import Unreadable
+from apps.jobs import sealed
 from apps.runner import protocol
 from cango_portal import valkey
 
@@ -21,17 +24,18 @@ RESEND_SECONDS = 2  # an order nobody claimed for so long is sent again; a secon
 
 _threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="orders")
 
-UNCLAIMED = """
+UNCLAIMED = f"""
 WITH due AS (
-    SELECT o.id FROM dispatch_order o JOIN jobs_job j ON j.id = o.job_id
+    SELECT o.id AS order_id, {sealed.REQUEST}
+    FROM dispatch_order o JOIN jobs_job j ON j.id = o.job_id JOIN jobs_content c ON c.job_id = j.id
     WHERE j.state = 'dispatched' AND j.attempt = o.attempt AND j.claimant = '' AND j.lease_expires_at > clock_timestamp()
       AND coalesce(o.resent_at, o.created_at) < clock_timestamp() - make_interval(secs => %(seconds)s)
     ORDER BY o.created_at LIMIT 500
     FOR UPDATE OF o SKIP LOCKED
 )
-UPDATE dispatch_order SET resent_at = clock_timestamp() FROM due WHERE dispatch_order.id = due.id
-RETURNING dispatch_order.body
-"""
+UPDATE dispatch_order SET resent_at = clock_timestamp() FROM due WHERE dispatch_order.id = due.order_id
+RETURNING dispatch_order.body, due.*
+"""  # noqa: S608 - constants go in
 
 
 @cache
@@ -78,6 +82,18 @@ async def publish_async(order: protocol.Order) -> bool:
 
 
 def unclaimed() -> Plan[list[dict[str, Any]]]:
-    """Orders to send again, marked as sent again now."""
+    """Orders to send again, marked as sent again now. One whose request cannot be read waits for its lease to end."""
     rows = yield Statement(UNCLAIMED, {"seconds": RESEND_SECONDS})
-    return [row["body"] for row in rows]
+    found = []
+    for row in rows:
+        with contextlib.suppress(Unreadable):
+            found.append(whole(row))
+    return found
+
+
+def whole(row: Row) -> dict[str, Any]:
+    """The order as its runner takes it. Raises Unreadable."""
+    order: dict[str, Any] = {"body": None, **row["body"]}
+    if order["body"] is None and order["body_url"] is None:
+        order["body"] = sealed.request_of(row).request
+    return order

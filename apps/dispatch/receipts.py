@@ -17,6 +17,7 @@ from uuid import UUID
 from apps.core.errors import InvalidRequest, PortalError
 from apps.core.sql import Plan, Row, Statement
 from apps.dispatch.work import Submitted
+from apps.jobs import sealed
 from apps.jobs.models import FINAL
 from apps.keys.services import Caller
 
@@ -35,14 +36,14 @@ ANEW = """
 """
 FOUND = f"""
 SELECT r.job_id, r.digest, r.followers, j.state, j.attempt, j.interactive, p.code AS pool, j.deadline_at,
-    j.cancel_requested_at, c.request IS NOT NULL AS kept, {ANEW} AS anew
+    j.cancel_requested_at, {sealed.IS_KEPT} AS kept, {ANEW} AS anew
 FROM dispatch_receipt r LEFT JOIN jobs_job j ON j.id = r.job_id LEFT JOIN jobs_content c ON c.job_id = r.job_id
 LEFT JOIN sites_pool p ON p.id = j.pool_id
 """  # noqa: S608 - a constant goes in
 BY_KEY = f"{FOUND} WHERE r.mark = %(mark)s AND r.created_at > clock_timestamp() - make_interval(secs => %(seconds)s)"
 BY_BYTES = f"""{FOUND}
 WHERE r.digest = %(digest)s AND r.mark IS NULL AND r.created_at > clock_timestamp() - make_interval(secs => %(seconds)s)
-    AND (j.state = 'succeeded' AND c.request IS NOT NULL
+    AND (j.state = 'succeeded' AND {sealed.IS_KEPT}
         OR j.state IN ('queued', 'dispatched', 'running') AND j.cancel_requested_at IS NULL AND r.followers > 0)
 ORDER BY r.job_id DESC LIMIT 1
 """

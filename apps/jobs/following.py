@@ -282,9 +282,11 @@ class Answer:
                 self.said.setdefault(choice.get("index", 0), Said()).note(choice)
 
     def stored(self, job: Row) -> list[Piece]:
-        """The rest of an answer in text, made from what was stored of it: the stream is gone."""
+        """The rest of an answer in text, made from what was stored of it: the stream is gone. Raises Unreadable."""
         if job["kind"] not in protocol.WRITES:
             return []
+        if job.get("unreadable"):
+            raise job["unreadable"]
         result = job["result"] if isinstance(job["result"], dict) else {}
         messages = {message.get("index", n): message for n, message in enumerate(result.get("choices") or [])}
         messages[0] = {**messages.get(0, {}), "content": job["text"]}

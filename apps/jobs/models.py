@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from typing import Any
 
 from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.indexes import GinIndex
@@ -13,6 +14,7 @@ from apps.accounts.models import Organization, User
 from apps.catalog.models import WHOLE, Model, PriceVersion, Tier
 from apps.core.ids import public, uuid7
 from apps.files.models import File
+from apps.jobs import sealed
 from apps.keys.models import APIKey
 from apps.runner.protocol import WRITES
 from apps.sites.models import Pool, Site
@@ -206,17 +208,54 @@ class Job(models.Model):
 class Content(models.Model):
     """What the customer sent and got: apart from the job, so that it can be deleted while the record stays.
 
-    `asked` is a request of /v1/responses as it was sent: what it was converted to is in `request`.
+    Both are encrypted (`sealed.py`). `plain_…` are from before that: they are read where nothing is sealed, and never written.
     """
 
     job = models.OneToOneField(Job, models.CASCADE, primary_key=True, related_name="content")
-    request = models.JSONField(null=True)
-    text = models.TextField(blank=True)
-    result = models.JSONField(null=True)
-    asked = models.JSONField(null=True)
+    sealed_request = models.BinaryField(null=True)
+    sealed_answer = models.BinaryField(null=True)
+    plain_request = models.JSONField(null=True, editable=False, db_column="request")
+    plain_text = models.TextField(blank=True, editable=False, db_column="text")
+    plain_result = models.JSONField(null=True, editable=False, db_column="result")
+    plain_asked = models.JSONField(null=True, editable=False, db_column="asked")
 
     def __str__(self) -> str:
         return f"content of {self.job_id}"
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """As `sealed` takes them."""
+        return {
+            "job_id": self.job_id,
+            "sealed_request": self.sealed_request,
+            "sealed_answer": self.sealed_answer,
+            "plain_request": self.plain_request,
+            "plain_text": self.plain_text,
+            "plain_result": self.plain_result,
+            "plain_asked": self.plain_asked,
+        }
+
+    @property
+    def request(self) -> Any:
+        """Raises Unreadable, as the others."""
+        return sealed.request_of(self.columns).request
+
+    @property
+    def asked(self) -> Any:
+        """A request of /v1/responses as it was sent: what it was converted to is in `request`."""
+        return sealed.request_of(self.columns).asked
+
+    @property
+    def answer(self) -> sealed.Answer:
+        return sealed.answer_of(self.columns)
+
+    @property
+    def text(self) -> str:
+        return self.answer.text
+
+    @property
+    def result(self) -> Any:
+        return self.answer.result
 
 
 class Event(models.Model):

@@ -8,7 +8,9 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from apps.accounts.serializers import StrictSerializer
+from apps.files.sealing import Unreadable
 from apps.jobs.models import FINAL, Content, Event, Job
+from apps.jobs.sealed import Answer
 
 OPEN = "open"
 USAGE_GROUPS = ("model", "key", "member", "site", "day")
@@ -125,10 +127,11 @@ class JobDetailSerializer(JobSerializer):
     events = EventSerializer(many=True, read_only=True)
     file = serializers.SerializerMethodField()
     text = serializers.SerializerMethodField()
+    content_error = serializers.SerializerMethodField()
     result = serializers.SerializerMethodField()
 
     class Meta(JobSerializer.Meta):
-        fields = (*JobSerializer.Meta.fields, "events", "file", "text", "result")  # type: ignore[assignment]
+        fields = (*JobSerializer.Meta.fields, "events", "file", "text", "result", "content_error")  # type: ignore[assignment]
         read_only_fields = fields  # type: ignore[assignment]
 
     def get_file(self, job: Job) -> str | None:
@@ -137,8 +140,8 @@ class JobDetailSerializer(JobSerializer):
 
     def get_text(self, job: Job) -> str | None:
         """The answer's text (chat) or that of all pages (ocr), once the job has ended."""
-        content = self.content(job)
-        return content.text if content else None
+        answer = self.answer(job)
+        return answer.text if isinstance(answer, Answer) else None
 
     @extend_schema_field(serializers.DictField(allow_null=True))
     def get_result(self, job: Job) -> Any:
@@ -146,11 +149,20 @@ class JobDetailSerializer(JobSerializer):
         little-endian float32; ocr: {pages: [{page, text, lines: [{text, confidence, box}]}]}; chat: the other
         choices, tool calls and probabilities of tokens, {choices: [message]}.
         """
-        content = self.content(job)
-        return content.result if content else None
+        answer = self.answer(job)
+        return answer.result if isinstance(answer, Answer) else None
 
-    def content(self, job: Job) -> Content | None:
-        return getattr(job, "content", None) if job.state in FINAL else None
+    def get_content_error(self, job: Job) -> str | None:
+        """Why text and result are null although they are kept: what is stored of them cannot be read. Else null."""
+        answer = self.answer(job)
+        return answer.message if isinstance(answer, Unreadable) else None
+
+    def answer(self, job: Job) -> Answer | Unreadable | None:
+        content: Content | None = getattr(job, "content", None) if job.state in FINAL else None
+        try:
+            return content.answer if content else None
+        except Unreadable as error:
+            return error
 
 
 class JobPageSerializer(serializers.Serializer[Any]):

@@ -11,6 +11,8 @@ from uuid import UUID
 from psycopg.types.json import Jsonb
 
 from apps.core.sql import Plan, Row, Statement, array
+from apps.files.sealing import Unreadable
+from apps.jobs import sealed
 
 # The columns a transition may set, with the type that a NULL needs.
 COLUMNS = {
@@ -85,7 +87,7 @@ WITH clock AS (
     FROM clock {where}
     RETURNING id, attempt, state, reason, created_at, deadline_at
 ), content AS (
-    INSERT INTO jobs_content (job_id, request, text, asked) SELECT id, %(request)s, '', %(asked)s::jsonb FROM job RETURNING 1
+    INSERT INTO jobs_content (job_id, sealed_request, text) SELECT id, %(request)s, '' FROM job RETURNING 1
 ), event AS (
     INSERT INTO jobs_event (job_id, number, state, attempt, reason, data, at)
     SELECT id, 1, state, attempt, reason, %(data)s, created_at FROM job RETURNING 1
@@ -111,7 +113,7 @@ SELECT j.id, j.organization_id, j.state, j.reason, j.version, j.attempt, j.kind,
     j.finished_at, j.cancel_requested_at, j.hold_microusd, j.charge_microusd, j.prompt_tokens, j.cached_prompt_tokens, j.completion_tokens,
     j.max_completion_tokens, j.pages, j.total_pages, j.energy_wh, j.gpu_energy_wh, j.energy_quality, j.carbon_gco2e,
     j.finish_reason, j.error_code, j.error_message, j.error_status,
-    c.text, c.result,
+    {sealed.ANSWER},
     CASE WHEN j.state = 'queued' THEN (
         SELECT count(*) FROM jobs_job q WHERE q.state = 'queued' AND q.model_id = j.model_id AND q.batch_id IS NULL
             AND ({RANK.format("q")}, q.deadline_at, q.id) <= ({RANK.format("j")}, j.deadline_at, j.id)
@@ -142,11 +144,11 @@ SELECT EXISTS (
 ) AS waiting
 """  # noqa: S608 - a constant goes in
 
-ASKED = """
-SELECT c.asked, c.request, j.residency FROM jobs_content c JOIN jobs_job j ON j.id = c.job_id
-WHERE j.id = %(id)s AND j.organization_id = %(organization)s AND c.asked IS NOT NULL
+ASKED = f"""
+SELECT {sealed.REQUEST}, j.residency FROM jobs_content c JOIN jobs_job j ON j.id = c.job_id
+WHERE j.id = %(id)s AND j.organization_id = %(organization)s AND {sealed.IS_KEPT}
     AND (%(key)s::uuid IS NULL OR j.api_key_id = %(key)s::uuid)
-"""
+"""  # noqa: S608 - constants go in
 
 FORGET = """
 DELETE FROM jobs_content c USING jobs_job j
@@ -155,7 +157,7 @@ RETURNING c.job_id
 """
 
 KEPT = """, content AS (
-        UPDATE jobs_content SET text = %(text)s, result = %(result)s WHERE job_id = (SELECT id FROM moved) RETURNING 1
+        UPDATE jobs_content SET sealed_answer = %(answer)s WHERE job_id = (SELECT id FROM moved) RETURNING 1
     )"""
 
 
@@ -166,10 +168,8 @@ class Content:
     text: str
     result: Any
 
-    @property
-    def params(self) -> dict[str, Any]:
-        result = None if self.result is None else Jsonb(storable(self.result))
-        return {"text": storable(self.text), "result": result}
+    def params(self, job_id: UUID) -> dict[str, Any]:
+        return {"answer": sealed.answer(job_id, storable(self.text), storable(self.result))}
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,9 +220,8 @@ def create(
             "max_usd_per_mwh": None,
             **params,
             "placement": Jsonb(params["placement"]),
-            "request": Jsonb(params["request"]),
+            "request": sealed.request(params["id"], params["request"], params["asked"]),
             "metadata": Jsonb(params["metadata"]),
-            "asked": None if params["asked"] is None else Jsonb(params["asked"]),
             "data": Jsonb(params["data"]),
             **beside.params,
         },
@@ -256,7 +255,18 @@ def snapshot(job_id: UUID) -> Plan[Row | None]:
 def snapshots(job_ids: Iterable[UUID]) -> Plan[dict[UUID, Row]]:
     """`snapshot` of several, by their ids."""
     rows = yield Statement(SNAPSHOT, {"ids": array(job_ids)}, alone=True)
-    return {row["id"]: row for row in rows}
+    return {row["id"]: answered(row) for row in rows}
+
+
+def answered(row: Row) -> Row:
+    """The row with `text` and `result` out of `sealed.ANSWER`. Where they cannot be read, `unreadable` says why."""
+    answer, row["unreadable"] = sealed.Answer(), None
+    try:
+        answer = sealed.answer_of(row)
+    except Unreadable as error:
+        row["unreadable"] = error
+    row["text"], row["result"] = answer
+    return row
 
 
 def transition(
@@ -312,7 +322,7 @@ def transition(
             "claimants": list(claimants) if claimants else None,
             "reason": storable(reason)[:200],
             "data": Jsonb(storable(data or {})),
-            **(content.params if content else {}),
+            **(content.params(job_id) if content else {}),
             **{f"later_{column}": seconds for column, seconds in (later or {}).items()},
             **{column: Jsonb(value) if column == "placement" else storable(value) for column, value in changes.items()},
             **beside.params,
@@ -327,10 +337,13 @@ def transition(
 def asked(job_id: UUID, organization_id: UUID, *, key: UUID | None) -> Plan[Row | None]:
     """`asked`, `request` and `residency` of the organization's own job that came as a response and whose content is still kept.
 
-    `key`: only of what that key sent; None is the whole organization's.
+    `key`: only of what that key sent; None is the whole organization's. Raises Unreadable.
     """
     rows = yield Statement(ASKED, {"id": job_id, "organization": organization_id, "key": key})
-    return rows[0] if rows else None
+    if not rows:
+        return None
+    kept = sealed.request_of(rows[0])
+    return None if kept.asked is None else {**rows[0], "asked": kept.asked, "request": kept.request}
 
 
 def forget_content(job_id: UUID) -> Plan[bool]:

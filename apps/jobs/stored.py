@@ -9,17 +9,17 @@ from uuid import UUID
 from psycopg.types.json import Jsonb
 
 from apps.core.sql import Plan, Row, Statement
-from apps.jobs import statements
+from apps.jobs import sealed, statements
 
-READ = """
+READ = f"""
 SELECT j.id, j.kind, j.tier, m.name AS model, s.name AS site, j.metadata, j.prompt_tokens, j.cached_prompt_tokens, j.completion_tokens,
-    j.pages, j.charge_microusd, j.energy_wh, j.energy_quality, j.carbon_gco2e, j.finish_reason, c.text, c.result, {more}
+    j.pages, j.charge_microusd, j.energy_wh, j.energy_quality, j.carbon_gco2e, j.finish_reason, {sealed.ANSWER}, {{more}}
 FROM jobs_job j JOIN catalog_model m ON m.id = j.model_id JOIN jobs_content c ON c.job_id = j.id
 LEFT JOIN sites_pool p ON p.id = j.pool_id LEFT JOIN sites_node n ON n.id = p.node_id LEFT JOIN sites_site s ON s.id = n.site_id
 WHERE j.organization_id = %(organization)s AND j.stored AND j.state = 'succeeded'
     AND (%(key)s::uuid IS NULL OR j.api_key_id = %(key)s::uuid)
-"""
-ONE = f"{READ.format(more='c.request')} AND j.id = %(id)s"
+"""  # noqa: S608 - a constant goes in
+ONE = f"{READ.format(more=sealed.REQUEST)} AND j.id = %(id)s"
 PAGE = f"""{READ.format(more="NULL AS request")}
     AND (%(model)s::text IS NULL OR m.name = %(model)s) AND j.metadata @> %(metadata)s::jsonb
     AND (%(after)s::uuid IS NULL OR j.id {{than}} %(after)s::uuid)
@@ -42,8 +42,11 @@ AND (%(key)s::uuid IS NULL OR api_key_id = %(key)s::uuid) RETURNING id
 
 
 def one(organization_id: UUID, job_id: UUID, *, key: UUID | None) -> Plan[Row | None]:
+    """With `request`, `text` and `result`, or `unreadable` where the answer cannot be read. Raises Unreadable for the request."""
     rows = yield Statement(ONE, {"organization": organization_id, "id": job_id, "key": key})
-    return rows[0] if rows else None
+    if not rows:
+        return None
+    return statements.answered(rows[0]) | {"request": sealed.request_of(rows[0]).request}
 
 
 def page(
@@ -56,19 +59,18 @@ def page(
     model: str | None,
     metadata: dict[str, str],
 ) -> Plan[list[Row]]:
-    return (
-        yield Statement(
-            NEWEST_FIRST if newest_first else OLDEST_FIRST,
-            {
-                "organization": organization_id,
-                "key": key,
-                "after": after,
-                "limit": limit,
-                "model": model,
-                "metadata": Jsonb(metadata),
-            },
-        )
+    rows = yield Statement(
+        NEWEST_FIRST if newest_first else OLDEST_FIRST,
+        {
+            "organization": organization_id,
+            "key": key,
+            "after": after,
+            "limit": limit,
+            "model": model,
+            "metadata": Jsonb(metadata),
+        },
     )
+    return [statements.answered(row) for row in rows]
 
 
 def describe(organization_id: UUID, job_id: UUID, metadata: dict[str, Any], *, key: UUID | None) -> Plan[bool]:

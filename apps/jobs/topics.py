@@ -14,9 +14,11 @@ from django.template.loader import render_to_string
 from apps.core import numbers
 from apps.core.ids import parse
 from apps.core.sql import Plan, Row, Statement
+from apps.jobs import sealed
 from apps.jobs.models import FINAL, Job
 from apps.jobs.pages import job as pages
 from apps.jobs.pages.written import Written
+from apps.jobs.statements import answered
 from apps.live import streams
 from apps.live.topics import Message, Text, Topic, Viewer
 from apps.runner import protocol
@@ -27,7 +29,7 @@ SELECT j.organization_id, j.state, j.version, j.attempt, p.code AS pool
 FROM jobs_job j LEFT JOIN sites_pool p ON p.id = j.pool_id
 WHERE j.id = %(id)s AND j.batch_id IS NULL
 """
-CONTENT = "SELECT text FROM jobs_content WHERE job_id = %(id)s"
+CONTENT = f"SELECT {sealed.ANSWER} FROM jobs_content c WHERE c.job_id = %(id)s"  # noqa: S608 - a constant goes in
 ATTEMPT_AT = (
     "SELECT attempt FROM jobs_event WHERE job_id = %(id)s AND number <= %(version)s ORDER BY number DESC LIMIT 1"
 )
@@ -170,7 +172,7 @@ class OutputTopic(OfJob):
         if self.standing["state"] in FINAL and self.standing["attempt"] == self.attempt:
             stored = await database.run_async(one(CONTENT, id=self.job_id))
             self.finished = True
-            return self.add(Text(stored["text"] if stored else ""), at, complete=True)
+            return self.add(Text(answered(stored)["text"] if stored else ""), at, complete=True)
         return self.add(self.written.text, at, complete=False)
 
     def add(self, text: Text, at: int, *, complete: bool) -> list[Message]:

@@ -228,8 +228,10 @@ def shown(value: dict[str, Any]) -> dict[str, Any]:
 def stored(job: Mapping[str, Any], *, logprobs: bool = False, custom: Collection[str] = ()) -> Output:
     """The output of a job that has ended, made from what was kept of its answer.
 
-    `job` has id, state, text, result and finish_reason.
+    `job` has id, state, text, result and finish_reason, and in `unreadable` what is raised where it has no text.
     """
+    if job.get("unreadable"):
+        raise job["unreadable"]
     result = job["result"] if isinstance(job["result"], dict) else {}
     message = dict((result.get("choices") or [{}])[0])
     calls = [{"index": number, **call} for number, call in enumerate(message.pop("tool_calls", None) or ())]

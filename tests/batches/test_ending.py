@@ -128,7 +128,22 @@ def test_files_state_webhook_and_hold_come_once_whatever_dies_in_between(works, 
     assert [file.pk for file in File.objects.filter(purpose="batch_output")] == [batch.output_file_id]
     assert len(works.read(batch.output_file_id)) == 5
     assert works.working_files() == []
-    assert Row.objects.exclude(body=None).count() == 0
+    assert Row.objects.exclude(sealed_body=None).count() == 0
+    works.correct(batch)
+
+
+def test_a_row_that_cannot_be_read_is_named_and_loses_no_other(works):
+    batch = works.begin(3)
+    (job,) = works.feed()
+    deliver(finished(job))
+    sealed = Row.objects.get(line=1).sealed_body
+    assert b"Paris" not in bytes(sealed)
+    Row.objects.filter(line=2).update(sealed_body=sealed)
+    batch = works.finalize(batch)
+    assert [line["custom_id"] for line in works.read(batch.output_file_id)] == ["row-1", "row-3"]
+    (line,) = works.read(batch.error_file_id)
+    assert (line["custom_id"], line["error"]["code"]) == ("row-2", "content_unreadable")
+    assert batch.state == "completed"
     works.correct(batch)
 
 

@@ -266,9 +266,10 @@ def cancel(portal, visitor: Visitor, key: str) -> None:
     visitor.check()
     stream.thread.join(20)
     [job] = portal.sql(
-        "SELECT j.charge_microusd, c.text FROM jobs_job j JOIN jobs_content c ON c.job_id = j.id "
+        "SELECT j.charge_microusd FROM jobs_job j "
         "JOIN keys_apikey k ON k.id = j.api_key_id WHERE j.state = 'cancelled' AND k.prefix = %s",
         key[: len(portal.sql("SELECT prefix FROM keys_apikey ORDER BY created_at DESC LIMIT 1")[0]["prefix"])],
     )
     assert job["charge_microusd"] > 0
-    assert job["text"] == written
+    kept = httpx.get(f"{portal.base_url}/api/v1/jobs/{stream.job}", headers={"authorization": f"Bearer {key}"}).json()
+    assert kept["text"] == written

@@ -10,7 +10,7 @@ from apps.core.errors import NotFound, Unavailable
 from apps.core.ids import uuid7
 from apps.jobs import following
 from apps.jobs.following import Ended, Piece, Waiting, follow
-from apps.jobs.models import Content, Job
+from apps.jobs.models import Job
 from apps.live import bell, streams
 from apps.runner.protocol import Entry, Usage, stream
 from cango_portal import database
@@ -58,7 +58,7 @@ def entry(job: Job, seq: int, *texts: str, claimant: str = "one", **fields) -> d
 
 
 def end(job: Job, text: str, **fields) -> None:
-    Content.objects.filter(job=job).update(text=text, **fields)
+    make.answer(job, text=text, **fields)
     Job.objects.filter(pk=job.pk).update(
         state="succeeded", finished_at=job.created_at, charge_microusd=1, finish_reason="length", lease_expires_at=None
     )

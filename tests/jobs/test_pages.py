@@ -287,8 +287,7 @@ def test_text_recognition_counts_pages(client, organization):
     model = make.model(kind="ocr", input=0, output=0, page=1500)
     counts = {"prompt_tokens": 0, "completion_tokens": 0, "max_completion_tokens": 0, "pages": 3, "total_pages": 3}
     job = ended(organization, model, **counts, charge_microusd=4500, hold_microusd=4500, text="Invoice 17")
-    job.content.result = {"pages": [{"page": 1, "text": "Invoice 17", "lines": []}]}
-    job.content.save()
+    make.answer(job, text="Invoice 17", result={"pages": [{"page": 1, "text": "Invoice 17", "lines": []}]})
     shown = page(client, job)
     assert ">3</span> <small>of 3 pages</small>" in shown
     assert "3 at $0.0015 each" in shown
@@ -309,8 +308,7 @@ def test_a_deadline_of_another_day_says_which(organization, hours, words):
 
 def answered(organization, messages, **fields):
     job = ended(organization, make.model(), request={"messages": [{"role": "user", "content": "Hi"}], "n": 2}, **fields)
-    job.content.result = {"choices": messages}
-    job.content.save()
+    make.answer(job, text=fields.get("text", ""), result={"choices": messages})
     return job
 
 
@@ -416,8 +414,7 @@ def test_a_job_that_the_operator_cancelled_says_so(client, organization):
 
 def test_embeddings_offer_their_vectors(client, organization):
     job = ended(organization, make.model(kind="embeddings", output=0), completion_tokens=0, max_completion_tokens=0)
-    job.content.result = {"data": [{"index": 0, "embedding": "AAAA"}, {"index": 1, "embedding": "AAAA"}]}
-    job.content.save()
+    make.answer(job, result={"data": [{"index": 0, "embedding": "AAAA"}, {"index": 1, "embedding": "AAAA"}]})
     shown = page(client, job)
     assert "2 vectors of 384 numbers" in shown
     assert ">6,204</span> <small>tokens read</small>" in shown

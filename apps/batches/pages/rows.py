@@ -14,6 +14,7 @@ from apps.batches.pages.batch import OK, BatchPage
 from apps.core import numbers
 from apps.files import services as files
 from apps.files.models import File
+from apps.files.sealing import Unreadable
 
 MOST = 10
 EXCERPT = 300  # characters of an answer
@@ -75,7 +76,7 @@ class RowsPage:
             Shown(
                 f"Line {numbers.count(row.line)}",
                 row.status == OK,
-                excerpt(row.body or {}),
+                of_row(row),
                 row.completion_tokens or None,
                 row.charge_microusd,
             )
@@ -95,6 +96,13 @@ class RowsPage:
         except (OSError, ValueError):  # the file's card says what is left of it
             pass
         return found
+
+
+def of_row(row: Row) -> str:
+    try:
+        return excerpt(row.body or {})
+    except Unreadable as error:
+        return error.message
 
 
 def of_line(line: Mapping[str, Any]) -> Shown:

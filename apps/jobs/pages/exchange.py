@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from contextlib import suppress
 from datetime import datetime
 from functools import cached_property
 from typing import Any
@@ -12,6 +13,7 @@ from django.conf import settings
 from django.urls import reverse
 
 from apps.accounts import tickets
+from apps.files.sealing import Unreadable
 from apps.jobs.pages.progress import Progress
 from apps.live import topics
 from apps.wire import images
@@ -22,8 +24,24 @@ TITLE_LENGTH = 60
 class Exchange(Progress):
     @cached_property
     def request(self) -> dict[str, Any]:
-        content = getattr(self.job, "content", None)
-        return content.request if content and isinstance(content.request, dict) else {}
+        found = self.kept("request")
+        return found if isinstance(found, dict) else {}
+
+    def kept(self, name: str) -> Any:
+        """Of its content; None where it is not kept, or cannot be read."""
+        with suppress(Unreadable):
+            return getattr(getattr(self.job, "content", None), name, None)
+        return None
+
+    @property
+    def unreadable(self) -> str:
+        """Why what is kept is not shown."""
+        try:
+            for name in ("request", "text"):
+                getattr(getattr(self.job, "content", None), name, None)
+        except Unreadable as error:
+            return error.message
+        return ""
 
     @property
     def forgotten(self) -> bool:
@@ -78,13 +96,12 @@ class Exchange(Progress):
     @cached_property
     def text(self) -> topics.Text:
         """The text of choice 0, or of all pages."""
-        content = getattr(self.job, "content", None)
-        return topics.Text(content.text) if content and self.job.is_final else self.live.text
+        return topics.Text(self.kept("text") or "") if self.job.is_final else self.live.text
 
     @property
     def result(self) -> dict[str, Any]:
-        content = getattr(self.job, "content", None)
-        return content.result if content and isinstance(content.result, dict) else {}
+        found = self.kept("result")
+        return found if isinstance(found, dict) else {}
 
     @cached_property
     def answers(self) -> list[tuple[str, str]]:

@@ -252,7 +252,7 @@ CELERY_BEAT_SCHEDULE = {
     "dispatch.forget_texts": {"task": "dispatch.forget_texts", "schedule": 30.0, "options": {"expires": 30}},
     "dispatch.forget_all_texts": {"task": "dispatch.forget_texts", "schedule": 3600.0, "kwargs": {"thorough": True}},
     "dispatch.forget_receipts": {"task": "dispatch.forget_receipts", "schedule": 3600.0},
-    "files.expire": {"task": "files.expire", "schedule": 3600.0},
+    "files.expire": {"task": "files.expire", "schedule": 30.0, "options": {"expires": 30}},
     "keys.warn_of_expiry": {"task": "keys.warn_of_expiry", "schedule": 600.0},
     "ledger.sweep": {"task": "ledger.sweep", "schedule": 60.0},
     "jobs.sum_hours": {"task": "jobs.sum_hours", "schedule": 300.0, "options": {"expires": 300}},

@@ -15,7 +15,7 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.db import transaction
 
-from apps.batches import finalizing, news, shards, statements
+from apps.batches import finalizing, keeping, news, shards, statements
 from apps.batches.claims import Claim, Stopped
 from apps.batches.endpoints import ENDPOINTS
 from apps.billing import entitlements
@@ -374,6 +374,7 @@ def fail(reader: Check, errors: list[dict[str, Any]]) -> None:
         )
         if failed:
             database.run(stored.end_reading(news.reader(batch["id"])))
+            database.run(keeping.shorten(batch["organization_id"], batch_id=batch["id"]))
             news.ended(batch["id"], batch["organization_id"], "failed")
     news.changed(batch["id"], batch["organization_id"])
     finalizing.clean(batch["id"])

@@ -13,7 +13,7 @@ from django.conf import settings
 from django.core.files.storage import default_storage
 from django.db import transaction
 
-from apps.batches import news, shards, statements
+from apps.batches import keeping, news, shards, statements
 from apps.batches.claims import Claim, Stopped
 from apps.batches.collecting import row_id
 from apps.batches.endpoints import ENDPOINTS
@@ -68,6 +68,7 @@ def finalize(batch_id: UUID) -> None:
             for file in written:
                 file.show()
             database.run(stored.end_reading(news.reader(batch_id)))
+            database.run(keeping.shorten(batch["organization_id"], batch_id=batch_id))
             news.ended(batch_id, batch["organization_id"], final)
             if database.run(rows(HELD, key=shards.hold_key(batch_id))):
                 database.run(ledger.release(shards.hold_key(batch_id)))

@@ -52,7 +52,7 @@ def kept() -> list[Kept]:
         Kept("Files sent with a job", numbers.duration(settings.FILE_RETENTION_SECONDS)),
         Kept(
             "Files of batches",
-            f"{numbers.duration(settings.BATCH_FILE_RETENTION_SECONDS)}, shorter if you say so, or until you delete them",
+            f"{numbers.duration(settings.BATCH_FILE_RETENTION_SECONDS)}, shorter if you say so, or until you delete them; after the batch has ended no longer than your organization keeps text",
         ),
         Kept("Other files you upload", "Until you delete them, or as you say with the upload"),
         Kept("Text while it is streamed", "In memory, about an hour"),

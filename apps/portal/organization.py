@@ -2,6 +2,7 @@
 
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
+from django.db import transaction
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.cache import never_cache
@@ -10,9 +11,11 @@ from django.views.decorators.http import require_http_methods
 from apps.accounts import services
 from apps.accounts.models import Membership
 from apps.accounts.permissions import MemberRequest, organization_required
+from apps.batches import keeping
 from apps.core import places
 from apps.dispatch.tasks import forget_soon
 from apps.portal.forms import OrganizationForm
+from cango_portal import database
 
 OWNERS_ONLY = "Owners change the name of your organization and how long its text is kept. Ask one of them."
 
@@ -29,7 +32,11 @@ def organization(request: MemberRequest) -> HttpResponse:
     form = OrganizationForm(posted, initial={"name": owned.name, "keep_text_days": owned.keep_text_days})
     if request.method == "POST" and form.is_valid():
         fewer = form.cleaned_data["keep_text_days"] < owned.keep_text_days
-        if services.describe(organization=owned, user=request.user, **form.cleaned_data):
+        with transaction.atomic():
+            changed = services.describe(organization=owned, user=request.user, **form.cleaned_data)
+            if changed and fewer:
+                database.run(keeping.shorten(owned.pk))
+        if changed:
             messages.success(request, "Saved.")
             if fewer:
                 forget_soon(owned.pk)

@@ -133,8 +133,17 @@ class JobTopic(OfJob):
     async def news(self, at: int) -> list[Message]:
         await self.refresh()
         own = self.standing["version"]
-        if at < own * pages.VERSION_SHIFT:
-            page = self.page = await database_sync_to_async(pages.load)(self.job_id)
+        known = at >= own * pages.VERSION_SHIFT
+        if known and self.standing["state"] in FINAL:
+            self.finished = True
+            return []
+        if known and at >= pages.version(own, self.written):
+            return []
+        if not known or self.page is None or self.page.job.version != own:
+            self.page = await database_sync_to_async(pages.load)(self.job_id)
+        page = self.page
+        # It may have moved on since its standing was read: figures of a state whose parts were never sent would hide them.
+        if at < page.job.version * pages.VERSION_SHIFT:
             self.remember(page)
             shown = await database.run_async(one(ATTEMPT_AT, id=self.job_id, version=at // pages.VERSION_SHIFT))
             moved = shown is None or shown["attempt"] != page.job.attempt
@@ -143,14 +152,7 @@ class JobTopic(OfJob):
             html = await database_sync_to_async(pages.parts)(page, output=output)
             self.finished = page.job.is_final
             return [self.html(page.at, html)]
-        if self.standing["state"] in FINAL:
-            self.finished = True
-            return []
-        if at >= pages.version(own, self.written):
-            return []
-        if self.page is None or self.page.job.version != own:
-            self.page = await database_sync_to_async(pages.load)(self.job_id)
-        page = pages.JobPage(self.page.job, self.written)
+        page = pages.JobPage(page.job, self.written)
         self.remember(page)
         return [self.set(page.at, page.fields())] if page.at > at else []
 

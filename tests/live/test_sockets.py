@@ -15,6 +15,7 @@ from django.utils import timezone
 from apps.accounts.models import Membership
 from apps.core.ids import public, uuid7
 from apps.jobs.models import Content, Job
+from apps.jobs.pages import job as job_pages
 from apps.jobs.pages.job import VERSION_SHIFT
 from apps.live import bell, consumers, streams
 from apps.live.routing import application
@@ -273,6 +274,29 @@ async def test_counts_move_between_phases(owner, running, valkey):
         assert message["set"]["value"] == 1312
         assert message["set"]["cost"] == "$0.0005"
         assert message["set"]["output_sub"] == "1,312 tok at $0.36 per million"
+
+
+async def test_figures_never_hide_a_phase_that_began_while_they_were_read(
+    owner, organization, model, valkey, monkeypatch
+):
+    job = await sync_to_async(make.job)(organization=organization, model=model, state="dispatched")
+    load = job_pages.load
+
+    def begun(job_id):
+        if Job.objects.filter(pk=job_id, state="dispatched").update(
+            state="running", version=2, started_at=timezone.now()
+        ):
+            job.events.create(number=2, state="running", attempt=1, at=timezone.now())
+        return load(job_id)
+
+    monkeypatch.setattr(job_pages, "load", begun)
+    async with connected(owner, f"/ws/jobs/{job.public_id}/") as socket:
+        await socket.say(sub={f"job.{job.public_id}": VERSION_SHIFT})
+        assert await socket.quiet(0.3)
+        write(valkey, job, ["a", "b"])
+        message = await socket.hear()
+        assert (message["k"], message["v"] // VERSION_SHIFT) == ("html", 2)
+        assert "Running" in message["html"]
 
 
 async def test_a_phase_change_comes_at_once_and_ends_the_topic(owner, running):

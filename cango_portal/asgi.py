@@ -5,7 +5,7 @@ import os
 from collections.abc import MutableMapping
 from importlib import import_module
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "cango_portal.settings")
 
@@ -116,10 +116,10 @@ async def too_large(request: Request, most: int) -> None:
 
 
 def back(request: Request) -> str:
-    """The path of the page the form stood on, where that was one of ours."""
+    """The address of the page the form stood on, where that was one of ours."""
     came = urlsplit(request.headers.get("referer", ""))
     ours = came.netloc == request.headers.get("host") and came.path.startswith("/") and not came.path.startswith("//")
-    return came.path if ours else "/models/"
+    return urlunsplit(("", "", came.path, came.query, "")) if ours else "/models/"
 
 
 async def lifespan(receive: Receive, send: Send) -> None:

@@ -25,7 +25,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +101,14 @@ class Portal:
         tails = [f"--- {log.name}\n{log.read_text(errors='replace')[-3000:]}" for log in logs]
         return "\n".join([self.printed, *tails])
 
+    def steps(self) -> str:
+        """The newest steps of jobs, for a test that failed."""
+        rows = self.sql(
+            "SELECT e.at, e.job_id, e.number, e.state, e.attempt, e.reason, j.state AS now, j.claimant, j.lease_expires_at "
+            "FROM jobs_event e JOIN jobs_job j ON j.id = e.job_id ORDER BY e.at DESC LIMIT 20"
+        )
+        return "\n".join(" ".join(str(value) for value in row.values()) for row in rows)
+
     def pids(self) -> dict[str, int]:
         found: dict[str, int] = json.loads((self.var / "processes.json").read_text())
         return found
@@ -145,6 +153,21 @@ class Portal:
         if self.launcher.poll() is None:
             self.launcher.send_signal(signal.SIGINT)
         return self.launcher.wait(60)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What the portal said and did goes with a failure: its directory is gone afterwards."""
+    report = yield
+    portal = getattr(item, "funcargs", {}).get("portal")
+    if report.failed and isinstance(portal, Portal):
+        try:
+            steps = portal.steps()
+        except (OSError, psycopg.Error) as error:
+            steps = repr(error)
+        report.sections.append(("steps of jobs, newest first", steps))
+        report.sections.append(("the portal", portal.story()))
+    return report
 
 
 @pytest.fixture(scope="session")

@@ -142,6 +142,7 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
+    "apps.portal.reporting.ReportingMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -149,6 +150,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
     "allauth.account.middleware.AccountMiddleware",
+    "apps.accounts.whence.WhenceMiddleware",
     "apps.accounts.middleware.OrganizationMiddleware",
     "apps.accounts.middleware.TimeZoneMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
@@ -171,6 +173,7 @@ TEMPLATES = [
                 "apps.portal.templatetags.numbers",
                 "apps.portal.templatetags.icons",
                 "apps.portal.templatetags.controls",
+                "apps.accounts.templatetags.letters",
             ],
         },
     }
@@ -224,6 +227,7 @@ EMAIL_PORT = env_int("EMAIL_PORT", 25)
 EMAIL_HOST_USER = env("EMAIL_HOST_USER")
 EMAIL_HOST_PASSWORD = env_secret("EMAIL_HOST_PASSWORD")
 EMAIL_USE_TLS = env_bool("EMAIL_USE_TLS")
+EMAIL_TIMEOUT = 10  # seconds: some mails are sent in the transaction that marks them as sent
 DEFAULT_FROM_EMAIL = env("DEFAULT_FROM_EMAIL", "Cango Portal <portal@localhost>")
 
 # Work: Celery for the portal's own slow tasks; leases of jobs -------------------------------------------------------------
@@ -384,6 +388,7 @@ CONTENT_SECURITY_POLICY = {
         "frame-ancestors": [NONE],
         "base-uri": [NONE],
         "report-uri": "/csp/",
+        "report-to": "csp",
     }
 }
 SECURE_CONTENT_TYPE_NOSNIFF = True

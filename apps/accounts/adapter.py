@@ -1,11 +1,16 @@
 """What allauth asks us about."""
 
+import secrets
 from typing import Any, ClassVar
 
 from allauth.account.adapter import DefaultAccountAdapter
 from allauth.core.internal.httpkit import get_client_ip
+from django.core.mail import EmailMessage
 from django.http import HttpRequest, HttpResponse
+from django.template.loader import render_to_string
 from django.urls import reverse
+
+from apps.accounts import letters
 
 ADDRESS_KEY = "verify_address"  # in the session
 
@@ -29,11 +34,24 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
             return reverse("admin:index")
         return str(super().get_login_redirect_url(request))
 
+    def unstash_verified_email(self, request: HttpRequest) -> str | None:
+        """The address whose invitation was opened here needs no other mail to be confirmed; any other that was typed does."""
+        opened = super().unstash_verified_email(request)
+        return opened if opened == request.POST.get("email", "").strip().lower() else None
+
     def respond_email_verification_sent(self, request: HttpRequest, user: Any) -> HttpResponse:
         """The page names the address as it was typed: that tells nobody whether there is an account."""
         request.session[ADDRESS_KEY] = (request.POST.get("login") or request.POST.get("email") or "")[:254]
         response: HttpResponse = super().respond_email_verification_sent(request, user)
         return response
+
+    def render_mail(
+        self, template_prefix: str, email: str, context: dict[str, Any], headers: dict[str, str] | None = None
+    ) -> EmailMessage:
+        """allauth keeps subject and text in two templates."""
+        told = {**context, "mark": secrets.token_hex(8)}
+        subject, body = (render_to_string(f"{template_prefix}_{part}.txt", told) for part in ("subject", "message"))
+        return letters.written(email, subject, body, mark=told["mark"])
 
     def get_client_ip(self, request: HttpRequest) -> str:
         """A request that came by a Unix socket, or from a program here, has no address: those count as one."""

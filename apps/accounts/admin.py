@@ -18,7 +18,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 
 from apps.accounts import audit
-from apps.accounts.models import AuditEvent, Membership, Organization, User
+from apps.accounts.models import AuditEvent, Invitation, Membership, Organization, User
 from apps.accounts.readonly import HistoryAdmin, ReadOnlyInline
 from apps.accounts.reasoned import Given, ReasonedActions, ReasonedAdmin, ReasonedModelForm, reasoned, staff
 from apps.core.errors import NotAllowed
@@ -204,9 +204,20 @@ class UserAdmin(ReasonedActions[User], ReasonedAdmin[User]):
         )
 
 
+@admin.register(Invitation)
+class InvitationAdmin(HistoryAdmin[Invitation]):
+    list_display = ["email", "organization", "role", "state", "invited_by", "sent_at", "expires_at"]
+    list_filter = ["state"]
+    list_select_related = ["organization", "invited_by"]
+    search_fields = ["email__exact"]
+    search_help_text = "E-mail, org_… or inv_…, exactly"
+    public_ids = {"org": "organization", "inv": "pk"}
+    ordering = ["-pk"]
+
+
 @admin.register(AuditEvent)
 class AuditEventAdmin(HistoryAdmin[AuditEvent]):
-    list_display = ["at", "action", "target", "organization", "actor", "reason"]
+    list_display = ["at", "action", "target", "organization", "actor", "address", "reason"]
     list_select_related = ["organization", "actor"]
     search_fields = ["action__exact", "target__exact"]
     search_help_text = "Action, target or org_…, exactly"

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from apps.accounts import whence
 from apps.accounts.models import AuditEvent, Organization, User
 
 
@@ -27,4 +28,5 @@ def record(
         target=target[:128],
         reason=reason[:500],
         data=dict(data or {}),
+        address=whence.address(),
     )

@@ -9,6 +9,7 @@ from django.db.models import Q
 class Mail(models.TextChoices):
     BUDGETS = "budgets", "A limit is at 50, 80 or 100%, or the balance runs low"
     KEYS = "keys", "An API key ends in 7 days, or in 1 day"
+    BATCHES = "batches", "A batch of yours that took longer than five minutes has ended"
     WEBHOOKS = "webhooks", "A webhook was turned off because its server did not answer"
 
 

@@ -13,19 +13,22 @@ SESSION_KEY = "organization"
 
 
 class OrganizationMiddleware(MiddlewareMixin):
-    """Sets `request.membership` and `request.organization`, both None for visitors and for people without one.
+    """Sets `request.memberships`, `request.membership` and `request.organization`, the last two None for visitors and for people without one.
 
     The session names the organization; without a name, or where the person left it, it is the first they joined.
     """
 
     def process_request(self, request: HttpRequest) -> None:
-        membership = None
+        membership, memberships = None, []
         if request.user.is_authenticated:
-            memberships = Membership.objects.filter(user=request.user).select_related("organization").order_by("pk")
+            memberships = list(
+                Membership.objects.filter(user=request.user).select_related("organization").order_by("pk")
+            )
             chosen = request.session.get(SESSION_KEY)
             membership = next((row for row in memberships if str(row.organization_id) == chosen), None) or next(
                 iter(memberships), None
             )
+        request.memberships = memberships  # type: ignore[attr-defined]
         request.membership = membership  # type: ignore[attr-defined]
         request.organization = membership.organization if membership else None  # type: ignore[attr-defined]
 

@@ -10,6 +10,7 @@ from django.contrib.auth.models import AbstractUser
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models.functions import Lower
+from django.utils import timezone
 
 from apps.accounts.mails import Mail
 from apps.core.ids import public, uuid7
@@ -108,8 +109,65 @@ class Membership(models.Model):
         return f"{self.user}, {self.get_role_display().lower()} of {self.organization}"
 
 
+class InvitationQuerySet(models.QuerySet["Invitation"]):
+    def pending(self) -> InvitationQuerySet:
+        """Also those whose time is over: they can be sent again."""
+        return self.filter(state=Invitation.State.PENDING)
+
+
+class Invitation(models.Model):
+    """A place in an organization, offered to an address. One is pending for each address, and one membership comes of it."""
+
+    class State(models.TextChoices):
+        PENDING = "pending"
+        ACCEPTED = "accepted"
+        DECLINED = "declined"
+        WITHDRAWN = "withdrawn"
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    organization = models.ForeignKey(Organization, models.PROTECT, related_name="invitations")
+    email = models.EmailField()
+    role = models.CharField(max_length=12, choices=Membership.Role)
+    invited_by = models.ForeignKey(User, models.PROTECT, related_name="+")
+    state = models.CharField(max_length=9, choices=State, default=State.PENDING)
+    created_at = models.DateTimeField(auto_now_add=True)
+    sent_at = models.DateTimeField()
+    sent = models.PositiveSmallIntegerField(default=1, help_text="How often")
+    expires_at = models.DateTimeField()
+    ended_at = models.DateTimeField(null=True)
+    objects = InvitationQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["organization", "email"],
+                condition=models.Q(state="pending"),
+                name="accounts_invitation_pending_once",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(state="pending", ended_at=None)
+                | (~models.Q(state="pending") & models.Q(ended_at__isnull=False)),
+                name="accounts_invitation_ended_has_time",
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["email"], condition=models.Q(state="pending"), name="accounts_invitation_pending")
+        ]
+
+    def __str__(self) -> str:
+        return self.public_id
+
+    @property
+    def public_id(self) -> str:
+        return public("inv", uuid.UUID(str(self.pk)))
+
+    @property
+    def is_over(self) -> bool:
+        return self.state == self.State.PENDING and self.expires_at <= timezone.now()
+
+
 class AuditEvent(models.Model):
-    """Who did what, and why: written once, never changed."""
+    """Who did what, from where, and why: written once, never changed. A trigger refuses it to everybody."""
 
     organization = models.ForeignKey(Organization, models.PROTECT, null=True, related_name="audit_events")
     actor = models.ForeignKey(User, models.PROTECT, null=True, related_name="+")
@@ -117,6 +175,7 @@ class AuditEvent(models.Model):
     target = models.CharField(max_length=128, blank=True)
     reason = models.CharField(max_length=500, blank=True)
     data = models.JSONField(default=dict)
+    address = models.GenericIPAddressField(null=True, help_text="Of who did it; null where it was no request")
     at = models.DateTimeField(auto_now_add=True)
 
     class Meta:

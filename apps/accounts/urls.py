@@ -27,6 +27,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("password/reset/complete/", views.password_reset_from_key_done, name="account_reset_password_from_key_done"),
     path("settings/account/", own.account, name="settings-account"),
     path("settings/notifications/", own.notifications, name="settings-notifications"),
+    path("mails/stop/<str:token>/", own.stop_mails, name="mail-stop"),
     path("settings/security/", own.security, name="mfa_index"),
     path("settings/security/sessions/", own.end_sessions, name="usersessions_list"),
     path("settings/security/again/", factors.reauthenticate, name="mfa_reauthenticate"),

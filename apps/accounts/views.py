@@ -11,14 +11,16 @@ from django.contrib import messages
 from django.contrib.auth import HASH_SESSION_KEY
 from django.contrib.auth.decorators import login_required
 from django.contrib.sessions.models import Session
-from django.http import HttpRequest, HttpResponse
+from django.db import transaction
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.utils.decorators import method_decorator
 from django.views.decorators.cache import never_cache
+from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods, require_POST
 
-from apps.accounts import agents
+from apps.accounts import agents, letters
 from apps.accounts.forms import AccountForm, NotificationsForm
 from apps.accounts.mails import Mail
 from apps.accounts.models import User
@@ -53,6 +55,37 @@ def notifications(request: HttpRequest) -> HttpResponse:
         messages.success(request, "Saved.")
         return redirect("settings-notifications")
     return render(request, "account/notifications.html", {"form": form}, status=422 if form.errors else 200)
+
+
+@csrf_exempt
+@never_cache
+@require_http_methods(["GET", "HEAD", "POST"])
+def stop_mails(request: HttpRequest, token: str) -> HttpResponse:
+    """The address in a mail. A POST stops mails of its kind (RFC 8058: from any program, without cookies), or with `again`
+    lets them come; a GET alone changes nothing, since mail scanners open links. Whoever has the mail may do it."""
+    found = letters.named(token)
+    if found is None:
+        raise Http404
+    user_id, kind = found
+    user = User.objects.filter(pk=user_id).first()
+    if request.method == "POST" and user is not None:
+        user = want(user_id, kind, wanted="again" in request.POST)
+    context = {
+        "address": user.email if user else "",
+        "about": letters.about(kind),
+        "stopped": user is None or kind.value in user.declined_mails,
+    }
+    return render(request, "account/stop_mails.html", context)
+
+
+@transaction.atomic
+def want(user_id: int, kind: Mail, *, wanted: bool) -> User:
+    """Whether a person wants mails of a kind. Safe to repeat, and beside a change of other kinds."""
+    user = User.objects.select_for_update(no_key=True).get(pk=user_id)
+    declined = {*user.declined_mails} - {kind.value} if wanted else {*user.declined_mails, kind.value}
+    user.declined_mails = [each.value for each in Mail if each.value in declined]
+    user.save(update_fields=["declined_mails"])
+    return user
 
 
 def sessions_of(user: User) -> list[UserSession]:

@@ -208,10 +208,11 @@ def described(
 
 
 def clean(batch_id: UUID) -> None:
-    """What only its work needed goes: shards' files, and answers, which are in the customer's files now. Safe to repeat."""
+    """Whoever sent it is told. What only its work needed goes: shards' files, and answers, which are in the customer's files now. Safe to repeat."""
     batch = Batch.objects.filter(pk=batch_id, state__in=ENDED).first()
     if batch is None:
         return
+    news.mail(batch_id)
     for shard in Shard.objects.filter(batch_id=batch_id).exclude(path=""):
         Row.objects.filter(
             batch_id=batch_id, line__gte=shard.first_line, line__lt=shard.first_line + shard.lines

@@ -19,12 +19,12 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings
-from django.core.mail import EmailMessage
+from django.core.mail import EmailMessage, get_connection
 from django.db import OperationalError, connection, models, transaction
 from django.db.models import Q, Sum
-from django.template.loader import render_to_string
 from django.utils import timezone
 
+from apps.accounts import letters
 from apps.accounts.mails import Mail, wanted
 from apps.accounts.models import Membership, Organization, User
 from apps.billing import entitlements
@@ -246,24 +246,22 @@ def send_one(pk: int) -> bool:
     alert = rows.select_related("organization", "budget").first()
     if alert is None:
         return False
-    message = message_of(alert)
-    if message is not None:
-        message.send()
+    messages = messages_of(alert)
+    if messages:
+        get_connection().send_messages(messages)
     alert.sent_at = timezone.now()
     alert.save(update_fields=["sent_at"])
-    return message is not None
+    return bool(messages)
 
 
-def message_of(alert: Alert) -> EmailMessage | None:
-    """None where the organization wants no such mail. News of a plan is always sent."""
-    if alert.kind != Alert.Kind.PLAN and not mail_enabled(alert.organization):
-        return None
-    to = sorted(recipients(alert))
-    if not to:
-        return None
-    template = f"billing/mail/alert_{alert.kind}{f'_{alert.period}' if alert.kind == Alert.Kind.PLAN else ''}.txt"
-    subject, _, body = render_to_string(template, context_of(alert)).strip().partition("\n")
-    return EmailMessage(subject, body.strip() + "\n", to=to)
+def messages_of(alert: Alert) -> list[EmailMessage]:
+    """One for each reader; none where the organization wants no such mail. News of a plan is always sent."""
+    plan = alert.kind == Alert.Kind.PLAN
+    if not plan and not mail_enabled(alert.organization):
+        return []
+    template = f"billing/mail/alert_{alert.kind}{f'_{alert.period}' if plan else ''}.txt"
+    kind, context = None if plan else Mail.BUDGETS, context_of(alert)
+    return [letters.letter(reader, template, kind=kind, **context) for reader in readers(alert)]
 
 
 def mail_enabled(organization: Organization) -> bool:
@@ -275,7 +273,6 @@ def context_of(alert: Alert) -> dict[str, Any]:
     return {
         "alert": alert,
         "organization": alert.organization,
-        "base_url": settings.BASE_URL,
         "plan": subscription.plan if subscription else None,
         "grace_ends_at": subscription
         and subscription.past_due_since
@@ -284,22 +281,21 @@ def context_of(alert: Alert) -> dict[str, Any]:
     }
 
 
-def recipients(alert: Alert) -> set[str]:
+def readers(alert: Alert) -> list[User]:
     """Owners and billing members; of a member's or a key's own budget also the member, or who made the key. Who wants none gets none."""
     of_organization = Q(
         memberships__organization=alert.organization,
         memberships__role__in=[Membership.Role.OWNER, Membership.Role.BILLING],
     )
     wanting = Q() if alert.kind == Alert.Kind.PLAN else wanted(Mail.BUDGETS)
-    found = User.objects.filter(of_organization, wanting, is_active=True)
-    addresses = set(found.values_list("email", flat=True))
+    found = set(User.objects.filter(of_organization, wanting, is_active=True))
     if alert.budget is not None and alert.budget.kind != Budget.Kind.ORGANIZATION:
         spender = alert.budget.user_id or creator_of_key(alert.budget)
         own = User.objects.filter(
             wanting, pk__in=[spender], is_active=True, memberships__organization=alert.organization
         )
-        addresses.update(own.values_list("email", flat=True))
-    return addresses
+        found.update(own)
+    return sorted(found, key=lambda reader: reader.email)
 
 
 def creator_of_key(budget: Budget) -> int | None:

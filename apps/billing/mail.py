@@ -4,11 +4,9 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
-from django.conf import settings
-from django.core.mail import EmailMessage
 from django.db import transaction
-from django.template.loader import render_to_string
 
+from apps.accounts import letters
 from apps.accounts.models import Membership, Organization, User
 
 
@@ -27,8 +25,6 @@ def to_staff(name: str, **context: Any) -> None:
 
 
 def send(addresses: Iterable[str], name: str, **context: Any) -> None:
-    text = render_to_string(f"billing/mail/{name}.txt", {"base_url": settings.BASE_URL, **context})
-    subject, _, body = text.strip().partition("\n")
     for address in sorted(set(addresses)):
-        message = EmailMessage(subject, body.strip() + "\n", to=[address])
+        message = letters.letter(address, f"billing/mail/{name}.txt", **context)
         transaction.on_commit(partial(message.send), robust=True)

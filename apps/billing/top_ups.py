@@ -10,6 +10,7 @@ import stripe
 from django.conf import settings
 from django.utils import timezone
 
+from apps.accounts import audit
 from apps.accounts.models import Organization, User
 from apps.billing import attempts, customers, invoices, news
 from apps.billing.amounts import dollars, microusd, top_up_cents
@@ -248,6 +249,13 @@ def _credit(row: TopUp, payment: Payment) -> None:
     row.save()
     if first:
         attempts.succeeded(row)
+        audit.record(
+            organization=row.organization,
+            actor=row.created_by,
+            action="credit.bought",
+            target=row.public_id,
+            data={"amount_cents": row.amount_cents, "source": row.get_source_display()},
+        )
         news.top_up(row)
     if tax:
         ledger.post(

@@ -8,13 +8,12 @@ from datetime import datetime, timedelta
 from functools import partial
 from uuid import UUID
 
-from django.conf import settings
 from django.core.mail import EmailMessage
 from django.db import transaction
 from django.db.models import Q
-from django.template.loader import render_to_string
 from django.utils import timezone
 
+from apps.accounts import letters
 from apps.accounts.mails import Mail, wanted
 from apps.accounts.models import Membership, User
 from apps.core.ids import public
@@ -72,19 +71,17 @@ def tell(key_id: UUID, now: datetime) -> bool:
         },
         key=f"key.expiring:{key.pk}:{key.expires_at.isoformat()}:{days}",
     )
-    text = render_to_string("keys/mail/expiring.txt", {"key": key, "days": days, "base_url": settings.BASE_URL})
-    subject, _, body = text.strip().partition("\n")
-    for address in sorted(addresses_of(key)):
-        message = EmailMessage(subject, body.strip() + "\n", to=[address])
+    for reader in readers_of(key):
+        message = letters.letter(reader, "keys/mail/expiring.txt", kind=Mail.KEYS, key=key, days=days)
         transaction.on_commit(partial(sent, message))
     return True
 
 
-def addresses_of(key: APIKey) -> set[str]:
+def readers_of(key: APIKey) -> list[User]:
     """Its maker, if still a member, and the owners: those who want such mails."""
     members = User.objects.filter(wanted(Mail.KEYS), is_active=True, memberships__organization=key.organization)
     owners = Q(memberships__organization=key.organization, memberships__role=Membership.Role.OWNER)
-    return set(members.filter(owners | Q(pk=key.created_by_id)).values_list("email", flat=True))
+    return list(members.filter(owners | Q(pk=key.created_by_id)).distinct().order_by("email"))
 
 
 def sent(message: EmailMessage) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.db import transaction
 
-from apps.accounts import audit
+from apps.accounts import audit, invitations
 from apps.accounts.models import Membership, Organization, User
 from apps.accounts.permissions import PAYERS
 from apps.accounts.scopes import USUAL, holds
@@ -43,6 +43,8 @@ def change_role(*, membership: Membership, role: str, user: User | None, by: API
     locked.save(update_fields=["role"])
     recorded(locked, "member.role_changed", user=user, by=by, data={"from": old, "to": role})
     narrow_keys(locked, permits.BY_ROLE[role], user=user, by=by)
+    if role != Membership.Role.OWNER:
+        invitations.withdraw_of(organization=locked.organization, inviter=locked.user, user=user)
     return locked
 
 
@@ -58,6 +60,7 @@ def remove(*, membership: Membership, user: User | None, by: APIKey | None = Non
     keep_an_owner(locked, "")
     recorded(locked, "member.removed", user=user, by=by, data={"role": locked.role})
     narrow_keys(locked, frozenset(USUAL), user=user, by=by)
+    invitations.withdraw_of(organization=locked.organization, inviter=locked.user, user=user)
     locked.delete()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date
 
+from django.conf import settings
 from psycopg.types.json import Jsonb
 
 from apps.core.sql import Plan, Statement
@@ -27,6 +28,15 @@ RETURNING a.id
 HISTORY = """
 SELECT model_id, country, region, day, looks, up FROM operations_availability
 WHERE day > (clock_timestamp() AT TIME ZONE 'UTC')::date - %(days)s
+"""
+
+
+# Maintenance that was announced in time, until it was to end: what is away because of it is no down time. Longer is.
+EXCUSED = """
+SELECT DISTINCT p.model_id, s.country, s.region FROM sites_drain d
+JOIN sites_node n ON n.id = d.node_id JOIN sites_site s ON s.id = n.site_id JOIN sites_pool p ON p.node_id = n.id
+WHERE d.open AND d.purpose = 'maintenance' AND d.announced_at <= d.starts_at - make_interval(secs => %(notice)s)
+    AND clock_timestamp() < coalesce(d.ends_at, 'infinity')
 """
 
 
@@ -64,9 +74,20 @@ def now() -> Plan[dict[Where, bool]]:
     return found
 
 
+def excused() -> Plan[set[Where]]:
+    found = yield Statement(EXCUSED, {"notice": settings.MAINTENANCE_NOTICE_SECONDS})
+    return {Where(row["model_id"], row["country"], row["region"]) for row in found}
+
+
 def look() -> Plan[int]:
-    """Count this minute, of listed models. Returns how many models and regions were counted: none where it was before."""
+    """Count this minute, of listed models. Returns how many models and regions were counted: none where it was before.
+
+    A minute that is down only for announced maintenance counts neither way.
+    """
     seen = yield from now()
+    for where in (yield from excused()):
+        if not seen.get(where, True):
+            del seen[where]
     rows = [
         {"model": where.model_id, "country": where.country, "region": where.region, "up": int(up)}
         for where, up in seen.items()

@@ -119,6 +119,7 @@ class Shell:
                     self.link("Usage", "usage", reverse("jobs:usage")),
                     self.link("Billing", "card", reverse("billing:overview"), but=reverse("billing:limits")),
                     self.link("Limits", "limit", reverse("billing:limits")),
+                    self.link("Members", "team", reverse("portal:members")),
                     self.link("Organization", "gear", reverse("portal:organization")),
                 ],
             ),

@@ -1,6 +1,11 @@
-from django import forms
+from typing import Any
 
-from apps.accounts.models import Organization
+from django import forms
+from django.forms.boundfield import BoundWidget
+
+from apps.accounts import trail
+from apps.accounts.models import Membership, Organization
+from apps.accounts.roles import ROLES, Role
 
 
 class WelcomeForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -11,6 +16,54 @@ class WelcomeForm(forms.ModelForm):  # type: ignore[type-arg]
         help_texts = {"name": "Your company or team. It owns the credit, the keys and the jobs."}
         error_messages = {"name": {"required": "Enter the name of your organization."}}
         widgets = {"name": forms.TextInput(attrs={"autocomplete": "organization"})}
+
+
+class RoleForm(forms.Form):
+    """Offered with what each role may do (`accounts.roles`)."""
+
+    role = forms.ChoiceField(label="Role", choices=Membership.Role.choices, widget=forms.RadioSelect)
+
+    @property
+    def roles(self) -> list[tuple[BoundWidget, Role]]:
+        return list(zip(self["role"], ROLES, strict=True))
+
+
+class InviteForm(RoleForm):
+    email = forms.EmailField(
+        label="E-mail",
+        help_text="A link goes there. It is open for seven days.",
+        error_messages={"required": "Enter the address of whom you invite."},
+    )
+    field_order = ["email", "role"]
+
+
+class AuditForm(forms.Form):
+    """Filters of the audit log. What is no valid value is left out."""
+
+    who = forms.ChoiceField(label="Who", required=False)
+    kind = forms.ChoiceField(
+        label="What",
+        required=False,
+        choices=[("", "Everything"), *((each, words) for each, (words, _) in trail.KINDS.items())],
+    )
+    since = forms.DateField(label="From day (UTC)", required=False, widget=forms.DateInput(attrs={"type": "date"}))
+    until = forms.DateField(label="To day (UTC)", required=False, widget=forms.DateInput(attrs={"type": "date"}))
+
+    def __init__(self, *args: Any, organization: Organization, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        people = Membership.objects.filter(organization=organization).select_related("user").order_by("pk")
+        self.fields["who"].choices = [  # type: ignore[attr-defined]
+            ("", "Everybody"),
+            *((str(each.user_id), each.user.email) for each in people),
+            (trail.KEY, "An API key"),
+            (trail.STAFF, "Staff of Cango Portal"),
+            (trail.PORTAL, "Cango Portal by itself"),
+        ]
+
+    @property
+    def filters(self) -> dict[str, Any]:
+        self.is_valid()
+        return {name: value for name, value in self.cleaned_data.items() if value}
 
 
 class OrganizationForm(forms.Form):

@@ -2,13 +2,17 @@
 
 import json
 import logging
+import time
 from functools import cache
+from typing import Any
+from urllib.parse import urlsplit
 
 import redis
 from django.db import DEFAULT_DB_ALIAS, Error, connections
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
 from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.urls import Resolver404, resolve
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST, require_safe
@@ -18,6 +22,9 @@ from cango_portal import valkey
 log = logging.getLogger(__name__)
 
 MAX_REPORT_BYTES = 16 * 1024
+MAX_REPORTS = 20  # of one request
+MAX_REPORTS_AN_HOUR = 60
+REPORT_SECONDS = 24 * 3600
 
 
 @require_safe
@@ -71,22 +78,58 @@ def _redis() -> str:
 @require_POST
 def csp(request: HttpRequest) -> HttpResponse:
     """Browsers report what the content policy stopped. Only the rule and the place are kept, never page content."""
-    if int(request.META.get("CONTENT_LENGTH") or 0) <= MAX_REPORT_BYTES:
-        try:
-            report = json.loads(request.body)["csp-report"]
-            log.warning(
-                "content policy violated",
-                extra={
-                    name: str(report.get(name, ""))[:200].partition("?")[0]
-                    for name in (
-                        "effective-directive",
-                        "violated-directive",
-                        "blocked-uri",
-                        "document-uri",
-                        "source-file",
-                    )
-                },
-            )
-        except (ValueError, KeyError, TypeError, AttributeError):
-            pass  # not a report: nothing to learn from it
+    size = request.META.get("CONTENT_LENGTH") or "0"
+    if size.isdecimal() and int(size) <= MAX_REPORT_BYTES:
+        for report in reports(request.body)[:MAX_REPORTS]:
+            said = violation(report)
+            if said and is_news(said):
+                log.warning("content policy violated", extra=said)
     return HttpResponse(status=204)
+
+
+def reports(body: bytes) -> list[dict[str, Any]]:
+    """What `report-uri` sends (one object) or `report-to` (a list, of several kinds). Nothing where it is neither."""
+    try:
+        sent = json.loads(body)
+    except ValueError:
+        return []
+    if isinstance(sent, dict):
+        sent = [{"type": "csp-violation", "body": sent.get("csp-report")}]
+    if not isinstance(sent, list):
+        return []
+    found = [
+        each["body"]
+        for each in sent
+        if isinstance(each, dict) and each.get("type") == "csp-violation" and "body" in each
+    ]
+    return [each for each in found if isinstance(each, dict)]
+
+
+def violation(report: dict[str, Any]) -> dict[str, str]:
+    """The rule, and the kind of page: never an address, which may hold a token, nor what stood there. Empty where it names none."""
+    directive = (
+        report.get("effectiveDirective") or report.get("effective-directive") or report.get("violated-directive")
+    )
+    address = str(report.get("documentURL") or report.get("document-uri") or "")
+    if not isinstance(directive, str) or not directive.strip():
+        return {}
+    try:
+        page = resolve(urlsplit(address).path).route
+    except (Resolver404, ValueError):
+        page = "no page of ours"
+    blocked = str(report.get("blockedURL") or report.get("blocked-uri") or "")
+    return {"directive": directive.split()[0][:40], "page": page, "blocked": blocked[:200].partition("?")[0]}
+
+
+def is_news(said: dict[str, str]) -> bool:
+    """Once a day for each rule and page, and at most so many in an hour: anybody may send reports."""
+    client, key = valkey.client(), f"csp:{said['directive']}:{said['page']}"
+    try:
+        if not client.set(key, 1, nx=True, ex=REPORT_SECONDS):
+            return False
+        hour = f"csp:{int(time.time() // 3600)}"
+        count = client.incr(hour)
+        client.expire(hour, 3600)
+        return bool(count <= MAX_REPORTS_AN_HOUR)
+    except (redis.RedisError, OSError):
+        return False  # they come again

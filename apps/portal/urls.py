@@ -1,7 +1,7 @@
 from django.conf import settings
 from django.urls import path
 
-from apps.portal import machines, organization, views
+from apps.portal import audit, invitation, machines, members, organization, views
 from apps.portal.docs import views as docs
 from apps.portal.feeds import StatusFeed
 
@@ -21,6 +21,16 @@ urlpatterns = [
     path("data/", views.data, name="data"),
     path("dashboard/", views.dashboard, name="dashboard"),
     path("settings/organization/", organization.organization, name="organization"),
+    path("settings/members/", members.index, name="members"),
+    path("settings/members/invite/", members.invite, name="invite"),
+    path("settings/members/invitations/<str:public_id>/send/", members.send_again, name="invitation-send"),
+    path("settings/members/invitations/<str:public_id>/withdraw/", members.withdraw, name="invitation-withdraw"),
+    path("settings/members/<int:number>/", members.member, name="member"),
+    path("settings/members/<int:number>/remove/", members.remove, name="member-remove"),
+    path("settings/audit/", audit.index, name="audit"),
+    path("settings/audit.csv", audit.export, name="audit-export"),
+    path("settings/switch/", invitation.switch, name="switch"),
+    path("invite/<str:token>/", invitation.invitation, name="invitation"),
     path("welcome/", views.welcome, name="welcome"),
     path("theme/", views.theme, name="theme"),
     path("healthz", machines.healthz, name="healthz"),

@@ -13,6 +13,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from django.views.decorators.vary import vary_on_headers
 from django_htmx.middleware import HtmxDetails
 
+from apps.accounts import invitations
 from apps.accounts.middleware import SESSION_KEY
 from apps.accounts.models import User
 from apps.accounts.permissions import MemberRequest, organization_required
@@ -115,6 +116,7 @@ def welcome(request: HttpRequest) -> HttpResponse:
     if getattr(request, "organization", None) is not None:
         return redirect("portal:dashboard")
     form = WelcomeForm(request.POST or None)
+    invited = invitations.open_to(cast(User, request.user))
     if request.method == "POST" and form.is_valid():
         organization = services.welcome(user=cast(User, request.user), organization_name=form.cleaned_data["name"])
         request.session[SESSION_KEY] = str(organization.pk)
@@ -122,7 +124,7 @@ def welcome(request: HttpRequest) -> HttpResponse:
     return render(
         request,
         "portal/welcome.html",
-        {"form": form},
+        {"form": form, "invited": invited},
         status=422 if form.errors else 200,
     )
 

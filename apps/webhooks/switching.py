@@ -7,14 +7,12 @@ import smtplib
 from datetime import datetime
 
 from django.conf import settings
-from django.core.mail import EmailMessage
 from django.db import transaction
 from django.db.models import Q
-from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils import timezone
 
-from apps.accounts import audit
+from apps.accounts import audit, letters
 from apps.accounts.mails import Mail, wanted
 from apps.accounts.models import Membership, User
 from apps.webhooks.models import Delivery, Endpoint
@@ -58,16 +56,10 @@ def tell_owners(endpoint: Endpoint) -> None:
         memberships__role=Membership.Role.OWNER,
         is_active=True,
     )
-    text = render_to_string(
-        "webhooks/disabled.txt",
-        {
-            "endpoint": endpoint,
-            "url": f"{settings.BASE_URL}{reverse('webhooks:detail', args=[endpoint.public_id])}",
-        },
-    )
+    url = f"{settings.BASE_URL}{reverse('webhooks:detail', args=[endpoint.public_id])}"
     for owner in owners:
         try:
-            EmailMessage("Cango Portal turned off a webhook", text, to=[owner.email]).send()
+            letters.letter(owner, "webhooks/disabled.txt", kind=Mail.WEBHOOKS, endpoint=endpoint, url=url).send()
         except (smtplib.SMTPException, OSError):
             log.exception("mail not sent", extra={"endpoint": str(endpoint.pk)})
 

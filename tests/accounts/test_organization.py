@@ -15,8 +15,8 @@ def test_the_session_chooses_among_mine(client, db):
     session[SESSION_KEY] = str(second.pk)
     session.save()
     page = client.get("/keys/").content
-    assert b"Second Foods" in page
-    assert b"First Foods" not in page
+    assert b"<b>Second Foods<" in page
+    assert b"<b>First Foods<" not in page
 
 
 def test_a_session_cannot_name_another_organization(client, db):

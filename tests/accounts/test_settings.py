@@ -67,14 +67,14 @@ def test_what_is_not_wanted_is_not_sent(person):
     assert page.count(" checked") == len(Mail)
     assert client.post("/settings/notifications/", {"wanted": ["keys"]}).status_code == 302
     user.refresh_from_db()
-    assert user.declined_mails == ["budgets", "webhooks"]
+    assert user.declined_mails == ["budgets", "batches", "webhooks"]
     assert client.post("/settings/notifications/", {"wanted": ["spam"]}).status_code == 422
     user.refresh_from_db()
-    assert user.declined_mails == ["budgets", "webhooks"]
+    assert user.declined_mails == ["budgets", "batches", "webhooks"]
     key, _ = make.api_key(user.organizations.get(), user=user, expires_at=datetime.now(UTC) + timedelta(hours=20))
-    assert expiry.addresses_of(key) == {user.email}
+    assert expiry.readers_of(key) == [user]
     User.objects.filter(pk=user.pk).update(declined_mails=["keys"])
-    assert expiry.addresses_of(key) == set()
+    assert expiry.readers_of(key) == []
     assert mail.outbox == []
 
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 from django.test import Client
 
-from apps.accounts import audit
+from apps.accounts import audit, invitations
 from apps.accounts.models import Organization, User
 from apps.batches.models import Batch
 from apps.catalog.models import Model
@@ -45,6 +45,7 @@ def world(db: None) -> World:
     for number in range(3):
         owner = make.user()
         organization = make.organization(credit_microusd=5_000_000, promotional_microusd=1_000_000, owner=owner)
+        invitations.invite(organization=organization, email="sam@example.org", role="developer", user=owner)
         key, secret = make.api_key(organization)
         model = make.model()
         make.discount(organization, model=model, by=owner)

@@ -4,9 +4,12 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from django.conf import settings
+from django.core import mail
 from django.core.files.storage import default_storage
 
-from apps.batches import checking, claims, ending, finalizing, services, statements, sweeping
+from apps.accounts.models import User
+from apps.batches import checking, claims, ending, finalizing, services, statements, sweeping, tasks
 from apps.batches.models import Batch, Row, Shard
 from apps.dispatch import allowance
 from apps.dispatch.dispatcher import Dispatcher
@@ -363,3 +366,48 @@ def test_webhooks_hear_of_each_end_once(works):
     assert [(m.type, m.data) for m in Message.objects.all()] == [("batch.completed", {"id": batch.public_id})]
     bad = works.begin(b"no\n")
     assert Message.objects.filter(type="batch.failed", data={"id": bad.public_id}).count() == 1
+
+
+def took(batch, **fields):
+    """As if it had been sent longer ago."""
+    Batch.objects.filter(pk=batch.pk).update(
+        cleaned=False, mailed_at=None, created_at=batch.ended_at - timedelta(minutes=6), **fields
+    )
+
+
+def test_whoever_sent_it_is_told_once(works):
+    owner = make.user(email="lena@meridian.example")
+    works.organization.memberships.create(user=owner, role="developer")
+    batch = works.run_to_end(works.begin(3))
+    assert mail.outbox == []  # a key that nobody made, and it was short
+    took(batch, user=owner)
+    run_in_threads(4, lambda _: finalizing.clean(batch.pk))
+    sweeping.sweep()
+    tasks.go_on(str(batch.pk))
+    [message] = mail.outbox
+    assert (message.subject, message.to) == ("A batch is done", ["lena@meridian.example"])
+    assert message.body.startswith(
+        f"3 of 3 rows of batch {batch.public_id} of Meridian Foods are done. It cost <\xa0$0.01; what was held beyond that is "
+        f"free again.\n\nResults are on the page of the batch:\n{settings.BASE_URL}/batches/{batch.public_id}/\n"
+    )
+    assert message.extra_headers["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
+
+
+def test_nobody_else_is_told(works):
+    owner = make.user(declined_mails=["batches"])
+    batch = works.run_to_end(works.begin(1))
+    membership = works.organization.memberships.create(user=owner, role="owner")
+    took(batch, user=owner)  # wants none
+    sweeping.sweep()
+    User.objects.update(declined_mails=[])
+    finalizing.clean(batch.pk)  # too late: it was decided
+    membership.delete()
+    took(batch, user=owner)  # no member any more
+    sweeping.sweep()
+    cancelled = works.begin(1)
+    services.cancel(batch=cancelled)
+    works.finalize(cancelled)
+    works.organization.memberships.create(user=owner, role="owner")
+    took(cancelled, user=owner)  # knows it
+    sweeping.sweep()
+    assert mail.outbox == []

@@ -1,6 +1,6 @@
 """Every page of the design guide's inventory that there is, and where a browser finds it.
 
-Addresses name what a portal has by `{job}`, `{batch}`, `{key}`, `{webhook}`; `World` makes those once. A page that is new is one line here.
+Addresses name what a portal has by `{job}`, `{batch}`, `{key}`, `{webhook}`, `{stop}`, `{invitation}`; `World` makes those once. A page that is new is one line here.
 """
 
 from __future__ import annotations
@@ -8,8 +8,10 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
+from django.core import signing
 from playwright.sync_api import Browser, BrowserContext, Page
 
+from apps.core.ids import public
 from tests.browser.test_live import MODEL
 from tests.started import Portal
 
@@ -43,6 +45,8 @@ VISITOR = [
     Place("login", "/login/", "visitor"),
     Place("password-reset", "/password/reset/", "visitor"),
     Place("password-reset-done", "/password/reset/done/", "visitor"),
+    Place("mails-stop", "/mails/stop/{stop}/", "visitor"),
+    Place("invitation-visitor", "/invite/{invitation}/", "visitor"),
     Place("not-found", "/nothing/", "visitor", 404),
 ]
 MEMBER = [
@@ -82,6 +86,11 @@ MEMBER = [
     Place("limits", "/billing/limits/"),
     Place("limits-organization", "/billing/limits/organization/"),
     Place("warnings", "/billing/limits/warnings/"),
+    Place("members", "/settings/members/"),
+    Place("member", "/settings/members/{membership}/"),
+    Place("member-remove", "/settings/members/{membership}/remove/"),
+    Place("invite", "/settings/members/invite/"),
+    Place("invitation-other", "/invite/{invitation}/"),
     Place("webhooks", "/settings/webhooks/"),
     Place("webhook-new", "/settings/webhooks/new/"),
     Place("webhook", "/settings/webhooks/{webhook}/"),
@@ -102,7 +111,14 @@ class World:
         for context in self.contexts.values():
             context.set_default_timeout(20_000)
         self.sign_in()
-        self.named = {**self.work(), "key": self.key(), "webhook": self.webhook()}
+        self.named = {
+            **self.work(),
+            "key": self.key(),
+            "webhook": self.webhook(),
+            "stop": self.stop(),
+            "membership": str(self.membership()),
+            "invitation": self.invitation(),
+        }
 
     def path(self, place: Place) -> str:
         return place.path.format(**self.named)
@@ -128,6 +144,26 @@ class World:
             done = ("completed", "failed", "expired", "cancelled")
             self.portal.wait_until(lambda: client.get(f"/v1/batches/{batch}").json()["status"] in done, seconds=60)
         return {"job": job, "batch": batch}
+
+    def signer(self, salt: str) -> signing.Signer:
+        """As the portal signs what its mails lead to."""
+        return signing.Signer(key=(self.portal.var / "secret_key").read_text().strip(), salt=salt)
+
+    def stop(self) -> str:
+        [row] = self.portal.sql("SELECT id FROM accounts_user WHERE email = %s", self.portal.demo["email"])
+        return self.signer("accounts.letters.stop").sign_object([row["id"], "keys"])
+
+    def membership(self) -> int:
+        return int(self.portal.sql("SELECT id FROM accounts_membership ORDER BY id LIMIT 1")[0]["id"])
+
+    def invitation(self) -> str:
+        page = self.pages["member"]
+        page.goto(f"{self.portal.base_url}/settings/members/invite/")
+        page.get_by_label("E-mail").fill("sam@meridian.example")
+        page.get_by_role("button", name="Send invitation").click()
+        page.wait_for_url("**/settings/members/")
+        [row] = self.portal.sql("SELECT id FROM accounts_invitation LIMIT 1")
+        return self.signer("accounts.invitation").sign(public("inv", row["id"]))
 
     def key(self) -> str:
         return str(self.portal.sql("SELECT id FROM keys_apikey ORDER BY created_at, id LIMIT 1")[0]["id"])

@@ -8,6 +8,7 @@ from apps.accounts.models import AuditEvent
 from apps.operations import availability, incidents
 from apps.operations.models import Availability, Incident
 from apps.operations.tasks import look
+from apps.sites.models import Drain
 from cango_portal import database
 from tests import make
 
@@ -41,6 +42,27 @@ def test_a_region_is_up_where_one_site_takes_work_and_a_minute_counts_once(db):
     history = database.run(availability.history())
     day = history[availability.Where(chat.pk, "US", "Texas")][datetime.now(UTC).date()]
     assert (day.looks, day.up, day.share, day.down) == (2, 1, 0.5, 1)
+
+
+def test_announced_maintenance_is_no_down_time(db, settings):
+    now, notice = datetime.now(UTC), timedelta(seconds=settings.MAINTENANCE_NOTICE_SECONDS)
+    model = make.model(name="acme/chat")
+    nodes = {region: make.node(site=make.site(region=region)) for region in ("Announced", "Late", "Overrun", "Up")}
+    for region, node in nodes.items():
+        make.pool(model=model, node=node, ready=region == "Up")
+        Drain.objects.create(
+            node=node,
+            purpose="maintenance",
+            reason="Fans",
+            announced_at=now - timedelta(hours=2) - (timedelta() if region == "Late" else notice),
+            starts_at=now - timedelta(hours=1),
+            deadline_at=now + timedelta(hours=3),
+            ends_at=now - timedelta(minutes=1) if region == "Overrun" else now + timedelta(hours=2),
+            began_at=now - timedelta(hours=1),
+            open=True,
+        )
+    look()
+    assert rows() == [("acme/chat", "Late", 1, 0), ("acme/chat", "Overrun", 1, 0), ("acme/chat", "Up", 1, 1)]
 
 
 def test_an_incident_ends_with_what_is_said_of_it(db):

@@ -68,22 +68,67 @@ def test_guessing_is_slowed_down(client, db):
     assert "_auth_user_id" not in client.session
 
 
-def test_policy_reports_are_logged_without_content(client, caplog):
+def old(directive="script-src", page="/verify/abc/?secret=1") -> tuple[str, str]:
+    """As `report-uri` sends it."""
     report = {
-        "csp-report": {
-            "effective-directive": "script-src",
-            "blocked-uri": "inline",
-            "document-uri": "http://testserver/verify/abc?secret=1",
-            "script-sample": "private",
-        }
+        "effective-directive": directive,
+        "blocked-uri": "inline",
+        "document-uri": f"http://testserver{page}",
+        "script-sample": "private",
     }
+    return json.dumps({"csp-report": report}), "application/csp-report"
+
+
+def new(directive="script-src", page="/invite/token/") -> tuple[str, str]:
+    """As `report-to` sends it, beside one of another kind."""
+    body = {
+        "effectiveDirective": directive,
+        "blockedURL": "https://evil.example/x?y",
+        "documentURL": f"http://testserver{page}",
+        "sample": "private",
+    }
+    return json.dumps(
+        [{"type": "deprecation", "body": {}}, {"type": "csp-violation", "body": body}]
+    ), "application/reports+json"
+
+
+def test_policy_reports_are_logged_once_without_content(client, caplog, valkey):
     with caplog.at_level(logging.WARNING, logger="apps.portal.machines"):
-        answer = client.post("/csp/", json.dumps(report), content_type="application/csp-report")
-    assert answer.status_code == 204
-    record = caplog.records[0]
-    assert vars(record)["effective-directive"] == "script-src"
-    assert "secret" not in str(vars(record))
-    assert "private" not in str(vars(record))
+        for body, kind in (
+            old(),
+            old(page="/verify/other/"),
+            old(directive="img-src"),
+            new(),
+            new(page="/invite/second/"),
+            new(page="/nowhere/"),
+        ):
+            assert client.post("/csp/", body, content_type=kind).status_code == 204
+    told = [(vars(each)["directive"], vars(each)["page"], vars(each)["blocked"]) for each in caplog.records]
+    assert told == [
+        ("script-src", "^verify/(?P<key>[-:\\w]+)/$", "inline"),
+        ("img-src", "^verify/(?P<key>[-:\\w]+)/$", "inline"),
+        ("script-src", "invite/<str:token>/", "https://evil.example/x"),
+        ("script-src", "no page of ours", "https://evil.example/x"),
+    ]
+    assert not any(
+        word in str(vars(each)) for each in caplog.records for word in ("abc", "secret", "token/x", "private")
+    )
+
+
+def test_reports_are_few_whoever_sends_them(client, caplog, valkey):
+    with caplog.at_level(logging.WARNING, logger="apps.portal.machines"):
+        for number in range(70):
+            body, kind = old(directive=f"made-up-{number}")
+            client.post("/csp/", body, content_type=kind)
+    assert len(caplog.records) == 60
+
+
+def test_pages_say_where_reports_go(client, db):
+    answer = client.get("/login/")
+    assert answer.headers["Reporting-Endpoints"] == 'csp="/csp/"'
+    policy = answer.headers["Content-Security-Policy"]
+    assert "report-to csp" in policy
+    assert "report-uri /csp/" in policy
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{", b'{"csp-report": []}', b"x" * 20_000])

@@ -1,0 +1,169 @@
+"""The audit trail as a page and a table show it: who did what, when, from where; newest first, cut by key."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from functools import reduce
+from operator import or_
+from typing import Any
+
+from django.db.models import Q, QuerySet
+
+from apps.accounts.models import AuditEvent, Organization, User
+from apps.core import numbers
+from apps.core.spreadsheets import BYTE_ORDER_MARK, lines
+
+SIZE = 50
+EXPORT_SIZE = 1000
+KINDS = {
+    "money": ("Money and limits", ("credit", "balance", "refund", "limits", "warnings", "automatic_top_up", "plan", "subscription", "discount")),
+    "keys": ("API keys", ("api_key",)),
+    "members": ("Members", ("member", "membership", "invitation")),
+    "settings": ("Settings", ("organization", "webhook", "rate_limit", "account")),
+    "work": ("Jobs and batches", ("job", "batch")),
+}  # fmt: skip
+STAFF, PORTAL, KEY = "staff", "portal", "key"  # who is no member
+WORDS = {"issued": "created"}
+NOUNS = {"api_key": "API key", "automatic_top_up": "Automatic top-up"}
+UNSAID = frozenset({"prefix", "budget", "by_key"})
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    event: AuditEvent
+    staff: bool
+
+    @property
+    def who(self) -> str:
+        """Staff have no names for customers."""
+        event = self.event
+        if event.data.get("by_key"):
+            return f"API key {event.data['by_key']}…"
+        if event.actor is None:
+            return "Cango Portal"
+        return "Staff of Cango Portal" if self.staff else event.actor.email
+
+    @property
+    def what(self) -> str:
+        noun, _, verb = self.event.action.partition(".")
+        return f"{NOUNS.get(noun, noun.replace('_', ' ').capitalize())} {WORDS.get(verb, verb.replace('_', ' '))}"
+
+    @property
+    def target(self) -> str:
+        prefix = self.event.data.get("prefix")
+        return f"{prefix}…" if prefix else self.event.target
+
+    @property
+    def details(self) -> list[str]:
+        return [*said(self.event.data), *([f"Reason: {self.event.reason}"] if self.event.reason else [])]
+
+
+def said(data: Mapping[str, Any]) -> Iterator[str]:
+    """What an event holds, in words: "name: Meridian → Meridian Foods"."""
+    for name, value in data.items():
+        if name in UNSAID:
+            continue
+        if isinstance(value, dict) and value.keys() == {"from", "to"}:
+            yield f"{label(name)}: {shown(name, value['from'])} → {shown(name, value['to'])}"
+        elif isinstance(value, dict):
+            yield from said(value)
+        elif name == "to" and "from" in data:
+            continue
+        elif name == "from" and "to" in data:
+            yield f"{shown(name, value)} → {shown(name, data['to'])}"
+        else:
+            yield f"{label(name)}: {shown(name, value)}"
+
+
+def label(name: str) -> str:
+    return name.removesuffix("_microusd").removesuffix("_cents").replace("_", " ")
+
+
+def shown(name: str, value: Any) -> str:
+    if value is None or value in ("", []):
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int) and name.endswith(("_microusd", "_cents")):
+        return numbers.balance(value * (10_000 if name.endswith("_cents") else 1))
+    if isinstance(value, list):
+        return ", ".join(str(each) for each in value)
+    return str(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """`older` names the last entry of the page, where there are more."""
+
+    entries: list[Entry]
+    older: str
+
+
+def matching(organization: Organization, *, who: str = "", kind: str = "", since: date | None = None, until: date | None = None) -> QuerySet[AuditEvent]:  # fmt: skip
+    """`who` is a member's number or one of STAFF, PORTAL and KEY; days are of UTC, both included."""
+    events = AuditEvent.objects.filter(organization=organization).select_related("actor")
+    if kind in KINDS:
+        events = events.filter(reduce(or_, (Q(action__startswith=f"{noun}.") for noun in KINDS[kind][1])))
+    if who == KEY:
+        events = events.filter(data__has_key="by_key")
+    elif who == PORTAL:
+        events = events.filter(actor=None).exclude(data__has_key="by_key")
+    elif who == STAFF:
+        events = events.filter(actor__in=staff(organization))
+    elif who:
+        events = events.filter(actor=int(who)).exclude(actor__in=staff(organization))
+    if since:
+        events = events.filter(at__gte=midnight(since))
+    if until:
+        events = events.filter(at__lt=midnight(until) + timedelta(days=1))
+    return events
+
+
+def midnight(day: date) -> datetime:
+    return datetime(day.year, day.month, day.day, tzinfo=UTC)
+
+
+def staff(organization: Organization) -> QuerySet[User]:
+    """Staff who are no members here."""
+    return User.objects.filter(is_staff=True).exclude(memberships__organization=organization)
+
+
+def page(organization: Organization, events: QuerySet[AuditEvent], *, before: str = "", size: int = SIZE) -> Page:
+    """What is not an `older` of ours is the beginning."""
+    key = parsed(before)
+    if key:
+        events = events.filter(Q(at__lt=key[0]) | Q(at=key[0], pk__lt=key[1]))
+    rows = list(events.order_by("-at", "-pk")[: size + 1])
+    foreign = set(staff(organization).filter(pk__in=[row.actor_id for row in rows]).values_list("pk", flat=True))
+    entries = [Entry(row, row.actor_id in foreign) for row in rows[:size]]
+    last = rows[size - 1] if len(rows) > size else None
+    return Page(entries, f"{last.at.isoformat()}_{last.pk}" if last else "")
+
+
+def parsed(before: str) -> tuple[datetime, int] | None:
+    at, _, pk = before.rpartition("_")
+    try:
+        found = datetime.fromisoformat(at), int(pk)
+    except ValueError:
+        return None
+    return found if found[0].tzinfo and 0 < found[1] < 2**63 else None
+
+
+COLUMNS = ["at", "who", "action", "target", "details", "address"]
+
+
+def table(organization: Organization, events: QuerySet[AuditEvent]) -> Iterator[str]:
+    """All of it as CSV, a page at a time; times are of UTC."""
+    yield BYTE_ORDER_MARK + lines([COLUMNS])
+    before = ""
+    while True:
+        found = page(organization, events, before=before, size=EXPORT_SIZE)
+        yield lines(
+            [entry.event.at.isoformat(), entry.who, entry.event.action, entry.target, "; ".join(entry.details), entry.event.address or ""]
+            for entry in found.entries
+        )  # fmt: skip
+        before = found.older
+        if not before:
+            return

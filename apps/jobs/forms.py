@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from typing import Any
 
 from django import forms
+from django.db.models import Exists, OuterRef, Q
 from django.forms import BoundField
 
 from apps.accounts.models import Organization
 from apps.catalog.models import Model
-from apps.jobs.models import Job
+from apps.jobs.models import Job, UsageHour
 from apps.keys.models import APIKey
 
 OPEN = "open"
@@ -27,6 +29,17 @@ RANGE_LABELS = [
 PAGE = "page"
 
 
+ID = re.compile(
+    r"job_\S*|0[0-9a-hjkmnp-tv-z]{5,25}", re.IGNORECASE
+)  # or enough of its digits: those of our time begin with 0
+METADATA = re.compile(r"[^=\s]{1,64}=\S.*")
+
+
+def kind_of(sought: str) -> str:
+    """What is looked for: the beginning of an id, a pair of metadata, or text."""
+    return "id" if ID.fullmatch(sought) else "metadata" if METADATA.fullmatch(sought) else "text"
+
+
 class HistoryForm(forms.Form):
     """An unknown value in a shared address filters nothing instead of failing the page."""
 
@@ -37,7 +50,7 @@ class HistoryForm(forms.Form):
             attrs={
                 "class": "input",
                 "type": "search",
-                "placeholder": "Find a job by its id",
+                "placeholder": "Id, name=value or text",
                 "autocomplete": "off",
                 "spellcheck": "false",
             }
@@ -50,11 +63,10 @@ class HistoryForm(forms.Form):
 
     def __init__(self, data: Any, *, organization: Organization) -> None:
         super().__init__(data)
-        models = Model.objects.filter(listed=True) | Model.objects.filter(
-            pk__in=Job.objects.of(organization).values("model").distinct()
-        )
+        used = UsageHour.objects.filter(organization=organization, model=OuterRef("pk"))
+        models = Model.objects.filter(Q(listed=True) | Exists(used))
         keys = APIKey.objects.filter(organization=organization).order_by("name")[:200]
-        self.choices("model").choices = [("", "Any model"), *((model.name, model.title) for model in models.distinct())]
+        self.choices("model").choices = [("", "Any model"), *((model.name, model.title) for model in models)]
         self.choices("key").choices = [
             ("", "Any key"),
             *((str(key.pk), key.name) for key in keys),
@@ -67,6 +79,9 @@ class HistoryForm(forms.Form):
             self.data.get(name, "")[:60] for name in ("q", "state", "model", "key", "range") if name in self.errors
         ]
         self.filters: dict[str, str] = {name: value for name, value in self.cleaned_data.items() if value}
+        self.sought = self.filters.pop("q", "")
+        if self.sought:
+            self.filters[kind_of(self.sought)] = self.sought
 
     def choices(self, name: str) -> forms.ChoiceField:
         field = self.fields[name]
@@ -84,7 +99,7 @@ class HistoryForm(forms.Form):
     @property
     def words(self) -> str:
         """The filters, for a list that is empty."""
-        found = [f"“{self.filters['q']}”"] if "q" in self.filters else []
+        found = [f"“{self.sought}”"] if self.sought else []
         for name in ("state", "model", "key", "range"):
             if name in self.filters:
                 labels = dict(self.choices(name).choices)  # type: ignore[arg-type]

@@ -37,6 +37,7 @@ def history(request: MemberRequest) -> HttpResponse:
     context = {
         "form": form,
         "rows": found.rows,
+        "looked": found.looked,
         "query": query,
         "older": _query(request, before=found.older) if found.older else "",
         "newest": f"{reverse('jobs:history')}{'?' if query else ''}{query}" if before else "",

@@ -2,11 +2,15 @@
 
 Pages are cut by key, never by count: a job's id begins with its milliseconds, so the list is one walk down the index
 (organization, id), and a refusal gets a key of the same kind from its time.
+
+Text is encrypted, so the database cannot search it: a page opens the text of the LOOKED newest jobs that match otherwise, and
+`older` goes on behind them, whether they held the words or not.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -14,6 +18,7 @@ from uuid import UUID
 
 from channels.db import database_sync_to_async
 from django.db.models import Q, QuerySet
+from django.db.models.functions import Coalesce, Length
 from django.utils import timezone
 
 from apps.accounts.models import Organization
@@ -21,8 +26,9 @@ from apps.catalog.models import Model
 from apps.core.ids import LENGTH, VALUES
 from apps.core.money import usd
 from apps.core.spreadsheets import BYTE_ORDER_MARK, lines
+from apps.files.sealing import Unreadable
 from apps.jobs.forms import OPEN, PAGE, RANGES, REFUSED
-from apps.jobs.models import Job, Refusal
+from apps.jobs.models import Content, Job, Refusal
 from apps.jobs.pages.job import JobPage
 
 SIZE = 50
@@ -30,6 +36,12 @@ EXPORT_SIZE = 1000
 REFUSED_FOR = timedelta(days=7)
 RANDOM_BITS = 80  # of a version 7 UUID, below its milliseconds
 
+
+LOOKED = 500  # jobs whose text one page opens
+LONGEST_TEXT = 64 * 1024  # bytes of a stored text; longer ones are not opened
+WALKED = 2500  # jobs that are looked through for words of their metadata before its index is asked
+LONGEST_JOB = timedelta(days=2)
+OWN_WORDS = {"role", "type", "model", "id", "finish_reason", "embedding"}
 
 SHORT = {"insufficient_credit": "no credit"}
 
@@ -52,10 +64,20 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class KeysetPage:
-    """`older` is the key to go on from; None at the end."""
+    """`older` is the key to go on from; None at the end. `looked` are the jobs whose text was searched, where that was asked."""
 
     rows: list[Row]
     older: str | None
+    looked: Looked | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """`jobs` back to `since` were looked at. `unread` of them hold too long a text, or one that cannot be read."""
+
+    jobs: int
+    since: datetime | None
+    unread: int
 
 
 def first_key(at: datetime) -> int:
@@ -88,7 +110,11 @@ def listing(
 ) -> KeysetPage:
     """One page of what matches. `before` is the `older` of the page above; what is not one is the beginning."""
     key = parse_key(before)
-    rows = [Row(int(job.pk), page=JobPage(job)) for job in _jobs(organization, filters, key)[: size + 1]]
+    if "text" in filters:
+        return searched(organization, filters, key, size=size)
+    rows = [
+        Row(int(job.pk), page=JobPage(job)) for job in _newest(_jobs(organization, filters, key), filters, size + 1)
+    ]
     refused = list(_refusals(organization, filters, key)[: size + 1])
     titles: dict[str, str] = {}
     if refused:
@@ -100,6 +126,65 @@ def listing(
     ]
     rows.sort(key=lambda row: row.key, reverse=True)
     return KeysetPage(rows[:size], f"{rows[size - 1].key:032x}" if len(rows) > size else None)
+
+
+def _newest(jobs: QuerySet[Job], filters: dict[str, str], most: int) -> list[Job]:
+    """By metadata the newest WALKED are looked through first: what is common is found there, what is rare by the index."""
+    if "metadata" not in filters:
+        return list(jobs[:most])
+    name, _, value = filters["metadata"].partition("=")
+    looked = list(jobs.values_list("pk", "metadata")[:WALKED])
+    ids = [pk for pk, words in looked if words.get(name) == value][:most]
+    if len(ids) == most or len(looked) < WALKED:
+        return list(jobs.filter(pk__in=ids))
+    return list(jobs.filter(metadata__contains={name: value}).exclude(metadata={})[:most])
+
+
+def searched(organization: Organization, filters: dict[str, str], before: int | None, *, size: int) -> KeysetPage:
+    """The jobs whose request or answer holds the words, of the next LOOKED that match otherwise and may have text still."""
+    kept = timedelta(days=organization.keep_text_days) + LONGEST_JOB
+    jobs = _jobs(organization, filters, before).filter(pk__gte=UUID(int=first_key(timezone.now() - kept)))
+    looked = list(jobs.values_list("pk", "created_at")[:LOOKED])
+    texts = _texts([pk for pk, _ in looked])
+    words, found, unread, count = filters["text"].casefold(), [], 0, 0
+    for pk, _ in looked:
+        count += 1
+        text = texts.get(pk, "")
+        if text is None:
+            unread += 1
+        elif words in text:
+            found.append(pk)
+            if len(found) == size:
+                break
+    more = count < len(looked) or count == LOOKED
+    rows = [Row(int(job.pk), page=JobPage(job)) for job in _jobs(organization, {}, None).filter(pk__in=found)]
+    at = looked[count - 1] if count else None
+    return KeysetPage(rows, f"{int(at[0]):032x}" if at and more else None, Looked(count, at[1] if at else None, unread))
+
+
+def _texts(ids: list[UUID]) -> dict[UUID, str | None]:
+    """What was said in these jobs, folded; None where it is too long or cannot be read, and nothing where it is not kept."""
+    size = Coalesce(Length("sealed_request"), 0) + Coalesce(Length("sealed_answer"), 0)
+    sizes = dict(Content.objects.filter(pk__in=ids).annotate(size=size).values_list("pk", "size"))
+    found: dict[UUID, str | None] = dict.fromkeys(sizes)
+    for content in Content.objects.filter(pk__in=[pk for pk, size in sizes.items() if size <= LONGEST_TEXT]):
+        with suppress(Unreadable):
+            said = (*said_in(content.request), content.text, *said_in(content.result))
+            found[content.pk] = "\n".join(said).casefold()
+    return found
+
+
+def said_in(value: Any) -> Iterator[str]:
+    """The texts in a request or a result, but for the words of the API itself."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for name, part in value.items():
+            if name not in OWN_WORDS:
+                yield from said_in(part)
+    elif isinstance(value, list):
+        for part in value:
+            yield from said_in(part)
 
 
 def parse_key(text: str | None) -> int | None:
@@ -121,8 +206,8 @@ def _jobs(organization: Organization, filters: dict[str, str], before: int | Non
         return jobs.none()
     if before is not None:
         jobs = jobs.filter(pk__lt=UUID(int=before))
-    if "q" in filters:
-        keys = prefix_range(filters["q"])
+    if "id" in filters:
+        keys = prefix_range(filters["id"])
         if keys is None:
             return jobs.none()
         jobs = jobs.filter(pk__gte=UUID(int=keys[0]), pk__lte=UUID(int=keys[1]))
@@ -144,7 +229,7 @@ def _jobs(organization: Organization, filters: dict[str, str], before: int | Non
 def _refusals(organization: Organization, filters: dict[str, str], before: int | None) -> QuerySet[Refusal]:
     refusals = Refusal.objects.filter(organization=organization, at__gt=timezone.now() - REFUSED_FOR)
     refusals = refusals.select_related("api_key").order_by("-at", "-pk")
-    if filters.get("state", REFUSED) != REFUSED or "q" in filters:
+    if filters.get("state", REFUSED) != REFUSED or {"id", "metadata", "text"} & filters.keys():
         return refusals.none()
     if before is not None:
         at = datetime.fromtimestamp((before >> RANDOM_BITS) / 1000, UTC)

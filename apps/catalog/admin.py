@@ -108,7 +108,16 @@ class ModelForm(ReasonedModelForm):
 @admin.register(Model)
 class ModelAdmin(ReasonedAdmin[Model]):
     form = ModelForm
-    list_display = ["name", "title", "kind", "listed", "context_tokens", "max_output_tokens", "max_queue_seconds"]
+    list_display = [
+        "name",
+        "title",
+        "kind",
+        "listed",
+        "retires_at",
+        "context_tokens",
+        "max_output_tokens",
+        "max_queue_seconds",
+    ]
     list_filter = ["kind", "listed"]
     search_fields = ["name", "title"]
     ordering = ["name"]

@@ -6,6 +6,7 @@ from django.contrib.postgres.fields import ArrayField
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import F, Q
+from django.db.models.functions import Now
 
 from apps.accounts.models import Organization, User
 from apps.core import numbers
@@ -28,7 +29,7 @@ class Tier(models.TextChoices):
 
 class ModelQuerySet(models.QuerySet["Model"]):
     def on_offer(self) -> ModelQuerySet:
-        return self.filter(listed=True)
+        return self.filter(Q(retires_at__isnull=True) | Q(retires_at__gt=Now()), listed=True)
 
 
 class Model(models.Model):
@@ -104,6 +105,11 @@ class Model(models.Model):
     )
     max_queue_seconds = models.PositiveIntegerField(default=20)
     listed = models.BooleanField(default=True)
+    retires_at = models.DateTimeField(
+        null=True,
+        blank=True,
+        help_text="From then on it is not on offer any more; until then its page and the catalog say so. Empty: no end is known",
+    )
     created_at = models.DateTimeField(auto_now_add=True)
     objects = ModelQuerySet.as_manager()
     prices: models.Manager[PriceVersion]

@@ -30,6 +30,7 @@ class Offer:
     description: str
     license: str
     created_at: datetime
+    retires_at: datetime | None
     price: Price
 
     @property
@@ -39,14 +40,14 @@ class Offer:
 
 OFFERS = """
 SELECT m.id AS model_id, m.name, m.kind, m.engine_name, m.context_tokens, m.max_output_tokens, m.max_pages, m.dimensions,
-    m.shorter_dimensions, m.capabilities, m.max_choices, m.image_tokens, m.max_queue_seconds, m.title, m.description, m.license, m.created_at,
+    m.shorter_dimensions, m.capabilities, m.max_choices, m.image_tokens, m.max_queue_seconds, m.title, m.description, m.license, m.created_at, m.retires_at,
     p.id, p.input_microusd_per_mtok, p.cached_input_microusd_per_mtok, p.output_microusd_per_mtok, p.request_microusd,
     p.page_microusd, p.batch_basis_points, p.flexible_basis_points
 FROM catalog_model m
 CROSS JOIN LATERAL (
     SELECT * FROM catalog_priceversion WHERE model_id = m.id AND effective_at <= now() ORDER BY effective_at DESC LIMIT 1
 ) p
-WHERE m.listed AND (%(name)s::text IS NULL OR m.name = %(name)s)
+WHERE m.listed AND (m.retires_at IS NULL OR m.retires_at > now()) AND (%(name)s::text IS NULL OR m.name = %(name)s)
 ORDER BY m.name
 """
 
@@ -72,8 +73,9 @@ def price_of(row: Row) -> Price:
 
 def offer_of(row: Row) -> Offer:
     """Of a row of `OFFERS`; also where it came as JSON."""
-    if isinstance(row["created_at"], str):
-        row["created_at"] = datetime.fromisoformat(row["created_at"])
+    for name in ("created_at", "retires_at"):
+        if isinstance(row[name], str):
+            row[name] = datetime.fromisoformat(row[name])
     price = price_of(row)
     return Offer(**row, price=price)
 

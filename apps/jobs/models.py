@@ -75,10 +75,10 @@ class Job(models.Model):
         NAMEPLATE = "nameplate", "estimated from the nameplate"
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    organization = models.ForeignKey(Organization, models.PROTECT, related_name="jobs")
+    organization = models.ForeignKey(Organization, models.PROTECT, related_name="jobs", db_index=False)
     api_key = models.ForeignKey(APIKey, models.PROTECT, null=True, related_name="jobs")
     user = models.ForeignKey(User, models.PROTECT, null=True, related_name="+")
-    model = models.ForeignKey(Model, models.PROTECT, related_name="jobs")
+    model = models.ForeignKey(Model, models.PROTECT, related_name="jobs", db_index=False)
     price = models.ForeignKey(PriceVersion, models.PROTECT, related_name="+")
     file = models.ForeignKey(File, models.SET_NULL, null=True, related_name="jobs")
     kind = models.CharField(max_length=12, choices=Kind)
@@ -172,6 +172,10 @@ class Job(models.Model):
         ]
         indexes = [
             models.Index(fields=["organization", "-id"], name="jobs_job_history"),
+            models.Index(fields=["model", "-id"], name="jobs_job_of_model"),
+            models.Index(
+                fields=["organization", "finished_at"], condition=Q(finished_at__isnull=False), name="jobs_job_ended"
+            ),
             models.Index(fields=["model", "deadline_at"], condition=Q(state="queued"), name="jobs_job_backlog"),
             models.Index(
                 fields=["lease_expires_at"], condition=Q(state__in=["dispatched", "running"]), name="jobs_job_leased"

@@ -39,9 +39,13 @@ SELECT a.credit_microusd + a.promotional_microusd - (
         WHERE g.organization_id = a.organization_id AND g.remaining_microusd > 0 AND g.expires_at <= clock_timestamp()
     ) AS free, a.held_microusd AS held,
     (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS at,
-    (SELECT coalesce(sum(j.charge_microusd), 0)::bigint FROM jobs_job j
-        WHERE j.organization_id = %(organization)s AND j.finished_at >= date_trunc('day', now(), 'UTC')) AS spend
-FROM ledger_account a WHERE a.organization_id = %(organization)s
+    (SELECT coalesce((SELECT sum(h.charge_microusd) FROM jobs_usagehour h
+            WHERE h.organization_id = %(organization)s AND h.hour >= date_trunc('day', now(), 'UTC') AND h.hour < since.at), 0)
+        + coalesce((SELECT sum(j.charge_microusd) FROM jobs_job j
+            WHERE j.organization_id = %(organization)s AND j.finished_at >= since.at), 0))::bigint AS spend
+FROM ledger_account a, (
+    SELECT greatest(date_trunc('day', now(), 'UTC'), (SELECT at FROM jobs_usageuntil)) AS at
+) since WHERE a.organization_id = %(organization)s
 """
 CLOCK = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS at"
 

@@ -15,19 +15,36 @@ DAYS = 90  # what the status page shows
 
 # A minute that was counted is not counted again, whoever looks and however late.
 COUNT = """
-INSERT INTO operations_availability AS a (model_id, country, region, day, looks, up, looked_at)
-SELECT m.id, seen.country, seen.region, (clock_timestamp() AT TIME ZONE 'UTC')::date, 1, seen.up, date_trunc('minute', clock_timestamp())
-FROM jsonb_to_recordset(%(seen)s) AS seen (model bigint, country text, region text, up int)
+WITH clock AS (
+    SELECT now.at, now.at AT TIME ZONE 'UTC' AS here, extract(hour FROM now.at AT TIME ZONE 'UTC')::int + 1 AS hour
+    FROM (SELECT clock_timestamp() AS at) now
+)
+INSERT INTO operations_availability AS a (model_id, country, region, day, looks, up, looked_at, looks_by_hour, up_by_hour)
+SELECT m.id, seen.country, seen.region, clock.here::date, 1, seen.up, date_trunc('minute', clock.at),
+    (SELECT array_agg((n = clock.hour)::int ORDER BY n) FROM generate_series(1, 24) n),
+    (SELECT array_agg((n = clock.hour)::int * seen.up ORDER BY n) FROM generate_series(1, 24) n)
+FROM clock, jsonb_to_recordset(%(seen)s) AS seen (model bigint, country text, region text, up int)
 JOIN catalog_model m ON m.id = seen.model AND m.listed
 ORDER BY m.id, seen.country, seen.region
 ON CONFLICT (day, model_id, country, region) DO UPDATE SET
-    looks = a.looks + 1, up = a.up + excluded.up, looked_at = excluded.looked_at
+    looks = a.looks + 1, up = a.up + excluded.up, looked_at = excluded.looked_at,
+    looks_by_hour = ARRAY(SELECT x + y FROM unnest(a.looks_by_hour, excluded.looks_by_hour) WITH ORDINALITY AS each (x, y, n) ORDER BY n),
+    up_by_hour = ARRAY(SELECT x + y FROM unnest(a.up_by_hour, excluded.up_by_hour) WITH ORDINALITY AS each (x, y, n) ORDER BY n)
 WHERE a.looked_at < excluded.looked_at
 RETURNING a.id
 """
 HISTORY = """
 SELECT model_id, country, region, day, looks, up FROM operations_availability
 WHERE day > (clock_timestamp() AT TIME ZONE 'UTC')::date - %(days)s
+"""
+LAST_HOURS = """
+SELECT country, region, sum(looks)::int AS looks, sum(up)::int AS up FROM (
+    SELECT a.country, a.region, a.day + make_interval(hours => (each.n - 1)::int) AS hour, each.looks, each.up
+    FROM operations_availability a, unnest(a.looks_by_hour, a.up_by_hour) WITH ORDINALITY AS each (looks, up, n)
+    WHERE a.model_id = %(model)s AND a.day >= (clock_timestamp() AT TIME ZONE 'UTC')::date - 1
+) hours
+WHERE hour > (clock_timestamp() AT TIME ZONE 'UTC') - make_interval(hours => %(hours)s)
+GROUP BY country, region HAVING sum(looks) > 0
 """
 
 
@@ -103,3 +120,9 @@ def history(days: int = DAYS) -> Plan[dict[Where, dict[date, Day]]]:
         where = Where(row["model_id"], row["country"], row["region"])
         found.setdefault(where, {})[row["day"]] = Day(row["looks"], row["up"])
     return found
+
+
+def last_hours(model_id: int, hours: int = 24) -> Plan[dict[tuple[str, str], Day]]:
+    """By country and region: this hour and those before it, so many together, as far as they were looked at."""
+    rows = yield Statement(LAST_HOURS, {"model": model_id, "hours": hours}, alone=True)
+    return {(row["country"], row["region"]): Day(row["looks"], row["up"]) for row in rows}

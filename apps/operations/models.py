@@ -29,10 +29,19 @@ class Reconciliation(models.Model):
         return f"{self.started_at.day} {self.started_at:%b %Y %H:%M}: {self.differences} differences"
 
 
+HOURS = 24
+NO_HOURS = models.Value([0] * HOURS, ArrayField(models.SmallIntegerField()))
+
+
+def no_hours() -> list[int]:
+    return [0] * HOURS
+
+
 class Availability(models.Model):
     """One model in one region on one day of UTC: how often it was looked at, and how often it took work there.
 
-    Written by `availability.look` alone, at most once for each minute; `looked_at` is the last of them.
+    Written by `availability.look` alone, at most once for each minute; `looked_at` is the last of them. `…_by_hour`: the same, by
+    the hours of the day.
     """
 
     model = models.ForeignKey(Model, models.PROTECT, related_name="+", db_index=False)
@@ -42,6 +51,8 @@ class Availability(models.Model):
     looks = models.PositiveIntegerField()
     up = models.PositiveIntegerField()
     looked_at = models.DateTimeField()
+    looks_by_hour = ArrayField(models.SmallIntegerField(), default=no_hours, db_default=NO_HOURS)
+    up_by_hour = ArrayField(models.SmallIntegerField(), default=no_hours, db_default=NO_HOURS)
 
     class Meta:
         verbose_name_plural = "availability"

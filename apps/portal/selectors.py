@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from django.db.models import Count, Q, Sum
-
 from apps.accounts.models import Organization
 from apps.catalog import offers
 from apps.catalog.models import Model
 from apps.catalog.offers import Offer
 from apps.core.sql import Plan, Statement
+from apps.jobs import usage
 from apps.jobs.models import FINAL, Job
 from apps.jobs.pages.job import JobPage
 from apps.keys.models import APIKey
+from apps.operations import availability
 from apps.runner.protocol import WRITES
 from apps.scheduling import placement
 from apps.scheduling import selectors as scheduling
@@ -24,6 +24,7 @@ from cango_portal import database
 
 RECENT_JOBS = 2_000  # what a model's energy and speed are taken from: the newest jobs of all customers together
 LISTED = 10  # as many as `apps.jobs.topics.running` sends
+AHEAD = timedelta(minutes=5)  # by so much the database's clock may be
 LONGEST_JOB = timedelta(days=2)  # deadline and run time of any job that can still end today
 
 MEASURED = """
@@ -148,11 +149,67 @@ def listing(name: str) -> Listing | None:
     return database.run(_listing(name))
 
 
+# The newest answers that somebody waited for; in text to the first token, else to the end.
+LAST_DAY = """
+SELECT s.country, s.region, count(*)::int AS answers,
+    percentile_cont(0.5) WITHIN GROUP (ORDER BY seconds) AS p50, percentile_cont(0.95) WITHIN GROUP (ORDER BY seconds) AS p95
+FROM (
+    SELECT pool_id, extract(epoch FROM CASE WHEN %(writes)s THEN first_token_at ELSE finished_at END - created_at)::float8 AS seconds
+    FROM jobs_job
+    WHERE model_id = %(model)s AND id >= %(first)s AND batch_id IS NULL AND interactive AND state = 'succeeded'
+      AND (NOT %(writes)s OR streaming AND first_token_at IS NOT NULL)
+    ORDER BY id DESC LIMIT %(recent)s
+) recent JOIN sites_pool p ON p.id = recent.pool_id JOIN sites_node n ON n.id = p.node_id JOIN sites_site s ON s.id = n.site_id
+GROUP BY s.country, s.region
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A model in a region over the last day. `ready` is None where no site there serves it any more; `up` None where nobody looked.
+
+    `p50` and `p95` are seconds to the first token of an answer in text, else to the end; None without answers.
+    """
+
+    country: str
+    region: str
+    ready: bool | None
+    up: availability.Day | None
+    answers: int = 0
+    p50: float | None = None
+    p95: float | None = None
+
+
+def regions(listing: Listing, *, now: datetime) -> list[Region]:
+    """Where it is served, or was within the day."""
+    return database.run(_regions(listing, now))
+
+
+def _regions(listing: Listing, now: datetime) -> Plan[list[Region]]:
+    ready: dict[tuple[str, str], bool] = {}
+    for place in listing.places:
+        where = place.country, place.region
+        ready[where] = ready.get(where, False) or place.ready
+    up = yield from availability.last_hours(listing.offer.model_id)
+    params = {
+        "model": listing.offer.model_id,
+        "first": first_id(now - timedelta(days=1)),
+        "writes": listing.offer.kind in WRITES,
+        "recent": RECENT_JOBS,
+    }
+    rows = yield Statement(LAST_DAY, params, alone=True)
+    answered = {(row.pop("country"), row.pop("region")): row for row in rows}
+    return [
+        Region(*where, ready.get(where), up.get(where), **answered.get(where, {}))
+        for where in sorted({*ready, *up, *answered})
+    ]
+
+
 @dataclass(frozen=True, slots=True)
 class Today:
     """An organization's day, from midnight UTC.
 
-    `energy_wh_per_ktok` is of jobs that count tokens, input and output together; `energy_wh` of all, pages too.
+    `energy_wh_per_ktok` is of models that count tokens, input and output together; `energy_wh` of all, pages too.
     """
 
     spend_microusd: int
@@ -169,28 +226,18 @@ def first_id(at: datetime) -> uuid.UUID:
 
 
 def today(organization: Organization, *, now: datetime) -> Today:
+    """From the sums of hours, so that a day of a million jobs is read as one of ten. What runs now is a request too."""
     midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    jobs = Job.objects.of(organization)
-    metered = Q(energy_wh__isnull=False) & (Q(prompt_tokens__gt=0) | Q(completion_tokens__gt=0))
-    ended = jobs.filter(pk__gte=first_id(midnight - LONGEST_JOB), finished_at__gte=midnight).aggregate(
-        spend=Sum("charge_microusd"),
-        energy=Sum("energy_wh"),
-        token_energy=Sum("energy_wh", filter=metered),
-        prompt=Sum("prompt_tokens", filter=metered),
-        completion=Sum("completion_tokens", filter=metered),
-        estimated=Count("pk", filter=Q(energy_quality__in=["modelled", "nameplate"])),
-    )
-    begun = jobs.filter(pk__gte=first_id(midnight)).aggregate(
-        requests=Count("pk"), failed=Count("pk", filter=Q(state__in=["failed", "expired"]))
-    )
-    tokens = (ended["prompt"] or 0) + (ended["completion"] or 0)
+    rows = database.run(usage.used(organization.pk, start=midnight, end=now + AHEAD, groups=("model",)))
+    total = usage.total(rows)
+    metered = usage.total(row for row in rows if row.energy_wh is not None and row.tokens)
     return Today(
-        spend_microusd=ended["spend"] or 0,
-        requests=begun["requests"],
-        failed=begun["failed"],
-        energy_wh=ended["energy"],
-        energy_wh_per_ktok=ended["token_energy"] / tokens * 1000 if tokens else None,
-        estimated=bool(ended["estimated"]),
+        spend_microusd=total.charge_microusd,
+        requests=total.requests + Job.objects.of(organization).open().count(),
+        failed=total.failed,
+        energy_wh=total.energy_wh,
+        energy_wh_per_ktok=metered.energy_wh / metered.tokens * 1000 if metered.energy_wh is not None else None,
+        estimated=total.estimated,
     )
 
 

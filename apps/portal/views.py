@@ -69,7 +69,12 @@ def model(request: HttpRequest, publisher: str, name: str) -> HttpResponse:
         raise Http404
     organization = getattr(request, "organization", None)
     discount = database.run(offers.discount(organization.pk, listing.offer.model_id)) if organization else 0
-    context = {"listing": listing, "discount": discount}
+    context = {
+        "listing": listing,
+        "discount": discount,
+        "regions": selectors.regions(listing, now=timezone.now()),
+        "most": selectors.RECENT_JOBS,
+    }
     return render(request, "portal/model.html", context)
 
 

@@ -5,7 +5,7 @@ LAUNCHER := $(BIN)/python -m cango_portal.launcher
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help run stop manage seed demo fleet test test-browser screens unit stories fuzz bench-ledger bench-gateway bench-batch bench-heartbeats check fmt lock clean environment test-environment
+.PHONY: help run stop manage seed demo fleet test test-browser screens unit stories fuzz bench-ledger bench-gateway bench-batch bench-heartbeats bench-pages check fmt lock clean environment test-environment
 MAKEFLAGS += --no-print-directory
 # A process that may not keep its compiled modules takes three times as long to start; git ignores them.
 unexport PYTHONDONTWRITEBYTECODE
@@ -75,6 +75,9 @@ bench-batch: environment  ## rows a second of batches through a running portal, 
 
 bench-heartbeats: environment  ## what a thousand nodes that beat every two seconds cost the door; ARGS="--nodes 1000 --seconds 20"
 	@$(BIN)/python -m cango_portal.bench.heartbeats --json "$${PORTAL_VAR:-var}/bench/heartbeats.json" $(ARGS)
+
+bench-pages: environment  ## each page's p95 as a multiple of an empty view, with 10^4 and 10^7 jobs; ARGS="--rows 10000 1000000 --only jobs"
+	@$(BIN)/python -m cango_portal.bench.pages --json "$${PORTAL_VAR:-var}/bench/pages.json" $(ARGS)
 
 check: test-environment  ## formatting, lint, types, import order, migrations
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(PYTEST) tests/house -q

@@ -107,6 +107,14 @@ LEFT JOIN sites_pool p ON p.id = j.pool_id LEFT JOIN sites_node n ON n.id = p.no
 
 RANK = "array_position(ARRAY['standard', 'flexible', 'batch'], {}.tier::text)"  # who waits behind whom
 
+POSITION = f"""CASE WHEN j.state = 'queued' THEN (
+        SELECT count(*) FROM jobs_job q WHERE q.state = 'queued' AND q.model_id = j.model_id AND q.batch_id IS NULL
+            AND ({RANK.format("q")}, q.deadline_at, q.id) <= ({RANK.format("j")}, j.deadline_at, j.id)
+    ) END"""  # noqa: S608 - a constant goes in
+POSITIONS = (
+    f"SELECT j.id, {POSITION} AS position FROM jobs_job j WHERE j.id = ANY (%(ids)s::uuid[]) AND j.state = 'queued'"  # noqa: S608 - a constant goes in
+)
+
 SNAPSHOT = f"""
 SELECT j.id, j.organization_id, j.state, j.reason, j.version, j.attempt, j.kind, j.streaming, j.interactive, j.tier, m.name AS model, p.code AS pool,
     s.name AS site, s.code AS site_code, s.region, s.country, j.created_at, j.deadline_at, j.dispatched_at, j.started_at, j.first_token_at,
@@ -114,10 +122,7 @@ SELECT j.id, j.organization_id, j.state, j.reason, j.version, j.attempt, j.kind,
     j.max_completion_tokens, j.pages, j.total_pages, j.energy_wh, j.gpu_energy_wh, j.energy_quality, j.carbon_gco2e,
     j.finish_reason, j.error_code, j.error_message, j.error_status,
     {sealed.ANSWER},
-    CASE WHEN j.state = 'queued' THEN (
-        SELECT count(*) FROM jobs_job q WHERE q.state = 'queued' AND q.model_id = j.model_id AND q.batch_id IS NULL
-            AND ({RANK.format("q")}, q.deadline_at, q.id) <= ({RANK.format("j")}, j.deadline_at, j.id)
-    ) END AS position
+    {POSITION} AS position
 FROM jobs_job j
 JOIN catalog_model m ON m.id = j.model_id
 LEFT JOIN jobs_content c ON c.job_id = j.id
@@ -256,6 +261,12 @@ def snapshots(job_ids: Iterable[UUID]) -> Plan[dict[UUID, Row]]:
     """`snapshot` of several, by their ids."""
     rows = yield Statement(SNAPSHOT, {"ids": array(job_ids)}, alone=True)
     return {row["id"]: answered(row) for row in rows}
+
+
+def positions(job_ids: Iterable[UUID]) -> Plan[dict[UUID, int]]:
+    """The place in line of those that are queued."""
+    rows = yield Statement(POSITIONS, {"ids": array(job_ids)}, alone=True)
+    return {row["id"]: row["position"] for row in rows}
 
 
 def answered(row: Row) -> Row:

@@ -252,7 +252,5 @@ class RunningTopic(Topic):
 def running(organization_id: UUID, *, limit: int = 10) -> str:
     """The part of the overview that lists what runs now."""
     jobs = Job.objects.filter(organization_id=organization_id, batch_id__isnull=True).open()
-    rows = [
-        pages.JobPage(job) for job in jobs.select_related("model", "price", "pool__node__site").order_by("-pk")[:limit]
-    ]
+    rows = pages.listed(jobs.select_related("model", "price", "pool__node__site").order_by("-pk")[:limit])
     return render_to_string("jobs/_running.html", {"rows": rows})

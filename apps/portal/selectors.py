@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -14,12 +15,13 @@ from apps.catalog.offers import Offer
 from apps.core.sql import Plan, Statement
 from apps.jobs import usage
 from apps.jobs.models import FINAL, Job
-from apps.jobs.pages.job import JobPage
+from apps.jobs.pages.job import JobPage, listed
 from apps.keys.models import APIKey
 from apps.operations import availability
 from apps.runner.protocol import WRITES
 from apps.scheduling import placement
 from apps.scheduling import selectors as scheduling
+from apps.scheduling.placement import PoolView
 from cango_portal import database
 
 RECENT_JOBS = 2_000  # what a model's energy and speed are taken from: the newest jobs of all customers together
@@ -110,9 +112,8 @@ def _each(energy_wh: float | None, tokens: int | None, pages: int | None) -> flo
     return energy_wh / int(tokens) * 1000 if tokens else None
 
 
-def _places(model_id: int) -> Plan[list[Place]]:
+def _places(views: Iterable[PoolView]) -> list[Place]:
     """Each site once; it is ready where one of its pools may take work now."""
-    views = yield from scheduling.views(model_id)
     found: dict[str, Place] = {}
     for view in views:
         refusal = placement.refusal(view)
@@ -124,11 +125,11 @@ def _places(model_id: int) -> Plan[list[Place]]:
 def _catalog() -> Plan[list[Listing]]:
     offered = yield from offers.offers()
     measured = yield from _measured()
-    listings = []
-    for offer in offered:
-        places = yield from _places(offer.model_id)
-        listings.append(Listing(offer, places, measured.get(offer.model_id, Measured())))
-    return listings
+    pools = yield from scheduling.views_by_model()
+    return [
+        Listing(offer, _places(pools.get(offer.model_id, ())), measured.get(offer.model_id, Measured()))
+        for offer in offered
+    ]
 
 
 def catalog() -> list[Listing]:
@@ -139,7 +140,7 @@ def _listing(name: str) -> Plan[Listing | None]:
     offer = yield from offers.offer(name)
     if offer is None:
         return None
-    places = yield from _places(offer.model_id)
+    places = _places((yield from scheduling.views(offer.model_id)))
     measured = yield from _measured()
     return Listing(offer, places, measured.get(offer.model_id, Measured()))
 
@@ -308,7 +309,7 @@ def overview(organization: Organization) -> Overview:
     succeeded = Job.objects.filter(organization=organization, state=Job.State.SUCCEEDED)
     return Overview(
         at=at,
-        running=[JobPage(job) for job in jobs.open()[:LISTED]],
+        running=listed(jobs.open()[:LISTED]),
         latest=latest,
         began=any(job.state == Job.State.SUCCEEDED for job in latest) or succeeded.exists(),
         key=APIKey.objects.active().filter(organization=organization).first(),

@@ -14,6 +14,14 @@ def views(model_id: int | None = None) -> Plan[list[PoolView]]:
     return [view(row) for row in rows]
 
 
+def views_by_model() -> Plan[dict[int, list[PoolView]]]:
+    """All pools as they are now, by their model."""
+    found: dict[int, list[PoolView]] = {}
+    for row in (yield from statements.pools(None)):
+        found.setdefault(row["model_id"], []).append(view(row))
+    return found
+
+
 def places(model_id: int | None = None) -> Plan[dict[int, list[dict[str, Any]]]]:
     """By model: the sites that serve it, as customers see them, by name. A site is ready where one of its pools is."""
     rows = yield from statements.pools(model_id)

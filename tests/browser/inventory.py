@@ -64,6 +64,7 @@ MEMBER = [
     Place("status-member", "/status/"),
     Place("playground", "/playground/"),
     Place("jobs", "/jobs/"),
+    Place("jobs-text", "/jobs/?q=one"),
     Place("job", "/jobs/{job}/"),
     Place("batches", "/batches/"),
     Place("batch-new", "/batches/new/"),

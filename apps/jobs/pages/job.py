@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cached_property
 from typing import Any
 from uuid import UUID
@@ -9,12 +10,14 @@ from uuid import UUID
 from django.template.loader import render_to_string
 
 from apps.core import numbers
+from apps.jobs import statements
 from apps.jobs.models import Event, Job
 from apps.jobs.pages import timeline, waterfall, written
 from apps.jobs.pages.exchange import Exchange
 from apps.jobs.pages.receipt import Receipt
 from apps.jobs.pages.timeline import Attempt, Step
 from apps.jobs.pages.written import Written
+from cango_portal import database
 
 VERSION_SHIFT = 2**32  # a job's version on the socket: its own, then what was counted within it
 
@@ -96,6 +99,16 @@ def load(job_id: UUID) -> JobPage:
     job = Job.objects.select_related(*related).get(pk=job_id)
     live = written.read(job.pool.code, job_id, job.attempt) if job.state == "running" and job.pool else None
     return JobPage(job, live)
+
+
+def listed(jobs: Iterable[Job]) -> list[JobPage]:
+    """Pages of many jobs, their places in line read together."""
+    pages = [JobPage(job) for job in jobs]
+    waiting = [page for page in pages if page.job.state == Job.State.QUEUED]
+    found = database.run(statements.positions(page.job.pk for page in waiting)) if waiting else {}
+    for page in waiting:
+        page.position = found.get(page.job.pk)
+    return pages
 
 
 def parts(page: JobPage, *, output: bool) -> str:

@@ -1,5 +1,7 @@
 """A file that is too large, chosen by somebody at a browser."""
 
+import re
+
 import pytest
 from playwright.sync_api import expect
 
@@ -28,5 +30,6 @@ def test_a_file_that_is_too_large_is_answered_with_a_page(portal, visitor: Visit
     visitor.faults = [fault for fault in visitor.faults if "413" not in fault]  # that the page is an error
     visitor.check()
     visitor.page.get_by_role("link", name="Go back").click()
-    visitor.page.wait_for_url(visitor.base_url + PAGE)
+    visitor.page.wait_for_url(re.compile(r"/playground/\?model=rapidocr(/|%2F)pp-ocrv6"))
+    expect(visitor.page.locator("#id_model")).to_have_value("rapidocr/pp-ocrv6")
     assert portal.sql("SELECT count(*) FROM jobs_job") == jobs

@@ -14,7 +14,7 @@ from redis import RedisError
 from redis.asyncio import Redis
 
 from apps.runner import protocol
-from apps.runner.portal import Portal, PortalAway, PortalRefused
+from apps.runner.portal import Portal, PortalAway, PortalDown, PortalRefused
 from apps.runner.protocol import Attempt, Control, Heartbeat, Wanted
 
 log = logging.getLogger(__name__)
@@ -23,6 +23,7 @@ BEAT_SECONDS, JITTER = 2.0, 0.2
 AWAY_SECONDS = 0.5  # between beats that are not answered
 LOST_SECONDS = 10.0  # the portal gives an attempt to someone else after so long without a beat
 SHARD_LOST_SECONDS = 45.0  # and a shard of a batch
+DOWN_SECONDS = 60.0  # a portal that is down gives nothing to anybody (`sites.Listening`), but is not waited for longer
 
 
 class Heart:
@@ -59,7 +60,7 @@ class Heart:
                 await self.beating
 
     async def beat(self) -> None:
-        last = time.monotonic()  # when the last answered beat was sent: the lease runs from then at the earliest
+        last = answered_at = time.monotonic()  # when a beat was sent from which leases run at the earliest
         away = False
         while True:
             sent = time.monotonic()
@@ -71,12 +72,15 @@ class Heart:
                     log.warning("the portal does not answer heartbeats", extra={"error": str(error)})
                 away = True
                 pause = AWAY_SECONDS
+                if isinstance(error, PortalDown) and sent - answered_at < DOWN_SECONDS:
+                    last = sent
                 if time.monotonic() - last >= LOST_SECONDS:
                     self.lost(time.monotonic() - last)
             else:
                 if away:
                     log.info("the portal answers heartbeats again")
-                last, away = sent, False
+                last = answered_at = sent
+                away = False
                 self.answered()
                 if answer.wanted:
                     self.want(answer.wanted)

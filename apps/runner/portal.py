@@ -34,6 +34,10 @@ class PortalAway(Exception):
     """No answer, or one that may be another next time."""
 
 
+class PortalDown(PortalAway):
+    """Nobody listens at its address, or what stands before it finds it away: it hears no other runner either."""
+
+
 class PortalRefused(Exception):
     """The portal will not take this, however often it is sent."""
 
@@ -46,6 +50,17 @@ def understood(shape: type[Answer], content: bytes) -> Answer:
         return shape.model_validate_json(content)
     except ValidationError as error:  # something else answers on this address
         raise PortalAway("the answer is not the portal's") from error
+
+
+def nobody_listens(error: BaseException | None) -> bool:
+    """Did every address of the portal refuse the connection? httpx says so only in what its error came from."""
+    while error is not None:
+        if isinstance(error, BaseExceptionGroup):
+            return all(nobody_listens(each) for each in error.exceptions)
+        if isinstance(error, ConnectionRefusedError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def authorization(token: str) -> dict[str, str]:
@@ -75,12 +90,14 @@ class Portal:
         try:
             answer = await self.call(path, content, seconds=seconds)
         except (httpx.HTTPError, OSError) as error:
-            raise PortalAway(repr(error)) from error
+            raise PortalDown(repr(error)) if nobody_listens(error) else PortalAway(repr(error)) from error
         if answer.status_code == 200:
             return answer.content
         # A wrong token may be put right; only what the portal calls malformed is sent no more.
         if answer.status_code in {400, 413, 422}:
             raise PortalRefused(f"{answer.status_code}: {answer.text[:200]}")
+        if answer.status_code in {502, 503, 504}:
+            raise PortalDown(f"{path} answered {answer.status_code}")
         raise PortalAway(f"{path} answered {answer.status_code}")
 
     async def call(self, path: str, content: str | None, *, seconds: float, refused: str = "") -> httpx.Response:

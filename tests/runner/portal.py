@@ -37,6 +37,7 @@ class FakePortal:
         self.cancel: list[Attempt] = []
         self.accepts = True
         self.away = False
+        self.away_status = 503
         self.files: dict[str, bytes] = {}
         self.url = ""
         self.clock_off = 0.0
@@ -66,7 +67,7 @@ class FakePortal:
     def answer(self, path: str, body: bytes) -> tuple[int, bytes]:
         with self.changed:
             if self.away:
-                return 503, b"{}"
+                return self.away_status, b"{}"
             self.changed.notify_all()
             if path == "/agent/v1/reports":
                 self.posts += 1

@@ -154,22 +154,42 @@ async def test_a_start_the_portal_refuses_is_stopped(
     assert portal.of(job.job) == []
 
 
+@pytest.mark.parametrize(("status", "seconds"), [(500, "LOST_SECONDS"), (503, "DOWN_SECONDS")])
 async def test_without_heartbeats_running_work_is_given_up(
+    runner: Runner, publish: Publish, portal: FakePortal, engine: tests.engine.Running, monkeypatch: pytest.MonkeyPatch,
+    entries: Reader, status: int, seconds: str,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(heartbeat, "LOST_SECONDS", 0.3)
+    monkeypatch.setattr(heartbeat, seconds, 0.3)
+    monkeypatch.setattr(heartbeat, "AWAY_SECONDS", 0.05)
+    engine.control(tokens_per_second=50)
+    job = order(max_completion_tokens=1000)
+    publish(job)
+    await until(lambda: text_of(entries(job)))
+    portal.away_status, portal.away = status, True
+    await until(lambda: not runner.executions)
+    await until(lambda: engine.counts().hung_up == 1)
+    portal.away = False
+    report = await finished(portal, job)
+    assert (report.state, report.failure.code, report.failure.retryable) == ("failed", "lease_lost", True)
+
+
+async def test_a_portal_that_is_down_takes_no_running_work_away(
     runner: Runner, publish: Publish, portal: FakePortal, engine: tests.engine.Running, monkeypatch: pytest.MonkeyPatch,
     entries: Reader,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(heartbeat, "LOST_SECONDS", 0.3)
     monkeypatch.setattr(heartbeat, "AWAY_SECONDS", 0.05)
     engine.control(tokens_per_second=50)
-    job = order(max_completion_tokens=1000)
+    job = order(max_completion_tokens=100)
     publish(job)
     await until(lambda: text_of(entries(job)))
     portal.away = True
-    await until(lambda: not runner.executions)
-    await until(lambda: engine.counts().hung_up == 1)
+    await asyncio.sleep(1)
+    assert runner.executions
     portal.away = False
     report = await finished(portal, job)
-    assert (report.state, report.failure.code, report.failure.retryable) == ("failed", "lease_lost", True)
+    assert (report.state, report.text) == ("succeeded", tests.engine.text(100))
 
 
 async def test_an_engine_that_goes_away_is_told_and_comes_back(

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from apps.runner.protocol import GPUReading, Reading, Telemetry
-from apps.telemetry import counting, newest, tasks
-from apps.telemetry.models import Last, Minute, Source
+from apps.telemetry import counting, newest, retention, tasks
+from apps.telemetry.models import Last, Minute, SiteMeterReading, Source
 from cango_portal import database
 from tests import make
 from tests.agents.test_door import RIGHT, door, node  # noqa: F401 - fixtures
@@ -85,6 +85,24 @@ def test_what_is_old_is_forgotten_by_age(settings):
     Source.objects.update(heard_at=datetime.now(UTC) - timedelta(days=8))
     tasks.forget()
     assert Minute.objects.count() == Source.objects.count() == 0
+
+
+@pytest.mark.django_db
+def test_it_is_forgotten_in_rounds_the_oldest_first_and_a_run_ends(settings, monkeypatch):
+    monkeypatch.setattr(retention, "AT_ONCE", 2)
+    row, now = make.node(), datetime.now(UTC)
+    old = now - timedelta(days=settings.TELEMETRY_RETENTION_DAYS, seconds=1)
+    for age in range(5):
+        Minute.objects.create(node=row, uuid="GPU-0", at=old - timedelta(minutes=age))
+        SiteMeterReading.objects.create(site=row.site, at=old - timedelta(minutes=age), energy_wh=1)
+    kept = Minute.objects.create(node=row, uuid="GPU-0", at=old + timedelta(hours=1))
+    monkeypatch.setattr(retention, "ROUNDS", 1)
+    assert retention.forget(now) == 2 + 2
+    assert Minute.objects.earliest("at").at == old - timedelta(minutes=2)
+    monkeypatch.setattr(retention, "ROUNDS", 9)
+    assert retention.forget(now) == 3 + 3
+    assert list(Minute.objects.all()) == [kept]
+    assert not SiteMeterReading.objects.exists()
 
 
 def test_the_door_counts_for_its_node_and_shows_the_newest(shop, node, door, admin_client):  # noqa: F811

@@ -74,6 +74,7 @@ class BatchAdmin(ReasonedActions[Batch], HistoryAdmin[Batch]):
         "gpu_energy_mj",
         "energy_wh",
         "carbon_gco2e",
+        "carbon_market_gco2e",
     ]
 
     @admin.display(description="Charge")

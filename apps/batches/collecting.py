@@ -36,22 +36,25 @@ SHARD = """
 SELECT s.first_line, s.lines, s.ceilings_microusd, m.name AS model FROM batches_shard s
 JOIN batches_batch b ON b.id = s.batch_id JOIN catalog_model m ON m.id = b.model_id WHERE s.job_id = %(job)s
 """
-INSERT = """
+INSERT = f"""
 WITH inserted AS (
     INSERT INTO batches_row (batch_id, line, job_id, status, prompt_tokens, cached_prompt_tokens, completion_tokens,
-        charge_microusd, gpu_energy_mj, energy_wh, carbon_gco2e, sealed_body, at)
+        charge_microusd, gpu_energy_mj, energy_wh, carbon_gco2e, carbon_market_gco2e, sealed_body, at)
     SELECT %(batch)s::uuid, line, %(job)s::uuid, status, prompt_tokens, cached_prompt_tokens, completion_tokens,
-        charge_microusd, gpu_energy_mj, energy_wh, carbon_gco2e, decode(body, 'base64'), clock_timestamp()
+        charge_microusd, gpu_energy_mj, energy_wh, carbon_gco2e, carbon_market_gco2e, decode(body, 'base64'), clock_timestamp()
     FROM jsonb_to_recordset(%(rows)s) AS (line int, status int, prompt_tokens int, cached_prompt_tokens int,
-        completion_tokens int, charge_microusd bigint, gpu_energy_mj bigint, energy_wh float8, carbon_gco2e float8, body text)
+        completion_tokens int, charge_microusd bigint, gpu_energy_mj bigint, energy_wh float8, carbon_gco2e float8,
+        carbon_market_gco2e float8, body text)
     ORDER BY line
     ON CONFLICT (batch_id, line) DO NOTHING
-    RETURNING line, status, prompt_tokens, cached_prompt_tokens, completion_tokens, charge_microusd, gpu_energy_mj, energy_wh, carbon_gco2e
+    RETURNING line, status, prompt_tokens, cached_prompt_tokens, completion_tokens, charge_microusd, gpu_energy_mj, energy_wh, carbon_gco2e,
+        carbon_market_gco2e
 ), sums AS (
     SELECT count(*)::int AS count, min(line) AS first, count(*) FILTER (WHERE status = 200)::int AS completed,
         coalesce(sum(prompt_tokens), 0)::bigint AS prompt_tokens, coalesce(sum(cached_prompt_tokens), 0)::bigint AS cached_prompt_tokens,
         coalesce(sum(completion_tokens), 0)::bigint AS completion_tokens, coalesce(sum(charge_microusd), 0)::bigint AS charge_microusd,
-        sum(gpu_energy_mj)::bigint AS gpu_energy_mj, sum(energy_wh) AS energy_wh, sum(carbon_gco2e) AS carbon_gco2e
+        sum(gpu_energy_mj)::bigint AS gpu_energy_mj, sum(energy_wh) AS energy_wh, sum(carbon_gco2e) AS carbon_gco2e,
+        {statements.BY_MARKET} AS carbon_market_gco2e
     FROM inserted
 ), counted AS (
     UPDATE batches_batch b SET
@@ -60,11 +63,13 @@ WITH inserted AS (
         completion_tokens = b.completion_tokens + sums.completion_tokens, charge_microusd = b.charge_microusd + sums.charge_microusd,
         gpu_energy_mj = CASE WHEN sums.gpu_energy_mj IS NULL THEN b.gpu_energy_mj ELSE coalesce(b.gpu_energy_mj, 0) + sums.gpu_energy_mj END,
         energy_wh = CASE WHEN sums.energy_wh IS NULL THEN b.energy_wh ELSE coalesce(b.energy_wh, 0) + sums.energy_wh END,
-        carbon_gco2e = CASE WHEN sums.carbon_gco2e IS NULL THEN b.carbon_gco2e ELSE coalesce(b.carbon_gco2e, 0) + sums.carbon_gco2e END
+        carbon_gco2e = CASE WHEN sums.carbon_gco2e IS NULL THEN b.carbon_gco2e ELSE coalesce(b.carbon_gco2e, 0) + sums.carbon_gco2e END,
+        carbon_market_gco2e = CASE WHEN coalesce(b.carbon_market_gco2e, sums.carbon_market_gco2e) IS NOT NULL THEN
+            coalesce(b.carbon_market_gco2e, b.carbon_gco2e, 0) + coalesce(sums.carbon_market_gco2e, sums.carbon_gco2e, 0) END
     FROM sums WHERE b.id = %(batch)s::uuid AND sums.count > 0
 )
 SELECT count, first, charge_microusd FROM sums
-"""
+"""  # noqa: S608 - a constant goes in
 MISSING = """
 SELECT line FROM generate_series(%(first)s::int, %(first)s::int + %(lines)s::int - 1) AS line
 WHERE NOT EXISTS (SELECT FROM batches_row r WHERE r.batch_id = %(batch)s::uuid AND r.line = line.line)
@@ -190,11 +195,14 @@ def row_of(result: RowResult, job: Row, batch: Row, charge_microusd: int, *, mod
     gpu_energy_mj = None if result.gpu_energy_mj is None else max(result.gpu_energy_mj, 0)
     energy_wh = None if gpu_energy_mj is None else gpu_energy_mj / 3_600_000 * (job["energy_factor"] or 1)
     carbon = None if energy_wh is None else energy_wh / 1000 * (job["grid_gco2e_per_kwh"] or 0)
-    used = {"gpu_energy_mj": gpu_energy_mj, "energy_wh": energy_wh, "carbon_gco2e": carbon}
+    by_contract = job["market_gco2e_per_kwh"]
+    market = None if energy_wh is None or by_contract is None else energy_wh / 1000 * by_contract
+    measured = {"energy_wh": energy_wh, "carbon_gco2e": carbon, "carbon_market_gco2e": market}
+    used = {"gpu_energy_mj": gpu_energy_mj, **measured}
     if result.failure is not None:
         return {**failed(result.line, result.failure), **used}
     usage = finishing.bounded(result.usage)
-    settled = {"cost_microusd": charge_microusd, "energy_wh": energy_wh, "carbon_gco2e": carbon}
+    settled = {"cost_microusd": charge_microusd, **measured}
     answer = ENDPOINTS[batch["endpoint"]].answer(
         Answered(
             row_id=row_id(batch["id"], result.line),
@@ -231,6 +239,7 @@ def failed(line: int, failure: Failure) -> dict[str, Any]:
         "gpu_energy_mj": None,
         "energy_wh": None,
         "carbon_gco2e": None,
+        "carbon_market_gco2e": None,
         "body": {
             "error": {
                 "message": failure.message[:500],

@@ -120,6 +120,7 @@ def described(row: Row) -> dict[str, Any]:
             "cost_microusd": row["charge_microusd"],
             "energy_wh": row["energy_wh"],
             "carbon_gco2e": row["carbon_gco2e"],
+            "carbon_market_gco2e": row["carbon_market_gco2e"],
         },
         "metadata": row["metadata"],
         "hold_microusd": row["hold_microusd"],

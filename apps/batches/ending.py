@@ -19,13 +19,14 @@ from apps.runner.protocol import Control, control
 from apps.scheduling import slots
 from cango_portal import database, valkey
 
-SUMS = """
+SUMS = f"""
 SELECT count(*)::int AS rows, count(*) FILTER (WHERE status <> 200)::int AS failed_rows,
     coalesce(sum(prompt_tokens), 0)::int AS prompt_tokens, coalesce(sum(cached_prompt_tokens), 0)::int AS cached_prompt_tokens,
     coalesce(sum(completion_tokens), 0)::int AS completion_tokens, coalesce(sum(charge_microusd), 0)::bigint AS charge_microusd,
-    sum(gpu_energy_mj)::float8 / 3600000 AS gpu_energy_wh, sum(energy_wh) AS energy_wh, sum(carbon_gco2e) AS carbon_gco2e
+    sum(gpu_energy_mj)::float8 / 3600000 AS gpu_energy_wh, sum(energy_wh) AS energy_wh, sum(carbon_gco2e) AS carbon_gco2e,
+    {statements.BY_MARKET} AS carbon_market_gco2e
 FROM batches_row WHERE job_id = %(job)s
-"""
+"""  # noqa: S608 - a constant goes in
 STANDING = """
 SELECT count(*) FILTER (WHERE s.job_id IS NULL)::int AS waiting,
     count(*) FILTER (WHERE s.job_id IS NOT NULL AND j.finished_at IS NULL)::int AS open

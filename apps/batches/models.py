@@ -99,6 +99,7 @@ class Batch(models.Model):
     gpu_energy_mj = models.PositiveBigIntegerField(null=True)
     energy_wh = models.FloatField(null=True)
     carbon_gco2e = models.FloatField(null=True)
+    carbon_market_gco2e = models.FloatField(null=True)
     mailed_at = models.DateTimeField(null=True, editable=False, help_text="Since then nobody is to be told by mail")
     cleaned = models.BooleanField(
         default=False, db_default=False, help_text="After its end: nothing of its work is left"
@@ -227,6 +228,7 @@ class Row(models.Model):
     gpu_energy_mj = models.PositiveBigIntegerField(null=True)
     energy_wh = models.FloatField(null=True)
     carbon_gco2e = models.FloatField(null=True)
+    carbon_market_gco2e = models.FloatField(null=True)
     plain_body = models.JSONField(null=True, editable=False, db_column="body")
     sealed_body = models.BinaryField(null=True)
     at = models.DateTimeField()

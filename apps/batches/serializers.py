@@ -72,6 +72,7 @@ class BatchSerializer(serializers.ModelSerializer[Batch]):
             "discount_basis_points",
             "energy_wh",
             "carbon_gco2e",
+            "carbon_market_gco2e",
             "metadata",
         )
         read_only_fields = fields

@@ -10,6 +10,9 @@ from psycopg.types.json import Jsonb
 
 from apps.core.errors import NotFound
 from apps.core.sql import Plan, Row, Statement
+from apps.jobs import rollup
+
+BY_MARKET = rollup.MARKET.format(f="")  # carbon of rows
 
 WORK_SECONDS = 30  # a task that has not said for so long that it goes on has died
 
@@ -59,7 +62,7 @@ SHOWN = """
 SELECT b.id, b.endpoint, b.state, b.completion_window, b.metadata, b.errors, b.input_file_id, b.output_file_id, b.error_file_id,
     b.created_at, b.in_progress_at, b.expires_at, b.finalizing_at, b.completed_at, b.failed_at, b.expired_at, b.cancelling_at,
     b.cancelled_at, b.total, b.completed, b.failed, b.prompt_tokens, b.cached_prompt_tokens, b.completion_tokens,
-    b.hold_microusd, b.charge_microusd, b.energy_wh, b.carbon_gco2e, b.max_power_usd_per_mwh, m.name AS model
+    b.hold_microusd, b.charge_microusd, b.energy_wh, b.carbon_gco2e, b.carbon_market_gco2e, b.max_power_usd_per_mwh, m.name AS model
 FROM batches_batch b LEFT JOIN catalog_model m ON m.id = b.model_id WHERE b.organization_id = %(organization)s
 """
 

@@ -75,6 +75,7 @@ def usage_of(counted: Usage, job: Row | None) -> dict[str, Any]:
             "energy_wh": job["energy_wh"],
             "energy_quality": job["energy_quality"],
             "carbon_gco2e": job["carbon_gco2e"],
+            "carbon_market_gco2e": job["carbon_market_gco2e"],
         },
     )
 

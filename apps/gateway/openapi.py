@@ -382,7 +382,10 @@ BATCH = {
             "required": ["total", "completed", "failed"],
             "properties": {"total": COUNT, "completed": COUNT, "failed": COUNT},
         },
-        "usage": {"type": "object", "description": "As OpenAI's, with cost_microusd, energy_wh and carbon_gco2e"},
+        "usage": {
+            "type": "object",
+            "description": "As OpenAI's, with cost_microusd, energy_wh, carbon_gco2e and carbon_market_gco2e",
+        },
         "metadata": {"type": ["object", "null"]},
         "hold_microusd": COUNT,
         "max_power_usd_per_mwh": {"type": ["number", "null"]},

@@ -130,6 +130,7 @@ def described(row: Row) -> dict[str, Any]:
             "energy_wh": row["energy_wh"],
             "energy_quality": row["energy_quality"],
             "carbon_gco2e": row["carbon_gco2e"],
+            "carbon_market_gco2e": row["carbon_market_gco2e"],
         },
     )
     return completion.whole(counted, row["site"]) | {"metadata": row["metadata"]}

@@ -319,6 +319,7 @@ class UsageHour(models.Model):
     charge_microusd = models.PositiveBigIntegerField()
     energy_wh = models.FloatField(null=True)
     carbon_gco2e = models.FloatField(null=True)
+    carbon_market_gco2e = models.FloatField(null=True)
     estimated = models.BooleanField()
 
     class Meta:

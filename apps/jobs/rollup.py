@@ -22,7 +22,7 @@ OF_JOB = """
 j.model_id, j.api_key_id, j.user_id, s.id AS site_id,
 CASE WHEN j.batch_id IS NULL THEN 1 ELSE j.rows END AS requests,
 CASE WHEN j.batch_id IS NOT NULL THEN j.failed_rows WHEN j.state IN ('failed', 'expired') THEN 1 ELSE 0 END AS failed,
-j.prompt_tokens, j.cached_prompt_tokens, j.completion_tokens, j.pages, j.charge_microusd, j.energy_wh, j.carbon_gco2e,
+j.prompt_tokens, j.cached_prompt_tokens, j.completion_tokens, j.pages, j.charge_microusd, j.energy_wh, j.carbon_gco2e, j.carbon_market_gco2e,
 j.energy_quality IN ('modelled', 'nameplate') AS estimated
 """
 JOBS = """
@@ -38,6 +38,8 @@ SUMMED = (
     "pages",
     "charge_microusd",
 )
+# By market: what contracts say where a site has them, the grid's figure elsewhere; null where none has. A sum of such sums is one.
+MARKET = "CASE WHEN count({f}carbon_market_gco2e) > 0 THEN sum(coalesce({f}carbon_market_gco2e, {f}carbon_gco2e)) END"
 KEY = "organization_id, hour, model_id, api_key_id, user_id, site_id"
 
 UNTIL = "SELECT at FROM jobs_usageuntil"
@@ -46,8 +48,8 @@ BEGIN = "INSERT INTO jobs_usageuntil (id, at) VALUES (1, %(at)s) ON CONFLICT (id
 LOCK = "SELECT at, clock_timestamp() AS now FROM jobs_usageuntil FOR UPDATE"
 EMPTY = "DELETE FROM jobs_usagehour WHERE hour >= %(start)s AND hour < %(end)s"
 FILL = f"""
-INSERT INTO jobs_usagehour ({KEY}, {", ".join(SUMMED)}, energy_wh, carbon_gco2e, estimated)
-SELECT {KEY}, {", ".join(f"sum({name})" for name in SUMMED)}, sum(energy_wh), sum(carbon_gco2e), bool_or(estimated)
+INSERT INTO jobs_usagehour ({KEY}, {", ".join(SUMMED)}, energy_wh, carbon_gco2e, carbon_market_gco2e, estimated)
+SELECT {KEY}, {", ".join(f"sum({name})" for name in SUMMED)}, sum(energy_wh), sum(carbon_gco2e), {MARKET.format(f="")}, bool_or(estimated)
 FROM (
     SELECT j.organization_id, date_trunc('hour', j.finished_at, 'UTC') AS hour, {OF_JOB} {JOBS}
     WHERE j.finished_at >= %(start)s AND j.finished_at < %(end)s AND j.id >= %(first)s AND j.id < %(last)s

@@ -207,7 +207,11 @@ class UsageGroupSerializer(serializers.Serializer[Any]):
     pages = serializers.IntegerField()
     charge_microusd = serializers.IntegerField(help_text="Exactly what the ledger charged")
     energy_wh = serializers.FloatField(allow_null=True)
-    carbon_gco2e = serializers.FloatField(allow_null=True)
+    carbon_gco2e = serializers.FloatField(allow_null=True, help_text="By location: of the grid")
+    carbon_market_gco2e = serializers.FloatField(
+        allow_null=True,
+        help_text="By market: of contracts of supply where a site has them, of the grid elsewhere; null where none has",
+    )
     energy_estimated = serializers.BooleanField(help_text="Of some of it the energy is an estimate")
 
 

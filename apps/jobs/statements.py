@@ -119,7 +119,7 @@ SNAPSHOT = f"""
 SELECT j.id, j.organization_id, j.state, j.reason, j.version, j.attempt, j.kind, j.streaming, j.interactive, j.tier, m.name AS model, p.code AS pool,
     s.name AS site, s.code AS site_code, s.region, s.country, j.created_at, j.deadline_at, j.dispatched_at, j.started_at, j.first_token_at,
     j.finished_at, j.cancel_requested_at, j.hold_microusd, j.charge_microusd, j.prompt_tokens, j.cached_prompt_tokens, j.completion_tokens,
-    j.max_completion_tokens, j.pages, j.total_pages, j.energy_wh, j.gpu_energy_wh, j.energy_quality, j.carbon_gco2e,
+    j.max_completion_tokens, j.pages, j.total_pages, j.energy_wh, j.gpu_energy_wh, j.energy_quality, j.carbon_gco2e, j.carbon_market_gco2e,
     j.finish_reason, j.error_code, j.error_message, j.error_status,
     {sealed.ANSWER},
     {POSITION} AS position

@@ -13,7 +13,8 @@ from apps.jobs import sealed, statements
 
 READ = f"""
 SELECT j.id, j.kind, j.tier, m.name AS model, s.name AS site, j.metadata, j.prompt_tokens, j.cached_prompt_tokens, j.completion_tokens,
-    j.pages, j.charge_microusd, j.energy_wh, j.energy_quality, j.carbon_gco2e, j.finish_reason, {sealed.ANSWER}, {{more}}
+    j.pages, j.charge_microusd, j.energy_wh, j.energy_quality, j.carbon_gco2e, j.carbon_market_gco2e, j.finish_reason,
+    {sealed.ANSWER}, {{more}}
 FROM jobs_job j JOIN catalog_model m ON m.id = j.model_id JOIN jobs_content c ON c.job_id = j.id
 LEFT JOIN sites_pool p ON p.id = j.pool_id LEFT JOIN sites_node n ON n.id = p.node_id LEFT JOIN sites_site s ON s.id = n.site_id
 WHERE j.organization_id = %(organization)s AND j.stored AND j.state = 'succeeded'

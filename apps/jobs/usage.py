@@ -31,7 +31,8 @@ PARTS: dict[Group, tuple[str, str]] = {
 }
 SUMS = f"""
 {", ".join(f"coalesce(sum(f.{name}), 0)::bigint AS {name}" for name in rollup.SUMMED)},
-sum(f.energy_wh) AS energy_wh, sum(f.carbon_gco2e) AS carbon_gco2e, coalesce(bool_or(f.estimated), false) AS estimated
+sum(f.energy_wh) AS energy_wh, sum(f.carbon_gco2e) AS carbon_gco2e,
+{rollup.MARKET.format(f="f.")} AS carbon_market_gco2e, coalesce(bool_or(f.estimated), false) AS estimated
 """
 NAMES = """
 JOIN catalog_model m ON m.id = f.model_id
@@ -47,7 +48,7 @@ WHERE j.organization_id = %(organization)s::uuid
   AND j.id >= %(first{{n}})s::uuid AND j.id < %(last{{n}})s::uuid
 """
 HOURS = f"""
-SELECT hour AS at, model_id, api_key_id, user_id, site_id, {", ".join(rollup.SUMMED)}, energy_wh, carbon_gco2e, estimated
+SELECT hour AS at, model_id, api_key_id, user_id, site_id, {", ".join(rollup.SUMMED)}, energy_wh, carbon_gco2e, carbon_market_gco2e, estimated
 FROM jobs_usagehour
 WHERE organization_id = %(organization)s::uuid AND hour >= %(start{{n}})s::timestamptz AND hour < %(end{{n}})s::timestamptz
 """  # noqa: S608 - constants go in
@@ -68,6 +69,7 @@ class Used:
     charge_microusd: int
     energy_wh: float | None
     carbon_gco2e: float | None
+    carbon_market_gco2e: float | None
     estimated: bool
 
     @property
@@ -75,7 +77,7 @@ class Used:
         return self.prompt_tokens + self.completion_tokens
 
 
-SUMMED = (*rollup.SUMMED, "energy_wh", "carbon_gco2e", "estimated")
+SUMMED = (*rollup.SUMMED, "energy_wh", "carbon_gco2e", "carbon_market_gco2e", "estimated")
 NAMELESS = {"key": "sent from a page", "member": "the portal", "site": "not placed"}
 
 
@@ -132,6 +134,9 @@ def total(rows: Iterable[Used]) -> Used:
         known = [getattr(row, name) for row in rows if getattr(row, name) is not None]
         return sum(known) if known else None
 
+    by_market = [row.carbon_gco2e if row.carbon_market_gco2e is None else row.carbon_market_gco2e for row in rows]
+    has_market = any(row.carbon_market_gco2e is not None for row in rows)
+
     return Used(
         groups={},
         requests=sum(row.requests for row in rows),
@@ -143,6 +148,7 @@ def total(rows: Iterable[Used]) -> Used:
         charge_microusd=sum(row.charge_microusd for row in rows),
         energy_wh=sum_of("energy_wh"),
         carbon_gco2e=sum_of("carbon_gco2e"),
+        carbon_market_gco2e=sum(each for each in by_market if each is not None) if has_market else None,
         estimated=any(row.estimated for row in rows),
     )
 

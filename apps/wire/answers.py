@@ -40,7 +40,10 @@ class InputUsage(Answer):
     cost_microusd: int = Field(default=0, description="What was charged; left out until the job is settled")
     energy_wh: float = Field(default=0.0, description="Of this request, with the site's overhead")
     energy_quality: Literal["counter", "integrated", "modelled", "nameplate"] = "counter"
-    carbon_gco2e: float = 0.0
+    carbon_gco2e: float = Field(default=0.0, description="By location: of the grid at its site")
+    carbon_market_gco2e: float = Field(
+        default=0.0, description="By market: of its site's contracts of supply; left out where it has none"
+    )
 
 
 class TokenUsage(InputUsage):

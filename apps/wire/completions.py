@@ -1,6 +1,6 @@
 """The answers of /v1/chat/completions, whole and in chunks, and what an answer says of its cost.
 
-Beyond the official shape: `usage` has `cost_microusd`, `energy_wh`, `energy_quality` and `carbon_gco2e`, and an answer
+Beyond the official shape: `usage` has `cost_microusd`, `energy_wh`, `energy_quality`, `carbon_gco2e` and `carbon_market_gco2e`, and an answer
 has `site`, as soon as they are known. OpenAI clients keep unknown fields (`model_extra`).
 """
 
@@ -16,7 +16,7 @@ from apps.wire.logprobs import written
 Choices = list[dict[str, Any]]
 REASONING = ("reasoning_content", "reasoning")  # vLLM and SGLang; newer vLLM
 TEXTS = ("content", "refusal", *REASONING)
-EXTRA = ("cost_microusd", "energy_wh", "energy_quality", "carbon_gco2e")
+EXTRA = ("cost_microusd", "energy_wh", "energy_quality", "carbon_gco2e", "carbon_market_gco2e")
 
 
 def completion_id(job_id: UUID) -> str:

@@ -1,6 +1,6 @@
 """The response object of /v1/responses, in every state of its job.
 
-Beyond the official shape: `usage` has `cost_microusd`, `energy_wh`, `energy_quality` and `carbon_gco2e`, and the object
+Beyond the official shape: `usage` has `cost_microusd`, `energy_wh`, `energy_quality`, `carbon_gco2e` and `carbon_market_gco2e`, and the object
 has `site`, as soon as they are known.
 """
 

@@ -87,6 +87,7 @@ class ResponseUsage(Answer):
     energy_wh: float | None = None
     energy_quality: str | None = None
     carbon_gco2e: float | None = None
+    carbon_market_gco2e: float | None = None
 
 
 class ResponseError(Answer):

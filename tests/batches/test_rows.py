@@ -167,6 +167,24 @@ def test_a_row_is_never_charged_above_its_ceiling(works):
     works.correct(batch)
 
 
+def test_carbon_by_market_takes_the_grid_where_a_part_ran_without_contracts(works):
+    batch = works.begin(2)
+    (job,) = works.feed()
+    deliver(report(job, "rows", [row(1)]))
+    Job.objects.update(market_gco2e_per_kwh=19)  # it went on at another site
+    deliver(report(job, "finished", [row(2)]))
+    works.finalize(batch)
+    first, second = Row.objects.order_by("line")
+    assert first.carbon_market_gco2e is None
+    assert second.carbon_market_gco2e == pytest.approx(second.energy_wh / 1000 * 19)
+    assert batch.carbon_market_gco2e == pytest.approx(first.carbon_gco2e + second.carbon_market_gco2e)
+    job.refresh_from_db()
+    assert job.carbon_market_gco2e == pytest.approx(batch.carbon_market_gco2e)
+    (answer, other) = works.read(batch.output_file_id)
+    assert "carbon_market_gco2e" not in answer["response"]["body"]["usage"]
+    assert other["response"]["body"]["usage"]["carbon_market_gco2e"] == pytest.approx(second.carbon_market_gco2e)
+
+
 def test_a_failed_row_costs_nothing_and_is_in_the_error_file(works):
     batch = works.begin(2)
     (job,) = works.feed()
@@ -178,6 +196,7 @@ def test_a_failed_row_costs_nothing_and_is_in_the_error_file(works):
     job.refresh_from_db()
     assert (job.energy_wh, job.carbon_gco2e) == (batch.energy_wh, batch.carbon_gco2e)
     assert job.gpu_energy_wh == pytest.approx(203 / 3_600_000)
+    assert (job.carbon_market_gco2e, batch.carbon_market_gco2e) == (None, None)
     (good,) = works.read(batch.output_file_id)
     assert good["custom_id"] == "row-1"
     assert good["error"] is None

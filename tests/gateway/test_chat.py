@@ -14,6 +14,7 @@ from apps.ledger.models import Hold
 from apps.live import bell
 from apps.runner.protocol import Failure
 from apps.scheduling import placement, selectors
+from apps.sites.models import Site
 from cango_portal import database
 from tests.gateway.portal import Attempt, chat
 
@@ -32,6 +33,7 @@ def settled(organization: Organization, charge: int) -> None:
 
 
 def test_an_answer(client, shop, site):
+    Site.objects.update(market_gco2e_per_kwh=19)
     answer = client.chat.completions.create(model=shop.model.name, messages=ASK, temperature=0, max_completion_tokens=9)
     job = Job.objects.get()
     assert answer.id == f"chatcmpl-{job.public_id.removeprefix('job_')}"
@@ -46,6 +48,7 @@ def test_an_answer(client, shop, site):
     assert answer.usage.energy_wh == pytest.approx(1 * job.energy_factor)
     assert answer.usage.energy_quality == "modelled"
     assert answer.usage.carbon_gco2e == pytest.approx(job.energy_wh * 0.38)
+    assert answer.usage.carbon_market_gco2e == pytest.approx(job.energy_wh * 0.019)
     assert answer.site == shop.pool.node.site.name
     settled(shop.organization, 2)
     (order,) = site.orders

@@ -84,6 +84,7 @@ def used(place):
         pool=pool,
         energy_wh=0.5,
         carbon_gco2e=1.0,
+        carbon_market_gco2e=0.125,
         energy_quality="modelled",
         **counted,
     )
@@ -150,6 +151,19 @@ def test_the_sums_are_what_the_ledger_charged(used, groups):
     rows = read(used, *groups, start=NOW - timedelta(days=60)).values()
     assert sum(row.charge_microusd for row in rows) == charged == 1_000_015
     assert usage.total(rows).charge_microusd == charged
+
+
+@pytest.mark.usefixtures("summed")
+def test_carbon_by_market_stands_beside_that_by_location(used):
+    """What ran at a site without contracts counts with its grid's figure; where no site has any there is no figure."""
+    by_day = read(used, "day")
+    shown = {day: (row.carbon_gco2e, row.carbon_market_gco2e) for (day,), row in by_day.items()}
+    assert shown == {"2026-11-25": (1.5, 0.5 + 0.125), "2026-11-24": (None, None), "2026-11-22": (None, None)}
+    by_key = {row.groups["key"][1]: row.carbon_market_gco2e for row in read(used, "key").values()}
+    assert by_key == {"=sync": 0.125, "sent from a page": None}
+    for rows in (by_day.values(), read(used, "key").values(), read(used).values()):
+        total = usage.total(rows)
+        assert (total.carbon_gco2e, total.carbon_market_gco2e) == (1.5, 0.625)
 
 
 def sums(organization):

@@ -343,6 +343,7 @@ class BatchPage:
             "energy": numbers.energy(batch.energy_wh),
             "each": numbers.energy(self.energy_each_wh),
             "carbon": numbers.carbon(batch.carbon_gco2e),
+            "market": numbers.carbon(batch.carbon_market_gco2e),
         }
 
 

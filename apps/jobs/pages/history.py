@@ -266,6 +266,7 @@ COLUMNS = [
     "energy_wh",
     "energy_quality",
     "carbon_gco2e",
+    "carbon_market_gco2e",
     "site",
     "attempts",
     "reason",
@@ -286,7 +287,7 @@ def record(row: Row) -> list[Any]:
             key,
             *[""] * 5,
             usd(0),
-            *[""] * 5,
+            *[""] * 6,
             refusal.message,
         ]
     assert row.page is not None
@@ -307,6 +308,7 @@ def record(row: Row) -> list[Any]:
         "" if job.energy_wh is None else job.energy_wh,
         job.energy_quality,
         "" if job.carbon_gco2e is None else job.carbon_gco2e,
+        "" if job.carbon_market_gco2e is None else job.carbon_market_gco2e,
         page.site.name if page.site else "",
         job.attempt,
         job.error_message or job.reason,

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from django.db import connection, transaction
 
 from apps.agents.door import application
 from apps.core.errors import NotAllowed
@@ -19,6 +21,7 @@ from apps.sites.models import GPU as Card
 from apps.sites.models import EnrolmentToken, Node, NodeEvent
 from cango_portal import database
 from tests import make
+from tests.threads import run_in_threads
 
 POOL = {"code": "a", "kind": "chat", "engine": "url", "url": "http://127.0.0.1:1/v1"}
 
@@ -190,6 +193,66 @@ def test_another_number_of_gpus_than_expected_is_quarantined(slot):
     _, token = slot(expected_gpus=8)
     assert Machine("GPU-1").enrol(token).json()["reason"] == "It has 1 GPUs, and 8 were expected"
     assert cards() == {}
+
+
+def test_a_machine_that_names_a_gpu_twice_is_quarantined(slot):
+    _, token = slot()
+    assert Machine("GPU-1", "GPU-1").enrol(token).json()["reason"] == "It names a GPU twice"
+    assert cards() == {}
+
+
+def test_of_two_machines_that_name_one_gpu_at_the_same_moment_one_is_quarantined(slot):
+    """The second looks before the first has committed, and waits for it where it writes the GPU down."""
+    given = []
+    for _ in range(2):
+        _, token = slot()
+        machine = Machine("GPU-1")
+        inventory = Inventory(hostname="box", gpus=machine.gpus)
+        proof = b64(machine.key.sign(enrolment_text(token, machine.public, inventory)))
+        given.append(Enrolment(token=token, public_key=machine.public, inventory=inventory, proof=proof))
+    first_wrote = threading.Event()
+
+    def enrol(n: int) -> Any:
+        with transaction.atomic():
+            if n == 1:
+                assert first_wrote.wait(10)
+                return database.run(enrolment.enrol(given[1], address=None))
+            answer = database.run(enrolment.enrol(given[0], address=None))
+            first_wrote.set()
+            deadline = time.monotonic() + 10
+            while not somebody_waits() and time.monotonic() < deadline:
+                time.sleep(0.01)
+            return answer
+
+    first, second = run_in_threads(2, enrol)
+    assert (first.state, first.reason) == ("burn-in", "")
+    assert (second.state, second.reason) == ("quarantined", "A GPU of it is at another node")
+    assert cards() == {"GPU-1": first.node}
+
+
+def somebody_waits() -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
+        return bool(cursor.fetchone()[0])
+
+
+def test_a_quarantined_machine_that_is_enrolled_again_stays_so_and_is_told(slot, staff):
+    node, token = slot()
+    machine = Machine("GPU-1")
+    machine.enrol(token)
+    drains.move(node=Node.objects.get(), after="quarantined", reason="Stolen", actor=staff)
+    _, again = slot(Node.objects.get())
+    answer = machine.enrol(again).json()
+    assert (answer["state"], answer["reason"]) == ("quarantined", "It was quarantined before")
+    assert machine.renew(node.code).status_code == 401
+
+
+def test_a_retired_node_gets_no_token(slot, staff):
+    node, _ = slot()
+    drains.move(node=node, after="retired", reason="Old", actor=staff)
+    with pytest.raises(NotAllowed, match="not enrolled again"):
+        slot(node)
+    assert EnrolmentToken.objects.count() == 1
 
 
 def test_a_fixed_token_ends_when_the_node_is_enrolled(slot):

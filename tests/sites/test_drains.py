@@ -124,4 +124,5 @@ def test_an_empty_node_is_opened_only_for_maintenance(node, staff):
     Dispatcher().drain()
     assert not Drain.objects.filter(drained_at=None).exists()
     assert [Node.objects.get(pk=each.pk).state for each in (node, other)] == ["maintenance", "draining"]
+    assert Drain.objects.filter(open=True, ended_at=None).count() == 2  # both go on until the nodes are back
     assert NodeEvent.objects.first().actor is None

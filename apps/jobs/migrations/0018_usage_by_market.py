@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('jobs', '0014_sealed_content'),
+        ('jobs', '0017_one_index_for_each'),
     ]
 
     operations = [

@@ -265,6 +265,7 @@ CELERY_BEAT_SCHEDULE = {
     "sites.forget_feeds": {"task": "sites.forget_feeds", "schedule": 86_400.0},
     "telemetry.reconcile": {"task": "telemetry.reconcile", "schedule": 60.0, "options": {"expires": 60}},
     "telemetry.forget": {"task": "telemetry.forget", "schedule": 3600.0},
+    "portal.sweep": {"task": "portal.sweep", "schedule": 60.0, "options": {"expires": 60}},
     "operations.look": {"task": "operations.look", "schedule": 60.0, "options": {"expires": 60}},
     "operations.reconcile": {"task": "operations.reconcile", "schedule": crontab(hour=2, minute=30)},  # UTC
     "webhooks.deliver": {"task": "webhooks.deliver", "schedule": 15.0, "options": {"expires": 15}},
@@ -312,6 +313,7 @@ WEBHOOK_TIMEOUT_SECONDS = env_float("WEBHOOK_TIMEOUT_SECONDS", 10)  # one attemp
 # Files -----------------------------------------------------------------------------------------------------------------------
 MEDIA_ROOT = VAR / "files"
 MAX_FILE_BYTES = env_int("MAX_FILE_BYTES", 20 * 1024 * 1024)
+BOOKS_YEARS = env_int("BOOKS_YEARS", 10)  # how long the law of the operator asks to keep bookings: pages say so
 FILE_RETENTION_SECONDS = env_int("FILE_RETENTION_SECONDS", 7 * 24 * 3600)
 MAX_UPLOAD_BYTES = env_int("MAX_UPLOAD_BYTES", 512 * 1024 * 1024)  # to /v1/files; the official limits, also the next
 MAX_BATCH_FILE_BYTES = env_int("MAX_BATCH_FILE_BYTES", 200 * 1024 * 1024)

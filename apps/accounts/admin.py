@@ -54,13 +54,13 @@ class MembershipInline(ReadOnlyInline):
 class OrganizationAdmin(ReasonedAdmin[Organization]):
     """How an organization reads. `apps.ledger.admin` registers it, with its balance and the act on it."""
 
-    list_display = ["name", "public_id", "created_at"]
+    list_display = ["name", "public_id", "created_at", "closing_at"]
     search_fields = ["name", "memberships__user__email"]
     search_help_text = "Name, member's e-mail or org_…"
     public_ids = {"org": "pk"}
     ordering = ["-pk"]
-    fields = ["name", "public_id", "created_at", "staff_reason"]
-    readonly_fields = ["public_id", "created_at"]
+    fields = ["name", "public_id", "created_at", "closing_at", "closed_at", "staff_reason"]
+    readonly_fields = ["public_id", "created_at", "closing_at", "closed_at"]
     inlines = [MembershipInline]
 
     def has_add_permission(self, request: HttpRequest) -> bool:

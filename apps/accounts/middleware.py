@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from django.utils.deprecation import MiddlewareMixin
@@ -15,6 +16,7 @@ SESSION_KEY = "organization"
 class OrganizationMiddleware(MiddlewareMixin):
     """Sets `request.memberships`, `request.membership` and `request.organization`, the last two None for visitors and for people without one.
 
+    Raises PermissionDenied where something would begin in an organization that is to be deleted.
     The session names the organization; without a name, or where the person left it, it is the first they joined.
     """
 
@@ -31,6 +33,25 @@ class OrganizationMiddleware(MiddlewareMixin):
         request.memberships = memberships  # type: ignore[attr-defined]
         request.membership = membership  # type: ignore[attr-defined]
         request.organization = membership.organization if membership else None  # type: ignore[attr-defined]
+        if begins_while_closing(request):
+            raise PermissionDenied(CLOSING)
+
+
+# Where work, keys and payments begin. An organization that is to be deleted begins nothing; what ends something is open to it.
+BEGINS = ("/playground/", "/jobs/", "/batches/", "/keys/", "/api/v1/", "/billing/add/", "/billing/automatic/", "/settings/webhooks/", "/settings/members/")  # fmt: skip
+ENDS = ("/cancel/", "/revoke/", "/remove/", "/withdraw/", "/delete/", "/disable/")
+CLOSING = "This organization is to be deleted, so nothing new begins in it. An owner can undo that on the organization's page."
+
+
+def begins_while_closing(request: HttpRequest) -> bool:
+    organization = request.organization  # type: ignore[attr-defined]
+    return (
+        organization is not None
+        and organization.closing_at is not None
+        and request.method not in ("GET", "HEAD", "OPTIONS")
+        and request.path.startswith(BEGINS)
+        and not request.path.endswith(ENDS)
+    )
 
 
 UTC_ONLY = ("/admin/", "/operations/", "/api/")  # staff in several zones talk of one time; programs have no zone

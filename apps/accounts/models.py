@@ -73,6 +73,10 @@ class Organization(models.Model):
         default=30, db_default=30, editable=False, help_text="What was sent and got is kept so long after a job's end"
     )
     created_at = models.DateTimeField(auto_now_add=True)
+    closing_at = models.DateTimeField(
+        null=True, editable=False, help_text="When it is deleted; its keys stopped before"
+    )
+    closed_at = models.DateTimeField(null=True, editable=False, help_text="When it was deleted: what must be kept is")
     members = models.ManyToManyField(User, through="Membership", related_name="organizations")
     memberships: models.Manager[Membership]
 
@@ -80,7 +84,11 @@ class Organization(models.Model):
         constraints = [
             models.CheckConstraint(
                 condition=models.Q(keep_text_days__in=(0, 7, 30)), name="accounts_organization_keeps_text"
-            )
+            ),
+            models.CheckConstraint(
+                condition=models.Q(closed_at=None) | models.Q(closing_at__lte=models.F("closed_at")),
+                name="accounts_organization_closed_after_grace",
+            ),
         ]
 
     def __str__(self) -> str:

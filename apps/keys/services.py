@@ -58,6 +58,12 @@ class KeyExpired(NotAuthenticated):
     code = "api_key_expired"
 
 
+class OrganizationClosing(NotAllowed):
+    """Its owner asked for the deletion: nothing new begins."""
+
+    code = "organization_closing"
+
+
 class AddressNotAllowed(NotAuthenticated):
     """The official API answers 401 to an address it does not know, so we do."""
 
@@ -377,6 +383,10 @@ def caller(row: Row | None, address: str | None = None) -> Caller:
     if row["expired"]:
         raise KeyExpired(
             f"This API key expired on {row['expires_at']:%-d %B %Y at %H:%M} UTC. Make a new one on the API keys page."
+        )
+    if row["closing"]:
+        raise OrganizationClosing(
+            "This organization is to be deleted, so its API keys have stopped. An owner can undo that on the organization's page."
         )
     if row["elsewhere"]:
         raise AddressNotAllowed(

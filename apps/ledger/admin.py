@@ -81,10 +81,21 @@ class CorrectionForm(ReasonForm):
 class AccountHolderAdmin(ReasonedActions[Organization], OrganizationAdmin):
     """An organization with its money: balances, the way to its rows, and the grant."""
 
-    list_display = ["name", "public_id", "available", "held", "created_at"]
+    list_display = ["name", "public_id", "available", "held", "created_at", "closing_at"]
     list_select_related = ["account"]
-    fields = ["name", "public_id", "created_at", "available", "held", "receivable", "rows", "staff_reason"]
-    readonly_fields = ["public_id", "created_at", "available", "held", "receivable", "rows"]
+    fields = [
+        "name",
+        "public_id",
+        "created_at",
+        "closing_at",
+        "closed_at",
+        "available",
+        "held",
+        "receivable",
+        "rows",
+        "staff_reason",
+    ]
+    readonly_fields = ["public_id", "created_at", "closing_at", "closed_at", "available", "held", "receivable", "rows"]
     actions = ["grant_credit", "correct_balance"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Organization]:

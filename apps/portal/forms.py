@@ -66,6 +66,27 @@ class AuditForm(forms.Form):
         return {name: value for name, value in self.cleaned_data.items() if value}
 
 
+class CloseForm(forms.Form):
+    """Confirmed by name, so that it is no slip."""
+
+    name = forms.CharField(
+        label="Name of the organization",
+        error_messages={"required": "Enter the name of the organization."},
+        widget=forms.TextInput(attrs={"autocomplete": "off"}),
+    )
+
+    def __init__(self, *args: Any, organization: Organization, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.organization = organization
+        self.fields["name"].help_text = f"Type “{organization.name}” to confirm."
+
+    def clean_name(self) -> str:
+        name: str = self.cleaned_data["name"]
+        if " ".join(name.split()) != " ".join(self.organization.name.split()):
+            raise forms.ValidationError(f"This is not the name. It is “{self.organization.name}”.")
+        return name
+
+
 class OrganizationForm(forms.Form):
     """Its name, and how long it keeps what was sent and got."""
 

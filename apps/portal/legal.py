@@ -8,6 +8,7 @@ from datetime import date
 from django.conf import settings
 
 from apps.core import numbers
+from apps.portal import closing, exporting
 from apps.scheduling import selectors as scheduling
 from cango_portal import database
 
@@ -57,8 +58,12 @@ def kept() -> list[Kept]:
         Kept("Other files you upload", "Until you delete them, or as you say with the upload"),
         Kept("Text while it is streamed", "In memory, about an hour"),
         Kept("Deliveries to your webhooks", "30 days"),
-        Kept("Jobs, usage and the journal of your credit", "For as long as books are kept"),
-        Kept("The audit trail", "For as long as the organization is there"),
+        Kept("Exports of an organization", f"{exporting.KEPT.days} days"),
+        Kept(
+            "Invoices, jobs' figures, the journal of your credit and the audit log",
+            f"{settings.BOOKS_YEARS} years, also after the organization is deleted: commercial and tax law asks for them",
+        ),
+        Kept("An organization that its owner deletes", f"{closing.GRACE.days} days, in which it can be undone"),
         Kept("Your account", "Until you close it"),
     ]
 

@@ -1,7 +1,7 @@
 from django.conf import settings
 from django.urls import path
 
-from apps.portal import audit, invitation, machines, members, organization, views
+from apps.portal import audit, invitation, leaving, machines, members, organization, views
 from apps.portal.docs import views as docs
 from apps.portal.feeds import StatusFeed
 
@@ -27,6 +27,10 @@ urlpatterns = [
     path("settings/members/invitations/<str:public_id>/withdraw/", members.withdraw, name="invitation-withdraw"),
     path("settings/members/<int:number>/", members.member, name="member"),
     path("settings/members/<int:number>/remove/", members.remove, name="member-remove"),
+    path("settings/organization/delete/", leaving.delete, name="delete"),
+    path("settings/organization/delete/undo/", leaving.undo, name="undo"),
+    path("settings/organization/export/", leaving.exports, name="exports"),
+    path("settings/organization/export/<str:public_id>.zip", leaving.download, name="export-download"),
     path("settings/audit/", audit.index, name="audit"),
     path("settings/audit.csv", audit.export, name="audit-export"),
     path("settings/switch/", invitation.switch, name="switch"),

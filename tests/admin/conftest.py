@@ -16,6 +16,7 @@ from apps.jobs.models import Job, Refusal
 from apps.keys.models import APIKey, RateLimit
 from apps.ledger import services as ledger
 from apps.operations.models import Availability
+from apps.portal.models import Export
 from apps.sites.models import Node, Pool
 from apps.webhooks import services as webhooks
 from tests import make
@@ -46,6 +47,7 @@ def world(db: None) -> World:
         owner = make.user()
         organization = make.organization(credit_microusd=5_000_000, promotional_microusd=1_000_000, owner=owner)
         invitations.invite(organization=organization, email="sam@example.org", role="developer", user=owner)
+        Export.objects.create(organization=organization, user=owner)
         key, secret = make.api_key(organization)
         model = make.model()
         make.discount(organization, model=model, by=owner)

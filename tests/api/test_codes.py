@@ -19,7 +19,7 @@ FOR_RUNNERS = {  # of /agent/v1
     "wrong_clock",
 }
 FOR_STAFF = {"burn_in", "node_moved", "node_state"}  # on pages of the admin
-FOR_PAGES = {"invitation_state", "too_many_invitations", "other_address"}
+FOR_PAGES = {"invitation_state", "too_many_invitations", "other_address", "organization_state", "export_state"}
 NEVER_SENT = {"refused", "job_failed"}  # bases: what is raised names its own
 
 

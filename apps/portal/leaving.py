@@ -1,0 +1,94 @@
+"""Pages on which an organization takes its data along, and ends. For its owners."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.contrib import messages
+from django.core.files.storage import default_storage
+from django.http import FileResponse, Http404, HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+from django.views.decorators.vary import vary_on_headers
+
+from apps.accounts.permissions import MemberRequest
+from apps.batches.models import ENDED, Batch
+from apps.core.errors import PortalError
+from apps.core.ids import parse
+from apps.jobs.models import Job
+from apps.keys.models import APIKey
+from apps.ledger import services as ledger
+from apps.portal import closing, exporting
+from apps.portal.forms import CloseForm
+from apps.portal.members import owner_required
+from apps.portal.models import Export
+
+SHOWN = 5
+
+
+@owner_required
+@require_http_methods(["GET", "HEAD", "POST"])
+def delete(request: MemberRequest) -> HttpResponse:
+    """What goes, what is kept and why; confirmed by the organization's name. While it can be undone, how."""
+    organization = request.organization
+    form = CloseForm(request.POST if request.method == "POST" else None, organization=organization)
+    if request.method == "POST" and form.is_valid():
+        try:
+            closing.ask(organization=organization, user=request.user)
+        except PortalError as error:
+            form.add_error(None, error.message)
+        else:
+            messages.success(request, "The deletion is set. API keys have stopped.")
+            return redirect("portal:delete")
+    balance = ledger.balance(organization.pk)
+    jobs = Job.objects.of(organization)
+    context = {
+        "form": form,
+        "days": closing.GRACE.days,
+        "years": settings.BOOKS_YEARS,
+        "keys": APIKey.objects.of(organization).active().count(),
+        "running": jobs.open().count() + Batch.objects.of(organization).exclude(state__in=ENDED).count(),
+        "left_microusd": balance.available_microusd + balance.held_microusd,
+    }
+    return render(request, "portal/delete.html", context, status=422 if form.errors else 200)
+
+
+@owner_required
+@require_POST
+def undo(request: MemberRequest) -> HttpResponse:
+    try:
+        closing.undo(organization=request.organization, user=request.user)
+    except PortalError as error:
+        messages.error(request, error.message)
+    else:
+        messages.success(request, "The organization stays. Its API keys work again; automatic top-up is still off.")
+    return redirect("portal:organization")
+
+
+@owner_required
+@require_http_methods(["GET", "HEAD", "POST"])
+@vary_on_headers("HX-Request")
+def exports(request: MemberRequest) -> HttpResponse:
+    """The list fetches itself anew while one is made."""
+    if request.method == "POST":
+        try:
+            exporting.begin(organization=request.organization, user=request.user)
+        except PortalError as error:
+            messages.error(request, error.message)
+        return redirect("portal:exports")
+    rows = list(Export.objects.filter(organization=request.organization).select_related("user").order_by("-pk")[:SHOWN])
+    context = {"exports": rows, "open": any(row.is_open for row in rows), "kept_days": exporting.KEPT.days}
+    return render(request, "portal/_exports.html" if request.htmx else "portal/exports.html", context)
+
+
+@owner_required
+@require_safe
+def download(request: MemberRequest, public_id: str) -> FileResponse:
+    pk = parse("exp", public_id)
+    row = Export.objects.filter(organization=request.organization, pk=pk).exclude(path="").first() if pk else None
+    if row is None or row.state != Export.State.DONE:
+        raise Http404
+    name = f"cango-{request.organization.public_id}-{row.created_at:%Y-%m-%d}.zip"
+    try:
+        return FileResponse(default_storage.open(row.path), as_attachment=True, filename=name)
+    except FileNotFoundError as error:
+        raise Http404 from error

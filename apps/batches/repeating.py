@@ -1,4 +1,4 @@
-"""What has no answer once more: the lines of a batch's own file, as a new file and a new batch."""
+"""What has no answer, or all of it, once more: the lines of a batch's own file, as a new file and a new batch."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from cango_portal import database
 OK = 200
 
 
-def repeat(batch: Batch, *, caller: Caller, batch_id: UUID) -> None:
-    """Make the batch `batch_id` of the lines of `batch` that have no answer, on the same terms.
+def repeat(batch: Batch, *, caller: Caller, batch_id: UUID, whole: bool = False) -> None:
+    """Make the batch `batch_id` of the lines of `batch` that have no answer (`whole`: of all), on the same terms.
 
     Raises IntegrityError where it exists, NotFound where the input file is gone, StorageFull, and what `services.create`
     does; then nothing is kept.
     """
     source = database.run(stored.found(batch.organization_id, batch.input_file_id))
-    answered = set(Row.objects.filter(batch=batch, status=OK).values_list("line", flat=True))
+    answered = set() if whole else set(Row.objects.filter(batch=batch, status=OK).values_list("line", flat=True))
     with files.writer(
         organization_id=batch.organization_id, name=f"again-{source['name']}", purpose=File.Purpose.BATCH
     ) as out:

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from django.db import IntegrityError
 from django.http import Http404, HttpResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.http import content_disposition_header
@@ -16,7 +17,7 @@ from django.views.decorators.vary import vary_on_headers
 
 from apps.accounts import tickets
 from apps.accounts.permissions import MemberRequest, organization_required
-from apps.batches import drafting, repeating, services
+from apps.batches import drafting, repeating, results, services
 from apps.batches.ending import CannotCancel
 from apps.batches.forms import DraftForm
 from apps.batches.models import Batch, Draft
@@ -144,21 +145,24 @@ def cancel(request: MemberRequest, public_id: str) -> HttpResponse:
 @organization_required
 @require_http_methods(["GET", "HEAD", "POST"])
 def again(request: MemberRequest, public_id: str) -> HttpResponse:
-    """The rows without an answer as a new batch of whoever asks; then to it."""
+    """The rows without an answer, or with `rows=all` every row, as a new batch of whoever asks; then to it."""
     page = pages.load(batch_of(request, public_id))
-    if not page.again:
+    whole = (request.POST or request.GET).get("rows") == "all"
+    count = page.whole if whole else page.again
+    if not count:
         return redirect("batches:detail", public_id)
     message, status = "", 200
     if request.method == "POST":
         made = tickets.read("batch", request.POST.get("batch", ""))
         try:
-            repeating.repeat(page.batch, caller=keys.member(request.organization, request.user), batch_id=made)
+            caller = keys.member(request.organization, request.user)
+            repeating.repeat(page.batch, caller=caller, batch_id=made, whole=whole)
             return redirect("batches:detail", public("batch", made))
         except IntegrityError:  # sent twice
             return redirect("batches:detail", public("batch", made))
         except PortalError as error:
             message, status = error.message, 422 if isinstance(error, InvalidRequest) else error.status
-    context = {"page": page, "batch": page.batch, "message": message}
+    context = {"page": page, "batch": page.batch, "message": message, "count": count, "whole": whole}
     return render(request, "batches/again.html", context, status=status)
 
 
@@ -174,6 +178,19 @@ def download(request: MemberRequest, public_id: str, name: str) -> StreamingHttp
     response = StreamingHttpResponse(files.parts(file.path), content_type="application/jsonl")
     response["Content-Length"] = str(file.size_bytes)
     response["Content-Disposition"] = str(content_disposition_header(True, file.name))
+    return response
+
+
+@require_safe
+@never_cache
+@organization_required
+def so_far(request: MemberRequest, public_id: str) -> HttpResponseBase:
+    """The rows that have ended, while it runs; then its files have them."""
+    page = pages.load(batch_of(request, public_id))
+    if page.batch.is_final:
+        return redirect("batches:detail", public_id)
+    response = StreamingHttpResponse(results.so_far(page.batch), content_type="application/jsonl")
+    response["Content-Disposition"] = str(content_disposition_header(True, f"{public_id}_so_far.jsonl"))
     return response
 
 

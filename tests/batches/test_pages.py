@@ -136,6 +136,43 @@ def test_failed_rows_are_run_again_as_a_batch_of_their_own(works, client, owner)
     works.correct(made)
 
 
+async def test_what_has_ended_can_be_had_while_the_rest_runs(works, owner):
+    batch, job = await sync_to_async(lambda: (works.begin(4), works.feed()[0]))()
+    client = AsyncClient()
+    await client.aforce_login(owner, BACKEND)
+    await sync_to_async(lambda: (deliver(started(job)), deliver(some(job, [1, 3]))))()
+    assert "Results so far" in (await client.get(path(batch))).content.decode()
+    answer = await client.get(path(batch, "so-far.jsonl"))
+    assert answer["content-disposition"].startswith("attachment; filename=")
+    told = [json.loads(line) for line in b"".join([part async for part in answer]).splitlines()]
+    assert [line["custom_id"] for line in told] == ["row-1", "row-3"]
+    assert told[0]["response"]["body"]["choices"][0]["message"]["content"] == "Paris"
+    await sync_to_async(lambda: (deliver(finished(job)), works.finalize(batch)))()
+    gone = await client.get(path(batch, "so-far.jsonl"))
+    assert (gone.status_code, gone.headers["location"]) == (302, path(batch))
+    stranger = AsyncClient()
+    await stranger.aforce_login(
+        await sync_to_async(lambda: make.organization(owner=make.user()).memberships.get().user)(), BACKEND
+    )
+    assert (await stranger.get(path(batch, "so-far.jsonl"))).status_code == 404
+
+
+def test_all_of_a_batch_is_run_again(works, client):
+    batch = works.run_to_end(works.begin(2))
+    assert "Run all again" in text(client.get(path(batch)))
+    page = client.get(path(batch, "again/?rows=all"))
+    assert "Run all 2 rows again?" in text(page)
+    assert "charged again" in text(page)
+    ticket = re.search(r'name="batch" value="([^"]+)"', page.content.decode())[1]
+    first = client.post(path(batch, "again/"), {"batch": ticket, "rows": "all"})
+    made = Batch.objects.exclude(pk=batch.pk).get()
+    assert first.headers["location"] == path(made)
+    checking.check(made.pk)
+    works.run_to_end(made)
+    assert [line["custom_id"] for line in works.read(made.output_file_id)] == ["row-1", "row-2"]
+    works.correct(made)
+
+
 def test_without_room_nothing_is_run_again(works, client, settings):
     batch = works.begin(1)
     (job,) = works.feed()

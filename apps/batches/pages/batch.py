@@ -315,11 +315,20 @@ class BatchPage:
         return self.batch.state in ("validating", "in_progress")
 
     @property
-    def again(self) -> int:
-        """How many rows may be run again: those without an answer, while the input file is there."""
+    def repeatable(self) -> bool:
+        """Has it ended, and is its file there and good?"""
         there = self.batch.is_final and self.batch.total and self.batch.input_file_id in self.files
-        good_file = self.batch.in_progress_at is not None
-        return self.batch.total - self.batch.completed if there and good_file else 0
+        return bool(there and self.batch.in_progress_at is not None)
+
+    @property
+    def again(self) -> int:
+        """How many rows may be run again: those without an answer."""
+        return self.batch.total - self.batch.completed if self.repeatable else 0
+
+    @property
+    def whole(self) -> int:
+        """How many rows all of it once more would be; 0 where that is what `again` is."""
+        return self.batch.total if self.repeatable and self.batch.completed else 0
 
     @cached_property
     def ticket(self) -> str:

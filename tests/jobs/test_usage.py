@@ -262,6 +262,17 @@ def test_the_page_answers_in_figures_chart_and_table(client):
     assert "<html" not in part
 
 
+def test_the_table_says_each_part_of_a_bar(client):
+    html = client.get("/usage/?range=7d&measure=requests").content.decode()
+    table = html.split("Show as table")[1].split("</table>")[0]
+    heads = re.findall(r'<th scope="col"(?: class="n")?>([^<]+)</th>', table)
+    assert heads[:2] == ["Day", "Requests"]
+    assert {"Acme chat", "acme/vectors"} <= set(heads[2:])
+    for row in re.findall(r"<tr><th scope=\"row\">.*?</tr>", table):
+        whole, *parts = [int(value) for value in re.findall(r'<td class="n">(\d+)</td>', row)]
+        assert (len(parts), sum(parts)) == (len(heads) - 2, whole)
+
+
 def test_days_without_work_are_there_as_zero(client):
     html = client.get("/usage/?range=7d&group=day&measure=requests").content.decode()
     table = html.split("Show as table")[1].split("</table>")[0]

@@ -308,9 +308,25 @@ class UsagePage:
             f"Highest {kind} {self.moment_words(moment)} with {self.text(value)}. Total {self.total_text}."
         )
 
+    @cached_property
+    def columns(self) -> list[tuple[int, str]]:
+        """Number and name of each series, as the bars are stacked; nothing where there is one."""
+        named = {number: line.name for line in self.lines if line.series for number in (int(line.series),)}
+        if any(0 in bar for bar in self.stacked.values()):
+            named[0] = "Other"
+        return sorted(named.items(), key=lambda each: each[0] or MOST_SERIES + 1) if len(named) > 1 else []
+
     @property
-    def table(self) -> list[tuple[str, str]]:
-        return [(self.moment_words(moment), self.text(sum(bar.values()))) for moment, bar in self.stacked.items()]
+    def table(self) -> list[tuple[str, str, list[str]]]:
+        """Moment, total, and what each series has of it."""
+        return [
+            (
+                self.moment_words(moment),
+                self.text(sum(bar.values())),
+                [self.text(bar.get(number, 0.0)) for number, _ in self.columns],
+            )
+            for moment, bar in self.stacked.items()
+        ]
 
 
 def day_words(text: str) -> str:

@@ -233,7 +233,7 @@ def pool_code(portal: Portal) -> str:
 
 def wait_pools(portal: Portal) -> None:
     portal.wait_until(
-        lambda: portal.sql("SELECT bool_and(ready) AS ready FROM sites_pool WHERE NOT draining")[0]["ready"], seconds=30
+        lambda: portal.sql("SELECT bool_and(ready) AS ready FROM sites_pool WHERE NOT draining")[0]["ready"], seconds=60
     )
 
 

@@ -14,7 +14,7 @@ from playwright.sync_api import Page, expect, sync_playwright
 from cango_portal.launcher import chromium
 from tests import engine as words
 
-pytestmark = [pytest.mark.browser, pytest.mark.whole, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.browser, pytest.mark.whole, pytest.mark.timeout(500)]
 
 MODEL = "engine/mock-chat"
 TOKENS = 800

@@ -9,7 +9,7 @@ from tests import engine as words
 from tests.browser.test_journey import Visitor, visitor  # noqa: F401  (fixtures)
 from tests.browser.test_live import sign_in
 
-pytestmark = [pytest.mark.browser, pytest.mark.whole, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.browser, pytest.mark.whole, pytest.mark.timeout(300)]
 MODEL = "engine/mock-chat"
 
 

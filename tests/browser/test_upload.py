@@ -8,7 +8,7 @@ from playwright.sync_api import expect
 from tests.browser.test_journey import Visitor, visitor  # noqa: F401  (fixtures)
 from tests.browser.test_live import sign_in
 
-pytestmark = [pytest.mark.browser, pytest.mark.whole, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.browser, pytest.mark.whole, pytest.mark.timeout(300)]
 
 PAGE = "/playground/?model=rapidocr%2Fpp-ocrv6"
 

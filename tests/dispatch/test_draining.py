@@ -66,6 +66,15 @@ def test_near_its_deadline_a_lease_is_not_extended_and_runs_out_by_then(shop, va
     balanced()
 
 
+def test_a_drain_that_is_over_holds_no_lease_back(shop, valkey):
+    node = shop.pool.node
+    drain(node, seconds=0)
+    drains.move(node=node, after="admitted", reason="Done", actor=make.user(is_staff=True))
+    job = shop.submit()
+    site.deliver(site.report(job, "started"))
+    assert [row["lost"] for row in beat(job)] == [False]
+
+
 def test_work_that_delivered_nothing_runs_again_elsewhere(shop, valkey):
     job = shop.submit(streaming=False)
     site.deliver(site.report(job, "started"))

@@ -92,6 +92,13 @@ def test_what_a_node_that_is_heard_does_not_know_is_lost_all_the_same(fleet):
     assert Job.objects.get(state="queued") == forgotten
 
 
+def test_what_a_node_holds_that_staff_silenced_is_lost_all_the_same(fleet):
+    fleet(4, silent=11)
+    (silenced,) = fleet(1, silent=11, state="quarantined")
+    assert lost() == 1
+    assert Job.objects.get(state="queued") == silenced
+
+
 def test_it_ends_when_the_nodes_are_heard_again_and_nothing_was_run_twice(fleet, caplog):
     jobs = fleet(4, silent=11, jobs=2)
     with caplog.at_level(logging.ERROR, logger="apps.dispatch.guarding"):

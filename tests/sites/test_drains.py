@@ -91,6 +91,24 @@ def test_a_maintenance_that_was_called_off_does_not_begin(node, staff):
         drains.call_off(drain=made, reason="Again", actor=staff, now=NOW)
 
 
+def test_a_maintenance_that_has_begun_is_not_called_off(node, staff):
+    made = announce(node, staff)
+    Drain.objects.update(announced_at=NOW - 30 * HOUR, starts_at=NOW - HOUR)
+    Dispatcher().drain()
+    with pytest.raises(NodeMoved):
+        drains.call_off(drain=made, reason="Too late", actor=staff, now=NOW)
+    made.refresh_from_db()
+    assert (made.open, made.ended_at) == (True, None)
+    assert not AuditEvent.objects.filter(action="node.maintenance_called_off").exists()
+
+
+def test_a_retired_node_has_no_maintenance(staff):
+    node = make.node(state="retired")
+    with pytest.raises(NoSuchStep):
+        announce(node, staff)
+    assert (Drain.objects.count(), AuditEvent.objects.count()) == (0, 0)
+
+
 def test_what_cannot_be_announced_writes_nothing(node, staff):
     wrong = [
         {"starts_at": NOW},

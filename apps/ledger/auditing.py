@@ -10,7 +10,7 @@ from typing import Any
 
 from django.db import connection, transaction
 
-from apps.ledger.models import Account, Budget, Grant, Hold, Transfer
+from apps.ledger.models import Account, AmountField, Budget, Grant, Hold, Transfer
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,10 +209,18 @@ def unguarded(cursor: Any) -> Iterator[Finding]:
     wanted = TRIGGERS | {
         constraint.name for model in (Account, Budget, Grant, Hold, Transfer) for constraint in model._meta.constraints
     }
+    wanted |= {
+        f"{model._meta.db_table}.{field.column}"
+        for model in (Account, Budget)
+        for field in model._meta.concrete_fields
+        if isinstance(field, AmountField)
+    }
     cursor.execute(
         "SELECT conname FROM pg_constraint WHERE convalidated AND conrelid::regclass::text LIKE 'ledger_%' "
         "UNION SELECT indexname FROM pg_indexes WHERE tablename LIKE 'ledger_%' "
-        "UNION SELECT tgname FROM pg_trigger WHERE tgenabled <> 'D' AND tgrelid::regclass::text LIKE 'ledger_%'"
+        "UNION SELECT tgname FROM pg_trigger WHERE tgenabled <> 'D' AND tgrelid::regclass::text LIKE 'ledger_%' "
+        "UNION SELECT a.attrelid::regclass || '.' || a.attname FROM pg_attribute a JOIN pg_constraint c ON c.contypid = a.atttypid "
+        "WHERE c.convalidated AND c.conname = 'ledger_amount_not_negative'"
     )
     for name in sorted(wanted - {name for (name,) in cursor.fetchall()}):
         yield Finding("constraints", "each constraint of the ledger is in force", "", name, "in force", "missing")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import F, Q
 from django.db.models.functions import Least
 from django.db.models.lookups import Exact, GreaterThanOrEqual, IsNull
@@ -12,37 +13,41 @@ from apps.accounts.models import Organization, User
 from apps.core.ids import uuid7
 
 
+class AmountField(models.BigIntegerField):  # type: ignore[type-arg]
+    """Micro-USD that are never below zero: a domain with that check, which PostgreSQL reads once for each connection.
+
+    The check of a table it reads anew for each statement that writes the table, here while others wait for the row.
+    """
+
+    domain = "ledger_amount"
+
+    def db_type(self, connection: BaseDatabaseWrapper) -> str:
+        return self.domain
+
+    def get_internal_type(self) -> str:
+        return "BigIntegerField"
+
+
 class Account(models.Model):
     """One organization's four balances. Only the statements of this app write them.
 
-    A balance is a column with a CHECK, never a sum read before writing. The platform's own accounts (revenue,
+    A balance is a column that cannot be negative, never a sum read before writing. The platform's own accounts (revenue,
     clearing, …) are names in the journal without a row, so customers' settlements never queue on one row.
     """
 
     organization = models.OneToOneField(Organization, models.PROTECT, related_name="account")
-    credit_microusd = models.BigIntegerField(default=0)
-    promotional_microusd = models.BigIntegerField(default=0)
-    held_microusd = models.BigIntegerField(default=0)
-    receivable_microusd = models.BigIntegerField(default=0)
-
-    class Meta:
-        constraints = [
-            # One comparison for all four: PostgreSQL reads a constraint's text anew for each statement that writes the
-            # table, here while others wait for this row.
-            models.CheckConstraint(
-                condition=GreaterThanOrEqual(
-                    Least("credit_microusd", "promotional_microusd", "held_microusd", "receivable_microusd"), 0
-                ),
-                name="ledger_account_not_overdrawn",
-            ),
-        ]
+    credit_microusd = AmountField(default=0)
+    promotional_microusd = AmountField(default=0)
+    held_microusd = AmountField(default=0)
+    receivable_microusd = AmountField(default=0)
 
     def __str__(self) -> str:
         return f"account of {self.organization_id}"
 
     @property
     def available_microusd(self) -> int:
-        return self.credit_microusd + self.promotional_microusd
+        available: int = self.credit_microusd + self.promotional_microusd
+        return available
 
 
 class Grant(models.Model):
@@ -97,14 +102,14 @@ class Budget(models.Model):
     organization = models.ForeignKey(Organization, models.PROTECT, related_name="budgets")
     user = models.ForeignKey(User, models.PROTECT, null=True, related_name="budgets")
     title = models.CharField(max_length=120, blank=True, help_text="Whose it is, as a refusal names it")
-    total_limit_microusd = models.BigIntegerField(null=True, blank=True)
-    daily_limit_microusd = models.BigIntegerField(null=True, blank=True)
-    weekly_limit_microusd = models.BigIntegerField(null=True, blank=True)
-    monthly_limit_microusd = models.BigIntegerField(null=True, blank=True)
-    total_used_microusd = models.BigIntegerField(default=0)
-    daily_used_microusd = models.BigIntegerField(default=0)
-    weekly_used_microusd = models.BigIntegerField(default=0)
-    monthly_used_microusd = models.BigIntegerField(default=0)
+    total_limit_microusd = AmountField(null=True, blank=True)
+    daily_limit_microusd = AmountField(null=True, blank=True)
+    weekly_limit_microusd = AmountField(null=True, blank=True)
+    monthly_limit_microusd = AmountField(null=True, blank=True)
+    total_used_microusd = AmountField(default=0)
+    daily_used_microusd = AmountField(default=0)
+    weekly_used_microusd = AmountField(default=0)
+    monthly_used_microusd = AmountField(default=0)
     day = models.DateField(help_text="The last UTC day it was taken from")
 
     class Meta:
@@ -118,23 +123,6 @@ class Budget(models.Model):
             models.CheckConstraint(
                 condition=Q(kind="member", user__isnull=False) | (~Q(kind="member") & Q(user__isnull=True)),
                 name="ledger_budget_member_has_user",
-            ),
-            # One comparison for all eight, as above. A limit of null is passed over.
-            models.CheckConstraint(
-                condition=GreaterThanOrEqual(
-                    Least(
-                        "total_limit_microusd",
-                        "daily_limit_microusd",
-                        "weekly_limit_microusd",
-                        "monthly_limit_microusd",
-                        "total_used_microusd",
-                        "daily_used_microusd",
-                        "weekly_used_microusd",
-                        "monthly_used_microusd",
-                    ),
-                    0,
-                ),
-                name="ledger_budget_not_negative",
             ),
         ]
 

@@ -74,17 +74,24 @@ def test_what_was_changed_by_hand_is_found(books, spoil, check):
 
 
 def test_a_constraint_that_was_dropped_is_found(books):
-    drop = "ALTER TABLE ledger_account DROP CONSTRAINT ledger_account_not_overdrawn"
-    back = (
-        "ALTER TABLE ledger_account ADD CONSTRAINT ledger_account_not_overdrawn CHECK "
-        "(least(credit_microusd, promotional_microusd, held_microusd, receivable_microusd) >= 0)"
-    )
+    check = "ledger_grant_amount_positive"
     with connection.cursor() as cursor:
-        cursor.execute(drop)
+        cursor.execute(f"ALTER TABLE ledger_grant DROP CONSTRAINT {check}")
         try:
-            assert [finding.subject for finding in auditing.audit()] == ["ledger_account_not_overdrawn"]
+            assert [finding.subject for finding in auditing.audit()] == [check]
         finally:
-            cursor.execute(back)
+            cursor.execute(f"ALTER TABLE ledger_grant ADD CONSTRAINT {check} CHECK (amount_microusd > 0)")
+
+
+def test_amounts_without_their_check_are_found(books):
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER DOMAIN ledger_amount DROP CONSTRAINT ledger_amount_not_negative")
+        try:
+            found = {finding.subject for finding in auditing.audit()}
+        finally:
+            cursor.execute("ALTER DOMAIN ledger_amount ADD CONSTRAINT ledger_amount_not_negative CHECK (VALUE >= 0)")
+    assert found >= {"ledger_account.held_microusd", "ledger_budget.daily_used_microusd"}
+    assert len(found) == 12
 
 
 def test_a_trigger_that_was_turned_off_is_found(books):

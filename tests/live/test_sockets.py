@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from apps.accounts.models import Membership
 from apps.core.ids import public, uuid7
-from apps.jobs.models import Content, Job
+from apps.jobs.models import Job
 from apps.jobs.pages import job as job_pages
 from apps.jobs.pages.job import VERSION_SHIFT
 from apps.live import bell, consumers, streams
@@ -153,7 +153,7 @@ def write(valkey, job, chunks, *, seq=0, tokens=0, done=None, end=None, attempt=
 
 @sync_to_async
 def finish(job, text, *, ring=True, **fields):
-    Content.objects.filter(job=job).update(text=text)
+    make.answer(job, text)
     version = Job.objects.get(pk=job.pk).version + 1
     changes = {
         "state": "succeeded",

@@ -153,7 +153,7 @@ def write(valkey, job, chunks, *, seq=0, tokens=0, done=None, end=None, attempt=
 
 @sync_to_async
 def finish(job, text, *, ring=True, **fields):
-    make.answer(job, text)
+    make.answer(job, text=text)
     version = Job.objects.get(pk=job.pk).version + 1
     changes = {
         "state": "succeeded",

@@ -334,3 +334,21 @@ def test_strangers_and_visitors_see_nothing(used, client):
     html = other.get("/usage/").content.decode()
     assert "Acme chat" not in html
     assert "Nothing used in this time" in html
+
+
+def axis(page: str) -> list[str]:
+    [marks] = re.findall(r'<div class="chart-y"[^>]*>(.*?)</div>', page)
+    return re.findall(r"<span>(.*?)</span>", marks)
+
+
+@time_machine.travel(NOW, tick=False)
+@pytest.mark.parametrize(
+    ("charge", "marks"),
+    [(9, ["$0.000009", "$0.000004", "$0.000000"]), (120_000, ["$0.12", "$0.06", "$0.00"])],
+)
+def test_marks_of_the_axis_are_figures_however_little_was_spent(place, charge, marks):
+    organization, owner, _ = place
+    ended(organization, make.model(), NOW - timedelta(hours=1), charge)
+    client = Client()
+    client.force_login(owner)
+    assert axis(client.get("/usage/").content.decode()) == marks

@@ -232,9 +232,12 @@ def pool_code(portal: Portal) -> str:
 
 
 def wait_pools(portal: Portal) -> None:
-    portal.wait_until(
-        lambda: portal.sql("SELECT bool_and(ready) AS ready FROM sites_pool WHERE NOT draining")[0]["ready"], seconds=60
+    """All that the portal's own runner serves; a simulated fleet that came and went has left pools too."""
+    ready = (
+        "SELECT bool_and(o.ready) AS ready FROM sites_pool p JOIN catalog_model m ON m.id = p.model_id "
+        "JOIN sites_pool o ON o.node_id = p.node_id WHERE m.name = %s AND NOT o.draining"
     )
+    portal.wait_until(lambda: portal.sql(ready, MODEL)[0]["ready"], seconds=60)
 
 
 @contextlib.contextmanager

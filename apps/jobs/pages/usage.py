@@ -41,6 +41,7 @@ MEASURES = {
     "carbon": Measure("Carbon", "CO₂ equivalent", lambda row: row.carbon_gco2e or 0.0, numbers.carbon),
 }
 GROUPS: dict[str, str] = {"model": "Model", "key": "API key", "member": "Member", "site": "Site", "day": "Day"}
+CENT = 10_000  # micro-USD
 CUSTOM = "custom"
 RANGES = {
     "today": "Today",
@@ -286,6 +287,8 @@ class UsagePage:
     @property
     def axis(self) -> list[str]:
         top = self.highest[1]
+        if self.measure is MEASURES["spend"] and top < 2 * CENT:  # in words both marks would be "< $0.01"
+            return [numbers.dollars(round(value), 6) for value in (top, top / 2, 0)]
         return [self.text(top), self.text(top / 2), self.text(0)]
 
     @property

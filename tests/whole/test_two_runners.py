@@ -27,6 +27,7 @@ from tests.engine import MODEL, Running, running, text
 from tests.gateway.portal import serving
 from tests.machines import Machine, dispatching, until
 from tests.servers import servers
+from tests.whole.test_rabbitmq import refused
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -194,7 +195,7 @@ def tried_in_rabbitmq(url: str, mine: str, theirs: str) -> None:
     )  # fmt: skip
     connection.connect()
     queue = protocol.queue(theirs)
-    assert not is_refused(connection, lambda c: c.queue_declare(protocol.queue(mine), passive=True))
+    assert not refused(connection, lambda c: c.queue_declare(protocol.queue(mine), passive=True))
     for act in (
         lambda c: c.basic_get(queue, no_ack=True),
         lambda c: c.basic_consume(queue),
@@ -207,7 +208,7 @@ def tried_in_rabbitmq(url: str, mine: str, theirs: str) -> None:
         lambda c: c.queue_bind(protocol.queue(mine), "amq.topic"),
         lambda c: c.exchange_declare("mine", "fanout"),
     ):
-        assert is_refused(connection, act)
+        assert refused(connection, act)
     connection.close()
 
 
@@ -259,19 +260,6 @@ def tried_at_the_door(site: Site, token: str, mine: Chat, theirs: Chat) -> None:
         ):
             answer = client.get(path, params=tampered)
             assert (answer.status_code, answer.json()["error"]["code"]) == (403, "invalid_signature"), path
-
-
-def is_refused(connection: amqp.Connection, act: Any) -> bool:
-    """A refusal closes the channel, so each has its own."""
-    channel = connection.channel()
-    try:
-        act(channel)
-        connection.drain_events(timeout=1)
-    except amqp.AccessRefused:
-        return True
-    except TimeoutError:
-        return False
-    return False
 
 
 def facts(chat: Chat) -> tuple[Any, ...]:

@@ -47,6 +47,8 @@ test: test-environment  ## check everything, then run all tests, those in a brow
 	@$(LAUNCHER) chromium && chosen="(whole or browser) and not grid and not screens" || chosen="whole and not browser"; \
 	  $(LAUNCHER) node || chosen="($$chosen) and not node"; \
 	  $(LAUNCHER) rabbitmq || chosen="($$chosen) and not rabbitmq"; \
+	  $(BIN)/python -m tests.runner.builder || chosen="($$chosen) and not builder"; \
+	  [ "$$(id -u)" = 0 ] || { echo "What needs root (marker root) was NOT tested."; chosen="($$chosen) and not root"; }; \
 	  WHOLE_REQUIRED=1 $(PYTEST) -q -m "$$chosen"
 
 test-browser: test-environment  ## all tests in a browser, and every page in both themes, 1440 and 390 pixels wide

@@ -100,6 +100,7 @@ def test_a_broken_data_directory_is_said_in_a_sentence(directory):
     assert not servers.processes
 
 
+@pytest.mark.root
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root's directories can be closed to nobody")
 def test_below_a_closed_home_root_keeps_the_database_elsewhere(directory):
     (directory / "home").mkdir(mode=0o700)
@@ -113,6 +114,7 @@ def test_below_a_closed_home_root_keeps_the_database_elsewhere(directory):
         remove(servers.directory)
 
 
+@pytest.mark.root
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as two users")
 def test_a_strangers_directory_is_not_used(directory):
     (directory / "home").mkdir(mode=0o700)

@@ -13,6 +13,7 @@ import pytest
 
 from apps.runner import process
 from apps.runner.engines import command as commands
+from tests.runner import builder
 
 ROOT = Path(__file__).parents[2]
 CONTAINERFILE = ROOT / "deploy" / "runner.Containerfile"
@@ -121,26 +122,17 @@ def test_the_containerfiles_steps_make_a_runner_that_works(tmp_path: Path) -> No
     assert "django" not in packages
 
 
-def builder() -> list[str] | None:
-    """A builder that runs; a client without its daemon is none."""
-    for name, probe in (("podman", ["info"]), ("buildah", ["info"]), ("docker", ["info"])):
-        if (
-            shutil.which(name)
-            and subprocess.run([name, *probe], capture_output=True, timeout=20, check=False).returncode == 0
-        ):
-            return [name, "build"] if name != "buildah" else [name, "bud"]
-    return None
-
-
 @pytest.mark.whole
-def test_the_image_is_built_where_a_builder_is(tmp_path: Path) -> None:
-    found = builder()
+@pytest.mark.builder
+@pytest.mark.timeout(1200)
+def test_the_image_is_built_where_a_builder_is() -> None:
+    found = builder.find()
     if found is None:
-        pytest.skip(
-            "no builder of images runs here: the image was not built, its steps were run in a clean environment"
-        )
-    subprocess.run([*found, "-f", str(CONTAINERFILE), "-t", "cango-runner:test", str(ROOT)], check=True, timeout=900)
+        pytest.skip(builder.NONE)
+    subprocess.run(
+        [found, "build", "-f", str(CONTAINERFILE), "-t", "cango-runner:test", str(ROOT)], check=True, timeout=900
+    )
     done = subprocess.run(
-        [found[0], "run", "--rm", "cango-runner:test", "--help"], capture_output=True, text=True, check=True
+        [found, "run", "--rm", "cango-runner:test", "--help"], capture_output=True, text=True, check=True
     )
     assert "cango-runner" in done.stdout

@@ -5,7 +5,7 @@ LAUNCHER := $(BIN)/python -m cango_portal.launcher
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help run stop manage seed demo fleet test test-browser screens unit stories fuzz bench-ledger bench-gateway bench-batch bench-heartbeats bench-pages check fmt lock clean environment test-environment
+.PHONY: help run stop manage seed demo fleet test test-browser screens unit stories fuzz bench-ledger bench-gateway bench-batch bench-heartbeats bench-pages check fmt messages lock clean environment test-environment
 MAKEFLAGS += --no-print-directory
 # A process that may not keep its compiled modules takes three times as long to start; git ignores them.
 unexport PYTHONDONTWRITEBYTECODE
@@ -83,6 +83,9 @@ bench-pages: environment  ## each page's p95 as a multiple of an empty view, wit
 
 check: test-environment  ## formatting, lint, types, import order, migrations
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(PYTEST) tests/house -q
+
+messages: environment  ## take new texts out of code and templates into the catalogs of translations, and compile those
+	@$(BIN)/python -m cango_portal.catalogs update
 
 fmt: test-environment  ## format the code and repair what lint can
 	@$(BIN)/ruff check --fix-only . && $(BIN)/ruff format .

@@ -147,6 +147,7 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "apps.accounts.middleware.LanguageMiddleware",  # the person may have chosen one
     "django.contrib.messages.middleware.MessageMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
     "allauth.account.middleware.AccountMiddleware",
@@ -170,6 +171,8 @@ TEMPLATES = [
                 "apps.portal.context.shell",
             ],
             "builtins": [
+                "django.templatetags.i18n",
+                "apps.portal.templatetags.times",
                 "apps.portal.templatetags.numbers",
                 "apps.portal.templatetags.icons",
                 "apps.portal.templatetags.controls",
@@ -375,6 +378,9 @@ STORAGES = {
 }
 WHITENOISE_USE_FINDERS = DEMO
 LANGUAGE_CODE = "en"
+LANGUAGES = [("en", "English"), ("zh-hans", "简体中文")]
+LOCALE_PATHS = [ROOT / "cango_portal" / "locale"]  # texts of all pages; each app has its own besides
+LANGUAGE_COOKIE_NAME = "language"
 FORMAT_MODULE_PATH = "cango_portal.formats"
 TIME_ZONE = "UTC"
 USE_TZ = True

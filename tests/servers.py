@@ -4,9 +4,11 @@ import os
 import tempfile
 from pathlib import Path
 
+from cango_portal import catalogs
 from cango_portal.launcher.servers import Servers, remove
 from tests import database
 
+catalogs.compile_stale()
 directory = Path(tempfile.mkdtemp(prefix="cango-", dir="/tmp"))
 directory.chmod(0o711)
 servers = Servers(directory, durable=False)

@@ -9,6 +9,7 @@ from django.core.mail import EmailMessage
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 from django.urls import reverse
+from django.utils.translation import get_language
 
 from apps.accounts import letters
 
@@ -33,6 +34,11 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
         ):
             return reverse("admin:index")
         return str(super().get_login_redirect_url(request))
+
+    def save_user(self, request: HttpRequest, user: Any, form: Any, commit: bool = True) -> Any:
+        """Mails come in the language of the page the person signed up on."""
+        user.language = get_language() or ""
+        return super().save_user(request, user, form, commit)
 
     def unstash_verified_email(self, request: HttpRequest) -> str | None:
         """The address whose invitation was opened here needs no other mail to be confirmed; any other that was typed does."""

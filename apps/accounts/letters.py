@@ -19,8 +19,11 @@ from django.core import signing
 from django.core.mail import EmailMultiAlternatives
 from django.template.loader import render_to_string
 from django.urls import reverse
+from django.utils import translation
 from django.utils.safestring import SafeString, mark_safe
+from django.utils.translation import gettext
 
+from apps.accounts import languages
 from apps.accounts.mails import Mail
 from apps.accounts.models import User
 
@@ -41,9 +44,16 @@ class Line:
 def letter(to: User | str, template: str, *, kind: Mail | None = None, **context: Any) -> EmailMultiAlternatives:
     """The mail of a template. With a `kind`, `to` is the user who may stop mails of it."""
     mark = secrets.token_hex(8)
-    rendered = render_to_string(template, {"base_url": settings.BASE_URL, **context, "mark": mark})
-    subject, _, body = rendered.strip().partition("\n")
-    return written(to, subject, body, mark=mark, kind=kind)
+    with translation.override(language_of(to)):
+        rendered = render_to_string(template, {"base_url": settings.BASE_URL, **context, "mark": mark})
+        subject, _, body = rendered.strip().partition("\n")
+        return written(to, subject, body, mark=mark, kind=kind)
+
+
+def language_of(to: User | str) -> str:
+    """What the user chose; a stranger's mail is in the language of the page that sends it, which is English in a task."""
+    chosen = to.language if isinstance(to, User) else translation.get_language()
+    return chosen if chosen and languages.known(chosen) else settings.LANGUAGE_CODE
 
 
 def written(to: User | str, subject: str, body: str, *, mark: str, kind: Mail | None = None) -> EmailMultiAlternatives:
@@ -51,7 +61,8 @@ def written(to: User | str, subject: str, body: str, *, mark: str, kind: Mail | 
     stop = stop_url(to, kind) if kind is not None and isinstance(to, User) else ""
     text = re.sub(rf"^{mark}[^\t\n]*\t", "", body.strip(), flags=re.MULTILINE)
     if stop:
-        text += f"\n\n-- \nMails like this one are sent when {about(kind)}.\nTo get no more of them: {stop}"
+        said = gettext("Mails like this one are sent when %(about)s.\nTo get no more of them: %(stop)s")
+        text += "\n\n-- \n" + said % {"about": about(kind), "stop": stop}
     html = render_to_string(
         "mail/letter.html",
         {

@@ -1,12 +1,14 @@
-"""What a page knows of the person: which organization they work in, part of the session, and their time zone."""
+"""What a page knows of the person: which organization they work in, part of the session, their language and time zone."""
 
 from collections.abc import Callable
 
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
-from django.utils import timezone
+from django.middleware.locale import LocaleMiddleware
+from django.utils import timezone, translation
 from django.utils.deprecation import MiddlewareMixin
 
+from apps.accounts import languages
 from apps.accounts.models import Membership
 from apps.accounts.zones import zone
 
@@ -55,6 +57,19 @@ def begins_while_closing(request: HttpRequest) -> bool:
 
 
 UTC_ONLY = ("/admin/", "/operations/", "/api/")  # staff in several zones talk of one time; programs have no zone
+
+
+class LanguageMiddleware(LocaleMiddleware):
+    """Pages are in the reader's language; what staff and programs read is in English."""
+
+    def process_request(self, request: HttpRequest) -> None:
+        if request.path.startswith(UTC_ONLY):
+            translation.activate("en")
+        else:
+            super().process_request(request)  # before the person is read: the page of a failure needs a language too
+            accepts = request.headers.get("Accept-Language", "")
+            translation.activate(languages.of(request.user, request.COOKIES, accepts))
+        request.LANGUAGE_CODE = translation.get_language()
 
 
 class TimeZoneMiddleware:

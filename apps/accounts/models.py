@@ -38,6 +38,13 @@ class User(AbstractUser):
     email = models.EmailField(unique=True)
     name = models.CharField(max_length=120, blank=True)
     time_zone = models.CharField(max_length=64, default="UTC")
+    language = models.CharField(
+        max_length=16,
+        default="",
+        db_default="",
+        blank=True,
+        help_text="Of pages and mails; empty is what the browser asks for",
+    )
     declined_mails = ArrayField(
         models.CharField(max_length=8, choices=Mail),
         default=list,

@@ -18,10 +18,11 @@ from django.conf import settings
 from django.contrib import auth
 from django.db import Error as DjangoDatabaseError
 from django.http import HttpRequest
-from django.utils import timezone
+from django.utils import timezone, translation
 from psycopg import Error as DatabaseError
 from psycopg_pool import PoolTimeout
 
+from apps.accounts import languages
 from apps.accounts.middleware import SESSION_KEY
 from apps.accounts.models import Membership, User
 from apps.accounts.zones import zone
@@ -163,7 +164,13 @@ class PageConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
             if before
             else next((each for each in ids if str(each) == session.get(SESSION_KEY)), ids[0])
         )
-        return Viewer(user, UUID(str(chosen)), frozenset(UUID(str(each)) for each in ids))
+        accepts = dict(self.scope["headers"]).get(b"accept-language", b"").decode("latin-1")
+        return Viewer(
+            user,
+            UUID(str(chosen)),
+            frozenset(UUID(str(each)) for each in ids),
+            languages.of(user, self.scope["cookies"], accepts),
+        )
 
     async def check(self) -> None:
         """Sign-out, a changed password and a lost membership end a socket that is already open."""
@@ -242,7 +249,9 @@ class PageConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
 
     async def pump(self, feed: Feed) -> None:
         topic = feed.topic
-        timezone.activate(zone(topic.viewer.user.time_zone))  # of this task alone; topics render parts of pages
+        # Of this task alone; topics render parts of pages.
+        timezone.activate(zone(topic.viewer.user.time_zone))
+        translation.activate(topic.viewer.language)
         while not self.closed:
             topic.fresh.clear()
             try:

@@ -29,6 +29,7 @@ class Viewer:
     user: User
     organization_id: UUID
     organization_ids: frozenset[UUID]
+    language: str = "en"
 
 
 class Topic(ABC):

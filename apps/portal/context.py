@@ -9,6 +9,7 @@ from django.urls import reverse
 
 from apps.accounts.models import Organization
 from apps.ledger import services as ledger
+from apps.portal.words import words
 
 THEMES = ("light", "dark")
 
@@ -57,6 +58,11 @@ class Shell:
         """ "light", "dark", or nothing where the reader's system decides."""
         chosen = self.request.COOKIES.get("theme", "")
         return chosen if chosen in THEMES else ""
+
+    @property
+    def words(self) -> dict[str, str]:
+        """For scripts; nothing where they are to speak English."""
+        return words()
 
     @property
     def starter_microusd(self) -> int:

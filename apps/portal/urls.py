@@ -37,6 +37,7 @@ urlpatterns = [
     path("invite/<str:token>/", invitation.invitation, name="invitation"),
     path("welcome/", views.welcome, name="welcome"),
     path("theme/", views.theme, name="theme"),
+    path("language/", views.language, name="language"),
     path("healthz", machines.healthz, name="healthz"),
     path("readyz", machines.readyz, name="readyz"),
     path("csp/", machines.csp, name="csp"),

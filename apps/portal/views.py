@@ -13,7 +13,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from django.views.decorators.vary import vary_on_headers
 from django_htmx.middleware import HtmxDetails
 
-from apps.accounts import invitations
+from apps.accounts import invitations, languages
 from apps.accounts.middleware import SESSION_KEY
 from apps.accounts.models import User
 from apps.accounts.permissions import MemberRequest, organization_required
@@ -162,13 +162,38 @@ def dashboard(request: MemberRequest) -> HttpResponse:
     )
 
 
-@require_POST
-def theme(request: HttpRequest) -> HttpResponse:
-    """Light, dark, or as the system says: a cookie, so that the first byte of the next page has it."""
+def back(request: HttpRequest) -> HttpResponseRedirect:
+    """To the page whose form this was."""
     following = request.POST.get("next", "")
     if not url_has_allowed_host_and_scheme(following, {request.get_host()}, request.is_secure()):
         following = "/"
-    response = HttpResponseRedirect(following)
+    return HttpResponseRedirect(following)
+
+
+@require_POST
+def language(request: HttpRequest) -> HttpResponse:
+    """Kept with the person, for mails and other browsers, and in this browser, for the pages before the sign-in."""
+    response = back(request)
+    chosen = request.POST.get("language", "")
+    if languages.known(chosen):
+        if isinstance(request.user, User) and request.user.language != chosen:
+            request.user.language = chosen
+            request.user.save(update_fields=["language"])
+        response.set_cookie(
+            languages.COOKIE,
+            chosen,
+            max_age=THEME_SECONDS,
+            samesite="Lax",
+            httponly=True,
+            secure=settings.SESSION_COOKIE_SECURE,
+        )
+    return response
+
+
+@require_POST
+def theme(request: HttpRequest) -> HttpResponse:
+    """Light, dark, or as the system says: a cookie, so that the first byte of the next page has it."""
+    response = back(request)
     chosen = request.POST.get("theme", "")
     if chosen in THEMES:
         response.set_cookie(

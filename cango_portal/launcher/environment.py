@@ -78,6 +78,16 @@ def install(lock: Path, turn: int) -> None:
     MARK.unlink()
 
 
+def compile_catalogs() -> None:
+    """Translations, where their sources are newer. Without them the pages are in English, so nothing waits for a reason."""
+    sources = [*ROOT.glob("apps/*/locale/*/LC_MESSAGES/*.po"), *ROOT.glob("cango_portal/locale/*/LC_MESSAGES/*.po")]
+    for source in sources:
+        compiled = source.with_suffix(".mo")
+        if not compiled.exists() or compiled.stat().st_mtime_ns <= source.stat().st_mtime_ns:
+            subprocess.run([str(PYTHON), "-m", "cango_portal.catalogs"], cwd=ROOT, check=False)
+            return
+
+
 def main() -> None:
     which = sys.argv[1] if len(sys.argv) > 1 else "run"
     lock = ROOT / LOCKS[which]
@@ -102,6 +112,7 @@ def main() -> None:
 if __name__ == "__main__":
     try:
         main()
+        compile_catalogs()
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     except OSError as error:

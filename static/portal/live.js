@@ -15,6 +15,9 @@ const RETRY_FIRST = 500, RETRY_MAX = 30_000, SILENT = 60_000, QUIET = 2_000, OFF
 const POLL_AFTER = 3, POLL = 15_000, ASK = 1_000, CATCH_UP = 5_000
 const SIGNED_OUT = 4401, NO_RIGHT = 4403
 
+const words = JSON.parse(document.getElementById('words')?.textContent ?? '{}')   // portal/words.py; none: English
+const word = (text, given = {}) => (words[text] ?? text).replace(/\{(\w+)\}/g, (_, name) => given[name])
+
 const at = new Map()       // topic → version, or length of the text
 const waiting = new Map()  // topic → text not painted yet
 const ended = new Map()    // topic → words of a text that is complete
@@ -61,7 +64,7 @@ function paint() {         // once a frame, as text
   frame = 0
   for (const [topic, text] of waiting)
     for (const el of find('data-topic', topic)) {
-      if (!el.textContent) say(el.id, 'Output started')
+      if (!el.textContent) say(el.id, word('Output started'))
       const box = el.closest('.stream') ?? el.parentElement
       const follows = document.querySelector('[data-follow]')?.checked
       const node = el.lastChild?.nodeType === Node.TEXT_NODE ? el.lastChild : el.appendChild(new Text(''))
@@ -69,10 +72,10 @@ function paint() {         // once a frame, as text
       copies(document)
       if (follows) follow(box)
     }
-  for (const [topic, words] of ended)
+  for (const [topic, count] of ended)
     for (const el of find('data-topic', topic)) {
       const box = el.closest('[aria-busy]')
-      if (box?.getAttribute('aria-busy') === 'true') say(el.id, `Output finished, ${words} words`)
+      if (box?.getAttribute('aria-busy') === 'true') say(el.id, word('Output finished, {count} words', { count }))
       box?.setAttribute('aria-busy', 'false')
       box?.querySelector('.caret')?.remove()
     }
@@ -165,7 +168,7 @@ function notice(id, kind, icon, strong, text, more = '') {
 
 function caughtUp() {
   returned = 0
-  notice('live-caught-up', 'ok', 'check', 'Caught up.', 'What changed while the connection was away is on the page now.')
+  notice('live-caught-up', 'ok', 'check', word('Caught up.'), word('What changed while the connection was away is on the page now.'))
 }
 
 function online() {
@@ -174,7 +177,7 @@ function online() {
   opened = true
   polling = clearInterval(polling) ?? 0
   document.getElementById('live-offline')?.remove()
-  state('on', 'Live')
+  state('on', word('Live'))
 }
 
 function offline() {       // after a close, and again while it lasts
@@ -182,16 +185,16 @@ function offline() {       // after a close, and again while it lasts
   if (polling) return
   if (!opened && tries >= POLL_AFTER) return poll()
   if (tries >= OFF_AFTER) {
-    state('off', `Offline since ${clock(heard)}`)
+    state('off', word('Offline since {time}', { time: clock(heard) }))
     if (!document.getElementById('live-offline'))
-      notice('live-offline', 'warn', 'alert', `Live updates paused at ${clock(heard)}.`,
-        'Your work keeps running. Figures below are from that time; we are trying to reconnect.', '<a class="btn btn-small" href="">Reload now</a>')
-  } else if (Date.now() - lost >= QUIET) state('retry', 'Reconnecting')
+      notice('live-offline', 'warn', 'alert', word('Live updates paused at {time}.', { time: clock(heard) }),
+        word('Your work keeps running. Figures below are from that time; we are trying to reconnect.'), `<a class="btn btn-small" href="">${word('Reload now')}</a>`)
+  } else if (Date.now() - lost >= QUIET) state('retry', word('Reconnecting'))
 }
 
 // Without sockets: something on the way blocks them. The parts are fetched with the page.
 function poll() {
-  state('poll', 'Updates every 15 s')
+  state('poll', word('Updates every 15 s'))
   polling = setInterval(async () => {
     if (document.hidden) return
     try {
@@ -229,9 +232,9 @@ function connect() {
     if (leaving) return
     if (code === SIGNED_OUT) return location.reload()   // the page shows the sign-in
     if (code === NO_RIGHT) {
-      state('off', 'Not live')
-      return notice('live-offline', 'warn', 'alert', 'You have no access to this any more.',
-        `Figures below are from ${clock(heard)}. An owner of the organization can change that.`)
+      state('off', word('Not live'))
+      return notice('live-offline', 'warn', 'alert', word('You have no access to this any more.'),
+        word('Figures below are from {time}. An owner of the organization can change that.', { time: clock(heard) }))
     }
     tries += 1
     offline()

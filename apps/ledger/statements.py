@@ -1,9 +1,9 @@
 """The journal's writes as plans, run by pages and by the async doors alike.
 
-Each write is one call of a function in the database (`migrations/0008_movements.py`, `0009_open_and_end_hold.py`). It locks
-the organization's account row: what it reads after that is the newest, and nobody else moves this organization's money,
-grants or budgets until the transaction ends. So it writes all it can before, and a plan calls it last, that the hot row is
-held as briefly as can be.
+Each write is one call of a function in the database (`migrations/0008_movements.py`, `0017_lean_hold.py`). It locks the
+organization's account row, whose waiters stand in a queue (`0022_queue_of_an_organization.py`): what it reads after that is
+the newest, and nobody else moves this organization's money, grants or budgets until the transaction ends. So it writes all
+it can before, and a plan calls it last, that the hot row is held as briefly as can be.
 """
 
 import json

@@ -217,7 +217,18 @@ ACCOUNT_LOGOUT_ON_PASSWORD_CHANGE = False
 ACCOUNT_RATE_LIMITS = {"confirm_email": "1/60s/key"}  # a new link after a minute; the rest as allauth has it
 ACCOUNT_EMAIL_CONFIRMATION_ANONYMOUS_REDIRECT_URL = LOGIN_URL
 ACCOUNT_DEFAULT_HTTP_PROTOCOL = BASE_URL.partition(":")[0]
+ACCOUNT_EMAIL_NOTIFICATIONS = True  # of what guards the account: password and factors
+MFA_ADAPTER = "apps.accounts.adapter.FactorAdapter"
+MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
+MFA_PASSKEY_LOGIN_ENABLED = True
 MFA_TOTP_ISSUER = "Cango Portal"
+MFA_FORMS = {
+    "add_webauthn": "apps.accounts.forms.AddPasskeyForm",
+    "edit_webauthn": "apps.accounts.forms.RenamePasskeyForm",
+    "login_webauthn": "apps.accounts.forms.PasskeyLoginForm",
+    "authenticate_webauthn": "apps.accounts.forms.PasskeyForm",
+    "reauthenticate_webauthn": "apps.accounts.forms.PasskeyConfirmForm",
+}
 STARTER_CREDIT_MICROUSD = env_int("STARTER_CREDIT_MICROUSD", 5_000_000)
 
 EMAIL_BACKEND = env(

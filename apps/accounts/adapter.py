@@ -1,10 +1,16 @@
 """What allauth asks us about."""
 
+import logging
 import secrets
+from smtplib import SMTPException
 from typing import Any, ClassVar
+from urllib.parse import urlsplit
 
 from allauth.account.adapter import DefaultAccountAdapter
 from allauth.core.internal.httpkit import get_client_ip
+from allauth.mfa.adapter import DefaultMFAAdapter
+from allauth.mfa.models import Authenticator
+from django.conf import settings
 from django.core.mail import EmailMessage
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
@@ -12,8 +18,16 @@ from django.urls import reverse
 from django.utils.translation import get_language
 
 from apps.accounts import letters
+from apps.accounts.models import User
+
+log = logging.getLogger(__name__)
 
 ADDRESS_KEY = "verify_address"  # in the session
+WAYS = {
+    "reauthenticate": "Use your password",
+    "mfa_reauthenticate": "Use a code",
+    "mfa_reauthenticate:webauthn": "Use a passkey",
+}
 
 
 class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
@@ -59,6 +73,19 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
         subject, body = (render_to_string(f"{template_prefix}_{part}.txt", told) for part in ("subject", "message"))
         return letters.written(email, subject, body, mark=told["mark"])
 
+    def send_notification_mail(self, template_prefix: str, user: User, *args: Any, **kwargs: Any) -> None:
+        """That a password or factor was changed. The change stands, whether or not the mail server takes the notice."""
+        try:
+            super().send_notification_mail(template_prefix, user, *args, **kwargs)
+        except (SMTPException, OSError) as refusal:
+            log.warning(
+                "a notice was not sent",
+                extra={"notice": template_prefix, "user": user.pk, "why": type(refusal).__name__},
+            )
+
+    def get_reauthentication_methods(self, user: Any) -> list[dict[str, Any]]:
+        return [{**method, "description": WAYS[method["id"]]} for method in super().get_reauthentication_methods(user)]
+
     def get_client_ip(self, request: HttpRequest) -> str:
         """A request that came by a Unix socket, or from a program here, has no address: those count as one."""
         return str(get_client_ip(request) or "0.0.0.0")  # noqa: S104 - listens nowhere
@@ -68,3 +95,18 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
 
     def get_password_change_redirect_url(self, request: HttpRequest) -> str:
         return reverse("account_change_password")
+
+
+class FactorAdapter(DefaultMFAAdapter):  # type: ignore[misc]
+    error_messages: ClassVar[dict[str, Any]] = {
+        **DefaultMFAAdapter.error_messages,
+        "unverified_email": "Confirm your e-mail address first: whoever owns it must be able to come in.",
+    }
+
+    def get_public_key_credential_rp_entity(self) -> dict[str, str]:
+        """Passkeys are bound to the portal's own name, whatever host a request names."""
+        return {"id": urlsplit(settings.BASE_URL).hostname or "", "name": "Cango Portal"}
+
+    def generate_authenticator_name(self, user: User, type: Authenticator.Type) -> str:
+        number = Authenticator.objects.filter(user=user, type=type).count() + 1
+        return "Passkey" if number == 1 else f"Passkey {number}"

@@ -3,7 +3,10 @@
 from typing import Any
 
 from allauth.account import forms as allauth
+from allauth.mfa.models import Authenticator
+from allauth.mfa.webauthn import forms as webauthn
 from django import forms
+from django.core.exceptions import ValidationError
 from django.forms import Form
 
 from apps.accounts.mails import Mail
@@ -61,6 +64,54 @@ class ReauthenticateForm(allauth.ReauthenticateForm):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         put(self, "password", label="Password")
+
+
+NOT_ACCEPTED = "This passkey was not accepted. Try again, or use another way."
+MALFORMED = (AttributeError, KeyError, TypeError, ValueError)  # of what a stranger may send as a passkey
+
+
+class AddPasskeyForm(webauthn.AddWebAuthnForm):  # type: ignore[misc]
+    """Always one that signs in alone: `passwordless` is not asked."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        del self.fields["passwordless"]
+        put(self, "name", label="Name", hint="By which you know the device or the password manager.")
+        self.fields["name"].max_length = self.fields["name"].widget.attrs["maxlength"] = 60
+
+    def clean_name(self) -> str:
+        return str(super().clean_name())[:60]
+
+    def clean(self) -> dict[str, Any]:
+        self.cleaned_data["passwordless"] = True
+        try:
+            return dict(super().clean())
+        except MALFORMED as fault:
+            raise ValidationError(NOT_ACCEPTED) from fault
+        except ValidationError as refusal:
+            raise (ValidationError(NOT_ACCEPTED) if refusal.code == "incorrect_code" else refusal) from refusal
+
+
+class RenamePasskeyForm(webauthn.EditWebAuthnForm):  # type: ignore[misc]
+    name = forms.CharField(label="Name", max_length=60)
+
+
+class PasskeyForm(webauthn.AuthenticateWebAuthnForm):  # type: ignore[misc]
+    def clean_credential(self) -> Authenticator:
+        try:
+            return super().clean_credential()
+        except MALFORMED as fault:
+            raise ValidationError(NOT_ACCEPTED) from fault
+        except ValidationError as refusal:
+            raise (ValidationError(NOT_ACCEPTED) if refusal.code == "incorrect_code" else refusal) from refusal
+
+
+class PasskeyLoginForm(PasskeyForm, webauthn.LoginWebAuthnForm):  # type: ignore[misc]
+    pass
+
+
+class PasskeyConfirmForm(PasskeyForm, webauthn.ReauthenticateWebAuthnForm):  # type: ignore[misc]
+    pass
 
 
 class AccountForm(forms.Form):

@@ -21,6 +21,7 @@ KINDS = {
     "money": ("Money and limits", ("credit", "balance", "refund", "limits", "warnings", "automatic_top_up", "plan", "subscription", "discount")),
     "keys": ("API keys", ("api_key",)),
     "members": ("Members", ("member", "membership", "invitation")),
+    "sign_in": ("Signing in", ("password", "passkey", "authenticator_app", "recovery_codes")),
     "settings": ("Settings", ("organization", "webhook", "rate_limit", "account")),
     "work": ("Jobs and batches", ("job", "batch")),
 }  # fmt: skip

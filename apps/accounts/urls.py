@@ -4,6 +4,7 @@ from allauth.account import views
 from allauth.mfa.base import views as factors
 from django.urls import URLPattern, URLResolver, include, path, re_path
 
+from apps.accounts import factors as ours
 from apps.accounts import views as own
 
 urlpatterns: list[URLPattern | URLResolver] = [
@@ -11,7 +12,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("verify/", views.email_verification_sent, name="account_email_verification_sent"),
     re_path(r"^verify/(?P<key>[-:\w]+)/$", views.confirm_email, name="account_confirm_email"),
     path("login/", views.login, name="account_login"),
-    path("login/code/", factors.authenticate, name="mfa_authenticate"),
+    path("login/code/", ours.second_factor, name="mfa_authenticate"),
+    path("login/passkey/", ours.sign_in_by_passkey, name="mfa_login_webauthn"),
     path("login/again/", views.reauthenticate, name="account_reauthenticate"),
     path("login/inactive/", views.account_inactive, name="account_inactive"),
     path("logout/", views.logout, name="account_logout"),
@@ -31,6 +33,10 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("settings/security/", own.security, name="mfa_index"),
     path("settings/security/sessions/", own.end_sessions, name="usersessions_list"),
     path("settings/security/again/", factors.reauthenticate, name="mfa_reauthenticate"),
+    path("settings/security/again/passkey/", ours.confirm_by_passkey, name="mfa_reauthenticate_webauthn"),
+    path("settings/security/passkeys/add/", ours.add_passkey, name="mfa_add_webauthn"),
+    path("settings/security/passkeys/<int:pk>/", ours.rename_passkey, name="mfa_edit_webauthn"),
+    path("settings/security/passkeys/<int:pk>/remove/", ours.remove_passkey, name="mfa_remove_webauthn"),
     path("settings/security/totp/", include("allauth.mfa.totp.urls")),
     path("settings/security/recovery-codes/", include("allauth.mfa.recovery_codes.urls")),
 ]

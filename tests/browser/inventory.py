@@ -52,6 +52,7 @@ VISITOR = [
 MEMBER = [
     Place("account", "/settings/account/"),
     Place("security", "/settings/security/"),
+    Place("confirm-by-password", "/login/again/"),
     Place("notifications", "/settings/notifications/"),
     Place("password-change", "/password/change/"),
     Place("dashboard", "/dashboard/"),

@@ -1,0 +1,159 @@
+"""Passkeys with Chromium's own authenticator: added, signed in with, asked for after the password, and removed."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Page, expect, sync_playwright
+
+from cango_portal.launcher import chromium
+from cango_portal.launcher.browser import Browser
+from cango_portal.launcher.demo import LINK
+from tests.browser.test_journey import Visitor
+
+pytestmark = [pytest.mark.browser, pytest.mark.whole, pytest.mark.timeout(300)]
+
+PASSWORD = "correct horse battery staple"
+
+
+@pytest.fixture
+def visitor(portal) -> Iterator[Visitor]:
+    path = chromium.find()
+    if path is None:
+        pytest.skip("Chromium is not installed")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        context = browser.new_context(viewport={"width": 390, "height": 900}, reduced_motion="reduce")
+        context.set_default_timeout(20_000)
+        yield Visitor(context.new_page(), portal.base_url)
+        browser.close()
+
+
+class Device:
+    """A phone's authenticator: it keeps passkeys and knows its user by a finger."""
+
+    def __init__(self, page: Page) -> None:
+        self.session = page.context.new_cdp_session(page)
+        self.session.send("WebAuthn.enable")
+        options = {
+            "protocol": "ctap2",
+            "transport": "internal",
+            "hasResidentKey": True,
+            "hasUserVerification": True,
+            "isUserVerified": True,
+            "automaticPresenceSimulation": True,
+        }
+        self.id = self.session.send("WebAuthn.addVirtualAuthenticator", {"options": options})["authenticatorId"]
+
+    def knows_the_finger(self, known: bool) -> None:
+        self.session.send("WebAuthn.setUserVerified", {"authenticatorId": self.id, "isUserVerified": known})
+
+    @property
+    def passkeys(self) -> list[dict]:
+        return self.session.send("WebAuthn.getCredentials", {"authenticatorId": self.id})["credentials"]
+
+
+def person(portal) -> str:
+    """Somebody new with an organization: what is told of the demo's stays as it is."""
+    email = f"lena{secrets.token_hex(4)}@meridian.example"
+    with Browser(portal.base_url) as browser:
+        browser.submit(browser.open("/signup/"), email=email, password1=PASSWORD)
+        link = LINK.search(browser.open("/mail/").text.partition(email)[2])
+        assert link is not None
+        browser.submit(browser.open(link[0]))
+        browser.submit(browser.open("/welcome/"), name="Meridian Foods")
+    return email
+
+
+def enter(visitor: Visitor, email: str) -> None:
+    visitor.go("/login/")
+    visitor.page.get_by_label("E-mail").fill(email)
+    visitor.page.get_by_label("Password").fill(PASSWORD)
+    visitor.page.get_by_role("button", name="Sign in", exact=True).click()
+
+
+def sign_out(visitor: Visitor) -> None:
+    visitor.page.locator("details.account summary").click()
+    visitor.page.get_by_role("button", name="Sign out", exact=True).last.click()
+    visitor.page.wait_for_url("**/login/")
+
+
+def test_a_passkey_s_life(portal, visitor):
+    page, email = visitor.page, person(portal)
+    device = Device(page)
+    enter(visitor, email)
+    page.wait_for_url("**/dashboard/")
+    visitor.go("/settings/security/passkeys/add/")
+    expect(page.get_by_role("heading", name="Confirm it is you")).to_be_visible()
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Continue").click()
+    expect(page.get_by_label("Name")).to_have_value("Passkey")
+    visitor.check()
+    device.knows_the_finger(False)
+    page.get_by_role("button", name="Add passkey").click()
+    expect(page.get_by_role("alert")).to_contain_text("No passkey was used")
+    visitor.check()
+    assert device.passkeys == []
+    device.knows_the_finger(True)
+    page.get_by_label("Name").fill("Lena's phone")
+    page.get_by_role("button", name="Add passkey").click()
+    page.wait_for_url("**/recovery-codes/")
+    code = page.get_by_label("Codes left").input_value().splitlines()[0]
+    [passkey] = device.passkeys
+    assert (passkey["rpId"], passkey["isResidentCredential"]) == ("localhost", True)
+    visitor.go("/settings/security/passkeys/add/")
+    page.get_by_role("button", name="Add passkey").click()
+    expect(page.get_by_role("alert")).to_contain_text("This device already has a passkey")
+    visitor.go("/settings/security/")
+    row = page.get_by_role("row", name="Lena's phone")
+    expect(row).to_contain_text("Not yet")
+    visitor.check()
+    row.get_by_role("link", name="Rename").click()
+    page.get_by_label("Name").fill("Phone")
+    visitor.check()
+    page.get_by_role("button", name="Save name").click()
+
+    sign_out(visitor)
+    visitor.go("/keys/new/")
+    expect(page.get_by_role("button", name="Sign in with a passkey")).to_be_visible()
+    visitor.check()
+    page.get_by_role("button", name="Sign in with a passkey").click()
+    page.wait_for_url("**/keys/new/")  # where the reader was going
+
+    sign_out(visitor)
+    enter(visitor, email)
+    page.wait_for_url("**/login/code/**")
+    expect(page.get_by_role("button", name="Use a passkey")).to_be_visible()
+    visitor.check()
+    page.get_by_role("button", name="Use a passkey").click()
+    page.wait_for_url("**/dashboard/")
+
+    sign_out(visitor)
+    enter(visitor, email)
+    page.get_by_label("Code").fill(code)
+    page.get_by_role("button", name="Sign in").click()
+    page.wait_for_url("**/dashboard/")
+    visitor.go("/settings/security/")
+    page.get_by_role("row", name="Phone").get_by_role("link", name="Remove").click()
+    expect(page.get_by_role("heading", name="Confirm it is you")).to_be_visible()
+    page.get_by_role("link", name="Use a passkey").click()
+    visitor.check()
+    page.get_by_role("button", name="Use a passkey").click()
+    expect(page.get_by_role("heading", name="Remove Phone?")).to_be_visible()
+    visitor.check()
+    page.get_by_role("button", name="Remove passkey").click()
+    expect(page.get_by_text("The passkey was removed.")).to_be_visible()
+    expect(page.get_by_role("link", name="Add a passkey")).to_be_visible()
+
+    sign_out(visitor)
+    visitor.go("/login/")
+    page.get_by_role("button", name="Sign in with a passkey").click()  # the device still has it
+    expect(page.get_by_role("alert")).to_contain_text("This passkey was not accepted.")
+    enter(visitor, email)
+    page.wait_for_url("**/dashboard/")
+    visitor.go("/settings/audit/")
+    for words in ("Passkey added", "Recovery codes added", "Passkey renamed", "Passkey removed"):
+        expect(page.get_by_text(words).first).to_be_visible()
+    assert visitor.faults == []

@@ -117,9 +117,9 @@ def test_a_passkey_s_life(portal, visitor):
 
     sign_out(visitor)
     visitor.go("/keys/new/")
-    expect(page.get_by_role("button", name="Sign in with a passkey")).to_be_visible()
+    expect(page.get_by_role("button", name="Use a passkey")).to_be_visible()
     visitor.check()
-    page.get_by_role("button", name="Sign in with a passkey").click()
+    page.get_by_role("button", name="Use a passkey").click()
     page.wait_for_url("**/keys/new/")  # where the reader was going
 
     sign_out(visitor)
@@ -149,7 +149,7 @@ def test_a_passkey_s_life(portal, visitor):
 
     sign_out(visitor)
     visitor.go("/login/")
-    page.get_by_role("button", name="Sign in with a passkey").click()  # the device still has it
+    page.get_by_role("button", name="Use a passkey").click()  # the device still has it
     expect(page.get_by_role("alert")).to_contain_text("This passkey was not accepted.")
     enter(visitor, email)
     page.wait_for_url("**/dashboard/")

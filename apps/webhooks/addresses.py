@@ -14,6 +14,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from urllib.parse import urlsplit
 
 import idna
+from django.utils.translation import gettext
 
 from apps.core.errors import InvalidRequest
 from apps.webhooks.models import URL_LENGTH
@@ -77,25 +78,25 @@ def checked_url(text: str, rules: Rules) -> str:
     """The URL as it will be used. Raises InvalidRequest(param="url") for what can never be delivered to."""
     text = text.strip()
     if len(text) > URL_LENGTH:
-        raise refusal(f"The URL has more than {URL_LENGTH:,} characters.")
+        raise refusal(gettext("The URL has more than %(most)s characters.") % {"most": f"{URL_LENGTH:,}"})
     if not text.isprintable() or re.search(r"[\s\\<>\"^`{|}]", text):
-        raise refusal("The URL holds spaces, backslashes or other characters that must be percent-encoded.")
+        raise refusal(gettext("The URL holds spaces, backslashes or other characters that must be percent-encoded."))
     try:
         parts = urlsplit(text)
         port = parts.port
         host = parts.hostname or ""
     except ValueError:
-        raise refusal("This is not a URL. It looks like https://example.com/hooks.") from None
+        raise refusal(gettext("This is not a URL. It looks like https://example.com/hooks.")) from None
     if parts.scheme not in PORTS or not host or host.endswith("%"):
-        raise refusal("This is not a URL of a web server. It looks like https://example.com/hooks.")
+        raise refusal(gettext("This is not a URL of a web server. It looks like https://example.com/hooks."))
     if parts.scheme == "http" and not (rules.plain or rules.private):
-        raise refusal("The URL must begin with https://, so that events travel encrypted.")
+        raise refusal(gettext("The URL must begin with https://, so that events travel encrypted."))
     if parts.username is not None or parts.password is not None:
-        raise refusal("The URL may not hold a user name or password. Check the signature instead.")
+        raise refusal(gettext("The URL may not hold a user name or password. Check the signature instead."))
     if parts.fragment:
-        raise refusal("The URL may not hold a #fragment.")
+        raise refusal(gettext("The URL may not hold a #fragment."))
     if port is not None and port != PORTS[parts.scheme] and not rules.private:
-        raise refusal("Webhooks go to the standard port only: leave the port out of the URL.")
+        raise refusal(gettext("Webhooks go to the standard port only: leave the port out of the URL."))
     check_host(host, rules)
     return text
 
@@ -105,15 +106,15 @@ def check_host(host: str, rules: Rules) -> None:
         return
     if parsed(host) is not None:
         if not public(host):
-            raise refusal("This address is private or reserved. Webhooks go to public addresses only.")
+            raise refusal(gettext("This address is private or reserved. Webhooks go to public addresses only."))
         return
     try:
         name = idna.encode(host.rstrip("."), uts46=True).decode()
     except idna.IDNAError:
-        raise refusal("The host of the URL is not a name.") from None
+        raise refusal(gettext("The host of the URL is not a name.")) from None
     last = name.rpartition(".")[2]
     if "." not in name or last.isdigit() or re.fullmatch("0x[0-9a-f]*", last):
-        raise refusal("The host of the URL is not a public name such as example.com.")
+        raise refusal(gettext("The host of the URL is not a public name such as example.com."))
 
 
 def refusal(message: str) -> InvalidRequest:

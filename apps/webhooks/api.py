@@ -38,7 +38,7 @@ class ManagesWebhooks(InOrganization):
             return False
         membership = getattr(request, "membership", None) if isinstance(request.user, User) else None
         if isinstance(membership, Membership) and not may_manage(membership):
-            raise NotAllowed(WHY)
+            raise NotAllowed(str(WHY))
         return True
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from django import forms
+from django.utils.translation import gettext_lazy
 
 from apps.accounts import tickets
 from apps.core.errors import InvalidRequest
@@ -24,23 +25,23 @@ class EndpointForm(forms.Form):
     url = forms.CharField(
         label="URL",
         max_length=URL_LENGTH,
-        help_text="Where we send a POST for each event, such as https://example.com/hooks/cango.",
-        error_messages={"required": "Enter the URL of your server."},
+        help_text=gettext_lazy("Where we send a POST for each event, such as https://example.com/hooks/cango."),
+        error_messages={"required": gettext_lazy("Enter the URL of your server.")},
         widget=forms.TextInput(attrs={"autocomplete": "off", "inputmode": "url", "spellcheck": "false"}),
     )
     description = forms.CharField(
-        label="Description",
+        label=gettext_lazy("Description"),
         max_length=120,
         required=False,
-        help_text="What it is for, in your words. May stay empty.",
+        help_text=gettext_lazy("What it is for, in your words. May stay empty."),
         widget=forms.TextInput(attrs={"autocomplete": "off"}),
     )
     event_types = forms.MultipleChoiceField(
-        label="Events",
+        label=gettext_lazy("Events"),
         required=False,
         choices=[(event.name, event.name) for event in events.CHOSEN],
-        help_text="Choose some, or none to be told of all, also of those that come later.",
-        error_messages={"invalid_choice": "There is no event type %(value)s."},
+        help_text=gettext_lazy("Choose some, or none to be told of all, also of those that come later."),
+        error_messages={"invalid_choice": gettext_lazy("There is no event type %(value)s.")},
         widget=forms.CheckboxSelectMultiple,
     )
     ticket = forms.CharField(widget=forms.HiddenInput, required=False, initial=new_ticket)
@@ -61,4 +62,4 @@ class EndpointForm(forms.Form):
     def descriptions(self) -> list[tuple[str, str, bool]]:
         """Name, words and whether it is chosen, for each type on offer."""
         chosen = self["event_types"].value() or []
-        return [(event.name, event.description, event.name in chosen) for event in events.CHOSEN]
+        return [(event.name, event.words, event.name in chosen) for event in events.CHOSEN]

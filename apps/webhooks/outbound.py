@@ -6,6 +6,7 @@ so that no second answer of the DNS can lead elsewhere. TLS and the Host header 
 
 from __future__ import annotations
 
+import re
 import ssl
 import time
 import typing
@@ -17,6 +18,7 @@ from urllib.parse import quote, urlsplit
 
 import httpcore
 import idna
+from django.utils.translation import gettext, gettext_noop
 
 from apps.core.errors import InvalidRequest
 from apps.webhooks import addresses
@@ -25,7 +27,11 @@ from apps.webhooks.models import EXCERPT_LENGTH
 
 MAX_RESPONSE_BYTES = 64 * 1024
 MAX_ADDRESSES = 2  # of a name that are tried
-UNRESOLVED = "The name of the server could not be resolved."
+# What a log says is kept in English; a page has `translated`.
+UNRESOLVED = gettext_noop("The name of the server could not be resolved.")
+ANSWERED = gettext_noop("The server answered %(status)s.")
+REDIRECTED = gettext_noop("The server answered %(status)s. Redirects are not followed.")
+LATE = gettext_noop("No complete answer within %(seconds)s s.")
 Options = Iterable[typing.Any]
 
 
@@ -126,7 +132,9 @@ class CheckedBackend(httpcore.NetworkBackend):
         if not found:
             raise Refused(UNRESOLVED)
         if not self.rules.private and not all(addresses.public(address) for address in found):
-            raise Refused("The name leads to a private or reserved address. Webhooks go to public addresses only.")
+            raise Refused(
+                gettext_noop("The name leads to a private or reserved address. Webhooks go to public addresses only.")
+            )
         return found[:MAX_ADDRESSES]
 
 
@@ -171,11 +179,15 @@ def post(
     except idna.IDNAError:
         error = UNRESOLVED
     except (TooLate, httpcore.TimeoutException):
-        error = f"No complete answer within {timeout_seconds:g} s."
+        error = LATE % {"seconds": f"{timeout_seconds:g}"}
     except httpcore.ConnectError as failed:
-        error = "The certificate was not accepted." if certificate(failed) else "The connection could not be made."
+        error = (
+            gettext_noop("The certificate was not accepted.")
+            if certificate(failed)
+            else gettext_noop("The connection could not be made.")
+        )
     except (httpcore.NetworkError, httpcore.ProtocolError):
-        error = "The connection broke, or the answer was not HTTP."
+        error = gettext_noop("The connection broke, or the answer was not HTTP.")
     return Outcome(
         status=status,
         excerpt=excerpt(received),
@@ -199,8 +211,20 @@ def retry_after(value: bytes) -> float:
 def words(status: int) -> str:
     if 200 <= status < 300:
         return ""
-    redirect = " Redirects are not followed." if 300 <= status < 400 else ""
-    return f"The server answered {status}.{redirect}"
+    return form_of(status) % {"status": status}
+
+
+def form_of(status: int) -> str:
+    return REDIRECTED if 300 <= status < 400 else ANSWERED
+
+
+def translated(error: str, status: int | None) -> str:
+    """What a log says of an attempt, in the reader's language."""
+    if status is not None and error == words(status):
+        return gettext(form_of(status)) % {"status": status} if error else ""
+    if late := re.fullmatch(re.escape(LATE).replace(re.escape("%(seconds)s"), "(.+)"), error):
+        return gettext(LATE) % {"seconds": late[1]}
+    return gettext(error)
 
 
 def certificate(failed: BaseException) -> bool:

@@ -8,13 +8,16 @@ from typing import Concatenate, ParamSpec
 
 from django.core.exceptions import PermissionDenied
 from django.http.response import HttpResponseBase
+from django.utils.translation import gettext_lazy
 
 from apps.accounts.models import Membership
 from apps.accounts.permissions import Guarded, MemberRequest, organization_required
 
 P = ParamSpec("P")
 ROLES = {Membership.Role.OWNER, Membership.Role.DEVELOPER}
-WHY = "Webhooks are managed by the owners and developers of your organization. An owner can change your role."
+WHY = gettext_lazy(
+    "Webhooks are managed by the owners and developers of your organization. An owner can change your role."
+)
 
 
 def may_manage(membership: Membership) -> bool:

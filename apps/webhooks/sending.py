@@ -19,6 +19,7 @@ from uuid import UUID
 from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
+from django.utils.translation import gettext_noop
 
 from apps.core.ids import public
 from apps.core.sql import Row
@@ -113,7 +114,7 @@ def attempt_of(row: Row, *, now: datetime) -> Attempt:
         )
     except secrets.Unreadable:
         log.error("webhook secret unreadable", extra={"endpoint": str(row["endpoint_id"])})
-        error = "The signing secret could not be read, so nothing was sent. Rotate it."
+        error = gettext_noop("The signing secret could not be read, so nothing was sent. Rotate it.")
     return Attempt(
         delivery_id=row["id"],
         endpoint_id=row["endpoint_id"],
@@ -206,6 +207,6 @@ def note(endpoint: Endpoint, outcome: Outcome, *, now: datetime) -> None:
     if not endpoint.enabled:
         return
     if outcome.status == GONE:
-        switching.give_up(endpoint, reason="Your server answered 410 Gone.", now=now)
+        switching.give_up(endpoint, reason=switching.GONE, now=now)
     elif now - endpoint.failing_since >= DISABLE_AFTER:
-        switching.give_up(endpoint, reason="No event arrived for three days.", now=now)
+        switching.give_up(endpoint, reason=switching.SILENT, now=now)

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from django.db import IntegrityError, transaction
 from django.utils import timezone
+from django.utils.translation import gettext
 from kombu.exceptions import OperationalError
 
 from apps.accounts import audit
@@ -94,7 +95,10 @@ def create(
     url, event_types = checked(url, event_types)
     Organization.objects.select_for_update(no_key=True).get(pk=organization.pk)  # two at once count one after the other
     if Endpoint.objects.of(organization).count() >= MAX_ENDPOINTS:
-        raise TooManyEndpoints(f"An organization has at most {MAX_ENDPOINTS} webhooks. Delete one that is not needed.")
+        raise TooManyEndpoints(
+            gettext("An organization has at most %(most)s webhooks. Delete one that is not needed.")
+            % {"most": MAX_ENDPOINTS}
+        )
     secret = secrets.new()
     endpoint = Endpoint(
         id=endpoint_id or uuid7(),
@@ -187,14 +191,15 @@ def send_test(endpoint: Endpoint) -> Delivery:
     """A `webhook.test` event to this endpoint alone, whatever it listens to. Raises NotNow where it is off, TooManyTests."""
     locked = Endpoint.objects.select_for_update(no_key=True).get(pk=endpoint.pk)
     if not locked.enabled:
-        raise NotNow("This webhook is off. Turn it on, then send a test event.")
+        raise NotNow(gettext("This webhook is off. Turn it on, then send a test event."))
     now = timezone.now()
     lately = Message.objects.filter(
         organization=locked.organization, type=events.TEST, created_at__gt=now - timedelta(seconds=TESTS_SECONDS)
     )
     if lately.count() >= MOST_TESTS:
         raise TooManyTests(
-            f"{MOST_TESTS} test events a minute are the most of an organization. Nothing was sent; wait a minute.",
+            gettext("%(most)s test events a minute are the most of an organization. Nothing was sent; wait a minute.")
+            % {"most": MOST_TESTS},
             retry_after_seconds=TESTS_SECONDS,
         )
     message = Message.objects.create(
@@ -214,7 +219,7 @@ def replay(delivery: Delivery) -> Delivery:
     """Send the same message once more, under the same webhook-id. Raises NotNow where it is off or still on its way."""
     endpoint = Endpoint.objects.select_for_update(no_key=True).get(pk=delivery.endpoint_id)
     if not endpoint.enabled:
-        raise NotNow("This webhook is off. Turn it on, then replay the event.")
+        raise NotNow(gettext("This webhook is off. Turn it on, then replay the event."))
     now = timezone.now()
     try:
         with transaction.atomic():
@@ -222,6 +227,6 @@ def replay(delivery: Delivery) -> Delivery:
                 message_id=delivery.message_id, endpoint=endpoint, replay=True, next_try_at=now, created_at=now
             )
     except IntegrityError:
-        raise NotNow("This event is on its way to the webhook already.") from None
+        raise NotNow(gettext("This event is on its way to the webhook already.")) from None
     transaction.on_commit(ring, robust=True)
     return made

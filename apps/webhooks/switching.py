@@ -11,13 +11,18 @@ from django.db import transaction
 from django.db.models import Q
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.translation import gettext_noop
 
 from apps.accounts import audit, letters
 from apps.accounts.mails import Mail, wanted
 from apps.accounts.models import Membership, User
 from apps.webhooks.models import Delivery, Endpoint
 
-OFF = "The webhook was turned off."
+# Kept in English, as the API shows them; pages and mails translate them.
+OFF = gettext_noop("The webhook was turned off.")
+BY_MEMBER = gettext_noop("Turned off by a member.")
+GONE = gettext_noop("Your server answered 410 Gone.")
+SILENT = gettext_noop("No event arrived for three days.")
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +75,7 @@ def disable(endpoint: Endpoint, *, user: User | None) -> None:
     locked = Endpoint.objects.select_for_update(no_key=True).get(pk=endpoint.pk)
     if not locked.enabled:
         return
-    turn_off(locked, reason="Turned off by a member.", now=timezone.now())
+    turn_off(locked, reason=BY_MEMBER, now=timezone.now())
     audit.record(organization=locked.organization, actor=user, action="webhook.disabled", target=locked.public_id)
 
 

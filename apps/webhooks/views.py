@@ -10,13 +10,14 @@ from django.db import IntegrityError
 from django.http import Http404, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
+from django.utils.translation import gettext
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from apps.accounts.permissions import MemberRequest
 from apps.core import ids
 from apps.core.errors import PortalError
-from apps.webhooks import events, selectors, sending, services
+from apps.webhooks import events, outbound, selectors, sending, services
 from apps.webhooks.forms import EndpointForm
 from apps.webhooks.models import Delivery, Endpoint
 from apps.webhooks.permissions import manager_required
@@ -89,7 +90,7 @@ def edit(request: MemberRequest, public_id: str) -> HttpResponse:
     form = EndpointForm(request.POST or None, initial=services.shape(endpoint))
     if request.method == "POST" and form.is_valid():
         services.change(endpoint, user=request.user, **form.values)
-        messages.success(request, "Saved. New events go out by these settings.")
+        messages.success(request, gettext("Saved. New events go out by these settings."))
         return redirect("webhooks:detail", endpoint.public_id)
     return render(
         request, "webhooks/form.html", {"form": form, "endpoint": endpoint}, status=422 if form.errors else 200
@@ -105,7 +106,7 @@ def test(request: MemberRequest, public_id: str) -> HttpResponse:
     except PortalError as refused:
         messages.error(request, refused.message)
     else:
-        messages.success(request, "A test event is on its way. Reload in a few seconds to see the answer.")
+        messages.success(request, gettext("A test event is on its way. Reload in a few seconds to see the answer."))
     return redirect("webhooks:detail", endpoint.public_id)
 
 
@@ -149,7 +150,7 @@ def delete(request: MemberRequest, public_id: str) -> HttpResponse:
     endpoint = endpoint_of(request, public_id)
     if request.method == "POST":
         services.delete(endpoint, user=request.user)
-        messages.success(request, f"The webhook to {endpoint.url} was deleted.")
+        messages.success(request, gettext("The webhook to %(url)s was deleted.") % {"url": endpoint.url})
         return redirect("webhooks:index")
     return render(request, "webhooks/delete.html", {"endpoint": endpoint})
 
@@ -167,6 +168,7 @@ def delivery(request: MemberRequest, public_id: str, delivery_id: str) -> HttpRe
             "endpoint": endpoint,
             "delivery": shown,
             "body": pretty(shown.request_body),
+            "error": outbound.translated(shown.last_error, shown.response_status),
             "attempts": sending.ATTEMPTS,
             "zone": timezone.get_current_timezone_name(),
         },
@@ -186,7 +188,7 @@ def replay(request: MemberRequest, public_id: str, delivery_id: str) -> HttpResp
     except PortalError as refused:
         messages.error(request, refused.message)
     else:
-        messages.success(request, "The event is on its way again, under the same webhook-id.")
+        messages.success(request, gettext("The event is on its way again, under the same webhook-id."))
     return redirect("webhooks:detail", endpoint.public_id)
 
 

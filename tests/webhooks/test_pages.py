@@ -126,8 +126,10 @@ def test_the_log_shows_request_and_response_as_text(hook, receiver):
     assert "balance.low" in listed
     page = browser.get(f"/settings/webhooks/{hook.endpoint.public_id}/").content.decode()
     assert f"/settings/webhooks/{hook.endpoint.public_id}/deliveries/{row.public_id}/" in page
+    assert "1 of 9" in page
     page = browser.get(f"/settings/webhooks/{hook.endpoint.public_id}/deliveries/{row.public_id}/").content.decode()
     assert message.public_id in page
+    assert "1 of 9" in page
     assert "webhook-signature: v1," in page
     assert "&lt;script&gt;alert(1)" in page
     assert "<script>alert(1)" not in page
@@ -168,6 +170,8 @@ def test_every_action_by_its_button(hook, receiver):
     assert not hook.again().enabled
     page = browser.get(base).content.decode()
     assert "Turned off by a member." in page
+    assert "由成员关闭。" in browser.get(base, headers={"accept-language": "zh-hans"}).content.decode()
+    assert hook.again().disabled_reason == "Turned off by a member."
     assert "Send test event" not in page
     assert b"This webhook is off" in browser.post(f"{base}test/", follow=True).content
     browser.post(f"{base}enable/")

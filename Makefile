@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 LAUNCHER := $(BIN)/python -m cango_portal.launcher
 PYTEST := $(BIN)/python -m pytest
+# All that is in these folders starts processes or belongs to `check`; to collect it costs each process of a run many seconds.
+QUICK := --ignore tests/house --ignore tests/whole --ignore tests/compat --ignore tests/browser
 
 .DEFAULT_GOAL := help
 .PHONY: help run stop manage seed demo fleet test test-browser screens unit stories fuzz bench-ledger bench-gateway bench-batch bench-heartbeats bench-pages check fmt messages lock clean environment test-environment
@@ -61,10 +63,10 @@ fuzz: test-environment  ## schemathesis asks every operation of the OpenAPI docu
 	@$(PYTEST) -q -m fuzz
 
 unit: test-environment  ## the tests that start no portal, but those of money and those of the house, which check runs
-	@$(PYTEST) -q -m "not whole and not browser and not story" --ignore tests/house -n auto --maxprocesses 4 --dist worksteal
+	@$(PYTEST) -q -m "not whole and not browser and not story" $(QUICK) -n auto --maxprocesses 4 --dist worksteal
 
 stories: test-environment  ## money and deliveries: long stories, races, real HTTP
-	@$(PYTEST) -q -m "story and not whole and not browser" -n auto --maxprocesses 4 --dist worksteal
+	@$(PYTEST) -q -m "story and not whole and not browser" $(QUICK) -n auto --maxprocesses 4 --dist worksteal
 
 bench-ledger: environment  ## reserve + settle pairs a second, beside the bare SQL floor in the same run
 	@$(BIN)/python -m cango_portal.bench.ledger --json "$${PORTAL_VAR:-var}/bench/ledger.json"

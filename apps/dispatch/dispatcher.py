@@ -46,7 +46,7 @@ LOST = """
 SELECT j.id, j.attempt, j.streaming, j.state, p.code AS pool FROM jobs_job j JOIN sites_pool p ON p.id = j.pool_id
 JOIN sites_node n ON n.id = p.node_id
 WHERE j.state IN ('dispatched', 'running') AND j.lease_expires_at < clock_timestamp()
-  AND NOT (%(frozen)s AND n.state = ANY(%(heard)s) AND coalesce(n.heartbeat_at < clock_timestamp() - make_interval(secs => %(suspect)s), true))
+  AND NOT (%(frozen)s AND n.state = ANY(%(heard)s) AND n.heartbeat_at < clock_timestamp() - make_interval(secs => %(suspect)s))
   AND NOT EXISTS (
     SELECT FROM sites_listening l WHERE l.at < clock_timestamp() - make_interval(secs => %(deaf)s)
       OR l.since > clock_timestamp() - make_interval(secs => %(lease)s)

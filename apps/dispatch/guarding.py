@@ -19,7 +19,7 @@ MASS_NODES = 3  # fewer are silent by themselves: one node of two is no outage o
 MEASURE = """
 WITH held AS (
     SELECT n.id, count(*) AS leases, bool_or(j.lease_expires_at < clock_timestamp()) AS expired,
-        coalesce(n.heartbeat_at < clock_timestamp() - make_interval(secs => %(suspect)s), true) AS silent
+        n.heartbeat_at < clock_timestamp() - make_interval(secs => %(suspect)s) AS silent
     FROM jobs_job j JOIN sites_pool p ON p.id = j.pool_id JOIN sites_node n ON n.id = p.node_id
     WHERE j.state IN ('dispatched', 'running') AND n.state = ANY(%(heard)s)
     GROUP BY n.id

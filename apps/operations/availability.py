@@ -48,11 +48,12 @@ GROUP BY country, region HAVING sum(looks) > 0
 """
 
 
-# Maintenance that was announced in time, until it was to end: what is away because of it is no down time. Longer is.
+# Maintenance that was announced in time (nothing else is announced), until it was to end: what is away because of it is no
+# down time. Longer is.
 EXCUSED = """
 SELECT DISTINCT p.model_id, s.country, s.region FROM sites_drain d
 JOIN sites_node n ON n.id = d.node_id JOIN sites_site s ON s.id = n.site_id JOIN sites_pool p ON p.node_id = n.id
-WHERE d.open AND d.purpose = 'maintenance' AND d.announced_at <= d.starts_at - make_interval(secs => %(notice)s)
+WHERE d.open AND d.announced_at <= d.starts_at - make_interval(secs => %(notice)s)
     AND clock_timestamp() < coalesce(d.ends_at, 'infinity')
 """
 

@@ -6,7 +6,6 @@ from datetime import datetime, timedelta
 from ipaddress import ip_network
 from zoneinfo import available_timezones
 
-from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator, URLValidator
@@ -328,15 +327,6 @@ class NodeEvent(models.Model):
         return f"{self.before} to {self.after}"
 
 
-class DrainQuerySet(models.QuerySet["Drain"]):
-    def excused(self) -> DrainQuerySet:
-        """Maintenance that was announced in time: the promise of availability leaves its time out. No other counts so."""
-        notice = timedelta(seconds=settings.MAINTENANCE_NOTICE_SECONDS)
-        return self.filter(
-            purpose=Drain.Purpose.MAINTENANCE, began_at__isnull=False, announced_at__lte=models.F("starts_at") - notice
-        )
-
-
 class Drain(models.Model):
     """A time in which a node takes no new work: why, since when, and until when what runs there may run.
 
@@ -361,8 +351,6 @@ class Drain(models.Model):
     drained_at = models.DateTimeField(null=True)
     ended_at = models.DateTimeField(null=True)
     open = models.BooleanField(default=False)
-
-    objects = DrainQuerySet.as_manager()
 
     class Meta:
         constraints = [

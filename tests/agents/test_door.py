@@ -86,12 +86,25 @@ def test_a_heartbeat_extends_leases_and_marks_pools(shop, node, door):
     assert (node.claimant, node.power_w) == ("a", 61.5)
 
 
-def test_a_lease_that_is_not_the_callers_is_told_to_stop(shop, node, door):
-    job = shop.submit()
-    site.deliver(site.report(job, "started", claimant="b"))
-    lease = {"job": str(job.pk), "attempt": 1, "fence": str(job.fence)}
-    answer = door("POST", "/agent/v1/heartbeat", headers=RIGHT, json={"claimant": "a", "leases": [lease]})
-    assert answer.json()["stop"] == [{"job": str(job.pk), "attempt": 1}]
+def test_only_the_callers_own_leases_are_extended_and_it_is_told_to_stop_the_others(shop, node, door):
+    shop.pool.slots = 6
+    shop.pool.save()
+    mine, _, _, claimed, ended, elsewhere = jobs = [shop.submit() for _ in range(6)]
+    site.deliver(site.report(claimed, "started", claimant="b"))
+    site.deliver(site.report(ended, claimant="a"))
+    Job.objects.filter(pk=elsewhere.pk).update(pool=make.pool(model=shop.model))
+    before = {job.pk: job for job in Job.objects.all()}
+    leases = [{"job": str(job.pk), "attempt": 1, "fence": str(job.fence)} for job in jobs]
+    leases[1]["attempt"] = 2
+    leases[2]["fence"] = str(mine.fence)
+    leases.append({**leases[0], "attempt": 2})
+    answer = door("POST", "/agent/v1/heartbeat", headers=RIGHT, json={"claimant": "a", "leases": leases})
+    stopped = sorted(answer.json()["stop"], key=lambda each: each["job"])
+    assert stopped == sorted(({"job": each["job"], "attempt": each["attempt"]} for each in leases[1:]), key=lambda each: each["job"])  # fmt: skip
+    after = {job.pk: job for job in Job.objects.all()}
+    changed = {pk for pk, job in after.items() if (job.lease_expires_at, job.claimant) != (before[pk].lease_expires_at, before[pk].claimant)}  # fmt: skip
+    assert changed == {mine.pk}
+    assert after[mine.pk].claimant == "a"
 
 
 def test_a_cancelled_job_is_named_in_the_answer(shop, node, door, valkey):

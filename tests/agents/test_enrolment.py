@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import threading
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -10,18 +9,19 @@ from typing import Any
 import httpx
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from django.db import connection, transaction
 
 from apps.agents.door import application
-from apps.core.errors import NotAllowed
+from apps.core.errors import NotAllowed, NotAuthenticated
+from apps.core.sql import Plan
 from apps.runner import config, identity
 from apps.runner.protocol import GPU, Enrolment, Inventory, Renewal, enrolment_text, renewal_text
-from apps.sites import acl, drains, enrolment, nodes
+from apps.sites import acl, drains, enrolment, lifecycle, nodes
+from apps.sites.enrolment import EnrolmentRefused
 from apps.sites.models import GPU as Card
 from apps.sites.models import EnrolmentToken, Node, NodeEvent
 from cango_portal import database
 from tests import make
-from tests.threads import run_in_threads
+from tests.threads import one_after_the_other
 
 POOL = {"code": "a", "kind": "chat", "engine": "url", "url": "http://127.0.0.1:1/v1"}
 
@@ -49,17 +49,19 @@ class Machine:
 
         return asyncio.run(post())
 
-    def enrol(self, token: str, *, sign: str = "", **fields: Any) -> httpx.Response:
+    def asks(self, token: str, *, sign: str = "") -> Enrolment:
         inventory = Inventory(hostname="box", gpus=self.gpus)
         proof = b64(self.key.sign(enrolment_text(sign or token, self.public, inventory)))
-        given = Enrolment(token=token, public_key=self.public, inventory=inventory, proof=proof)
-        return self.call("enroll", given.model_dump_json(), **fields)
+        return Enrolment(token=token, public_key=self.public, inventory=inventory, proof=proof)
+
+    def enrol(self, token: str, *, sign: str = "", **fields: Any) -> httpx.Response:
+        return self.call("enroll", self.asks(token, sign=sign).model_dump_json(), **fields)
 
     def renew(self, node: str, *, at: float | None = None) -> httpx.Response:
-        at = time.time() if at is None else at
-        return self.call(
-            "renew", Renewal(node=node, at=at, proof=b64(self.key.sign(renewal_text(node, at)))).model_dump_json()
-        )
+        return self.call("renew", self.proves(node, at=time.time() if at is None else at).model_dump_json())
+
+    def proves(self, node: str, *, at: float) -> Renewal:
+        return Renewal(node=node, at=at, proof=b64(self.key.sign(renewal_text(node, at))))
 
     def beat(self, token: str) -> int:
         return self.call("heartbeat", '{"claimant": "a"}', token=token).status_code
@@ -181,12 +183,34 @@ def test_the_same_machine_is_enrolled_again_and_its_old_token_ends(slot):
     node, token = slot()
     machine = Machine("GPU-1")
     machine.enrol(token)
-    old = machine.renew(node.code).json()["token"]
+    old = machine.renew(node.code, at=time.time() + 100).json()["token"]  # its clock was ahead
     Node.objects.update(state="admitted")
     _, again = slot(Node.objects.get())
     assert machine.enrol(again).json()["state"] == "admitted"
     assert machine.beat(old) == 401
     assert machine.beat(machine.renew(node.code).json()["token"]) == 200
+
+
+def test_a_gpu_that_was_taken_out_is_missed_nowhere_and_may_be_anywhere(slot):
+    first, one = slot()
+    Machine("GPU-1", "GPU-2").enrol(one)
+    Card.objects.filter(uuid="GPU-2").update(removed_at=datetime.now(UTC))
+    second, two = slot()
+    assert Machine("GPU-2").enrol(two).json()["state"] == "burn-in"
+    _, again = slot(Node.objects.get(pk=first.pk))
+    assert Machine("GPU-1").enrol(again).json()["reason"] == ""
+    assert cards() == {"GPU-1": first.code, "GPU-2": second.code}
+
+
+def test_only_a_quarantined_machine_that_was_enrolled_can_be_believed(slot, staff):
+    node, token = slot()
+    Machine("GPU-1").enrol(token)
+    never = make.node(state="quarantined")
+    for each in (node, never):
+        before = Node.objects.get(pk=each.pk).state
+        with pytest.raises(NotAllowed, match="Only a quarantined node"):
+            database.run(enrolment.believe(each.pk, reason="Looked", actor_id=staff.pk))
+        assert Node.objects.get(pk=each.pk).state == before
 
 
 def test_another_number_of_gpus_than_expected_is_quarantined(slot):
@@ -203,37 +227,30 @@ def test_a_machine_that_names_a_gpu_twice_is_quarantined(slot):
 
 def test_of_two_machines_that_name_one_gpu_at_the_same_moment_one_is_quarantined(slot):
     """The second looks before the first has committed, and waits for it where it writes the GPU down."""
-    given = []
-    for _ in range(2):
-        _, token = slot()
-        machine = Machine("GPU-1")
-        inventory = Inventory(hostname="box", gpus=machine.gpus)
-        proof = b64(machine.key.sign(enrolment_text(token, machine.public, inventory)))
-        given.append(Enrolment(token=token, public_key=machine.public, inventory=inventory, proof=proof))
-    first_wrote = threading.Event()
-
-    def enrol(n: int) -> Any:
-        with transaction.atomic():
-            if n == 1:
-                assert first_wrote.wait(10)
-                return database.run(enrolment.enrol(given[1], address=None))
-            answer = database.run(enrolment.enrol(given[0], address=None))
-            first_wrote.set()
-            deadline = time.monotonic() + 10
-            while not somebody_waits() and time.monotonic() < deadline:
-                time.sleep(0.01)
-            return answer
-
-    first, second = run_in_threads(2, enrol)
+    given = [Machine("GPU-1").asks(slot()[1]) for _ in range(2)]
+    first, second = one_after_the_other(*(enrolment.enrol(each, address=None) for each in given))
     assert (first.state, first.reason) == ("burn-in", "")
     assert (second.state, second.reason) == ("quarantined", "A GPU of it is at another node")
     assert cards() == {"GPU-1": first.node}
 
 
-def somebody_waits() -> bool:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
-        return bool(cursor.fetchone()[0])
+def test_of_two_machines_with_one_token_at_the_same_moment_one_is_refused(slot):
+    node, token = slot()
+    given = [Machine().asks(token) for _ in range(2)]
+    first, second = one_after_the_other(*(enrolment.enrol(each, address=None) for each in given))
+    assert first.state == "burn-in"
+    assert isinstance(second, EnrolmentRefused)
+    assert "used already" in second.message
+    node.refresh_from_db()
+    assert (node.public_key, node.generation) == (given[0].public_key, 1)
+
+
+def test_a_machine_that_is_quarantined_while_it_is_enrolled_is_told_so(slot):
+    node, token = slot()
+    Node.objects.update(state="burn-in")
+    quarantine = lifecycle.step(node.pk, before="burn-in", after="quarantined", reason="Stolen")
+    _, answer = one_after_the_other(quarantine, enrolment.enrol(Machine().asks(token), address=None))
+    assert (answer.state, answer.reason) == ("quarantined", "It was quarantined before")
 
 
 def test_a_quarantined_machine_that_is_enrolled_again_stays_so_and_is_told(slot, staff):
@@ -277,6 +294,16 @@ def test_a_proof_is_taken_once_from_a_clock_that_is_right_with_the_right_key(slo
     ):
         assert machine.renew(node.code, at=at).json()["error"]["code"] == code
     assert Machine().renew(node.code).json()["error"]["code"] == "invalid_node_key"
+
+    def enrolled_meanwhile() -> Plan[Any]:
+        plan = enrolment.renew(machine.proves(node.code, at=now + 1), now=now)
+        rows = yield next(plan)
+        Node.objects.update(generation=2)
+        rows = yield plan.send(rows)
+        return plan.send(rows)
+
+    with pytest.raises(NotAuthenticated):
+        database.run(enrolled_meanwhile())
     assert Node.objects.get().renewed_at == now
 
 

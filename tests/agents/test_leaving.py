@@ -7,10 +7,12 @@ import pytest
 
 from apps.agents.door import application
 from apps.dispatch.dispatcher import Dispatcher
+from apps.sites import drains
 from apps.sites.models import Drain, Node, NodeEvent
 from cango_portal import database
 from tests import make
 from tests.dispatch import site
+from tests.threads import one_after_the_other
 
 WISH = {"reason": "New fans", "seconds": 300}
 
@@ -53,6 +55,13 @@ def test_a_machine_is_drained_and_hears_when_it_is_empty(shop, valkey, node):
     Dispatcher().drain()
     told = call("GET", "node").json()
     assert (told["running"], told["drain"]["drained"]) == (0, True)
+
+
+def test_two_who_ask_at_once_are_both_answered(transactional_db):
+    node = make.node()
+    both = (drains.ask(node.pk, seconds=300, reason="New fans") for _ in range(2))
+    assert one_after_the_other(*both) == [None, None]
+    assert (Drain.objects.count(), NodeEvent.objects.count()) == (1, 1)
 
 
 @pytest.mark.parametrize("state", ["burn-in", "maintenance"])

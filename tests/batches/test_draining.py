@@ -3,12 +3,14 @@
 import pytest
 
 from apps.batches.models import Row
+from apps.dispatch import draining
 from apps.dispatch.dispatcher import Dispatcher
 from apps.jobs.models import Job
 from apps.runner.protocol import control
 from apps.scheduling import slots
 from apps.sites import drains
 from apps.sites.models import Node, Pool
+from cango_portal import database
 from tests import make
 from tests.batches.works import deliver, finished, some, started
 
@@ -49,6 +51,23 @@ def test_a_shard_goes_on_elsewhere_and_no_row_is_lost_or_charged_twice(works, va
     assert sorted(Row.objects.values_list("line", flat=True)) == [1, 2, 3, 4]
     works.finalize(batch)
     works.correct(batch)
+
+
+def test_only_shards_at_nodes_and_pools_that_are_emptied_go_back_and_only_their_attempt(works):
+    works.begin(2)
+    (shard,) = works.feed()
+    given_back = set()
+    for state in Node.State:
+        Node.objects.filter(pk=works.pool.node_id).update(state=state)
+        if [row["id"] for row in database.run(draining.shards())] == [shard.pk]:
+            given_back.add(state)
+    assert given_back == {"draining", "maintenance"}
+    assert not database.run(draining.give_back(shard.pk, attempt=2)).accepted
+    Node.objects.update(state="draining")
+    Job.objects.filter(pk=shard.pk).update(batch_id=None)
+    assert database.run(draining.shards()) == []
+    assert not database.run(draining.give_back(shard.pk, attempt=1)).accepted
+    assert state_of(shard) == ("dispatched", 1)
 
 
 def test_a_drain_is_no_try_of_a_shard(works, valkey, settings):

@@ -69,6 +69,7 @@ def test_near_its_deadline_a_lease_is_not_extended_and_runs_out_by_then(shop, va
 def test_a_drain_that_is_over_holds_no_lease_back(shop, valkey):
     node = shop.pool.node
     drain(node, seconds=0)
+    drain(make.node(), seconds=0)  # nor does another node's
     drains.move(node=node, after="admitted", reason="Done", actor=make.user(is_staff=True))
     job = shop.submit()
     site.deliver(site.report(job, "started"))

@@ -2,11 +2,13 @@ from datetime import timedelta
 
 import pytest
 
+from apps.dispatch import ending
 from apps.dispatch import services as dispatch
 from apps.dispatch.dispatcher import Dispatcher
 from apps.dispatch.models import Order
 from apps.ledger import services as ledger
 from apps.runner.protocol import End, Usage
+from cango_portal import database
 from tests.dispatch import site
 from tests.ledger.books import balanced
 from tests.threads import run_in_threads
@@ -173,6 +175,11 @@ def test_a_renewed_lease_is_not_lost(shop):
     job = shop.submit()
     site.deliver(site.report(job, "started"))
     Dispatcher().lose_leases()
+    assert not database.run(
+        ending.lose_plan(job.pk, attempt=1, entries=[])
+    ).accepted  # it ran out when it was looked at
+    site.lose(job)
+    assert not database.run(ending.lose_plan(job.pk, attempt=2, entries=[])).accepted
     assert ended(job)[0] == "running"
 
 

@@ -116,9 +116,11 @@ def test_a_second_claimants_stream_does_not_decide_what_the_first_is_paid(shop, 
     assert job.claimant == "runner-1"
 
 
-def test_without_redis_the_lost_are_asked_about_once(shop, monkeypatch):
-    for _ in range(2):
-        job = shop.submit(streaming=False)
+def test_without_redis_the_lost_are_asked_about_once_and_those_that_stream_wait(shop, monkeypatch):
+    shop.pool.slots = 3
+    shop.pool.save()
+    for streaming in (False, True, False):
+        job = shop.submit(streaming=streaming)
         site.deliver(site.report(job, "started"))
         site.lose(job)
     asked = []
@@ -132,7 +134,7 @@ def test_without_redis_the_lost_are_asked_about_once(shop, monkeypatch):
     monkeypatch.setattr(slots, "free", lambda pool, holder: None)
     Dispatcher().lose_leases()
     assert len(asked) == 1
-    assert Job.objects.filter(state="queued").count() == 2
+    assert set(Job.objects.values_list("streaming", "state")) == {(False, "queued"), (True, "running")}
 
 
 def test_orders_nobody_takes_wait_up_to_the_deadline_and_cost_no_try(shop, valkey):

@@ -47,22 +47,26 @@ def test_a_region_is_up_where_one_site_takes_work_and_a_minute_counts_once(db):
 def test_announced_maintenance_is_no_down_time(db, settings):
     now, notice = datetime.now(UTC), timedelta(seconds=settings.MAINTENANCE_NOTICE_SECONDS)
     model = make.model(name="acme/chat")
-    nodes = {region: make.node(site=make.site(region=region)) for region in ("Announced", "Late", "Overrun", "Up")}
+    down = ("Back", "Late", "Overrun", "Sudden")
+    nodes = {region: make.node(site=make.site(region=region)) for region in ("Announced", *down, "Up")}
     for region, node in nodes.items():
         make.pool(model=model, node=node, ready=region == "Up")
         Drain.objects.create(
             node=node,
             purpose="maintenance",
             reason="Fans",
-            announced_at=now - timedelta(hours=2) - (timedelta() if region == "Late" else notice),
+            announced_at=None
+            if region == "Sudden"
+            else now - timedelta(hours=2) - (timedelta() if region == "Late" else notice),
             starts_at=now - timedelta(hours=1),
             deadline_at=now + timedelta(hours=3),
             ends_at=now - timedelta(minutes=1) if region == "Overrun" else now + timedelta(hours=2),
             began_at=now - timedelta(hours=1),
-            open=True,
+            ended_at=now if region == "Back" else None,  # at work again, and away for another reason
+            open=region != "Back",
         )
     look()
-    assert rows() == [("acme/chat", "Late", 1, 0), ("acme/chat", "Overrun", 1, 0), ("acme/chat", "Up", 1, 1)]
+    assert rows() == [*(("acme/chat", region, 1, 0) for region in down), ("acme/chat", "Up", 1, 1)]
 
 
 def test_an_incident_ends_with_what_is_said_of_it(db):

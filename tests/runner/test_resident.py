@@ -151,9 +151,20 @@ def test_the_pauses_grow_to_a_bound_and_begin_anew(monkeypatch: pytest.MonkeyPat
         made.ends = ends
         pauses.append(made.pause)
     assert pauses == [0.5, 1, 2, 4, 8, 16, 30, 30]
-    assert not made.settled or time.monotonic() > child.SETTLED_SECONDS
-    made.since = time.monotonic() - child.SETTLED_SECONDS - 1
-    assert made.settled
+
+
+@pytest.mark.parametrize(("settled", "ends"), [(-1, [0, 1, 1, 1]), (3600, [0, 1, 2, 3])])
+async def test_a_child_that_settled_begins_them_anew(
+    settled: float, ends: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(child, "SETTLED_SECONDS", settled)
+    monkeypatch.setattr(child, "FIRST_PAUSE", 0.001)
+    found: list[int] = []
+    made = Child("a", ["true"], before=lambda: found.append(made.ends))
+    made.start()
+    await until(lambda: len(found) >= 4)
+    await made.stop()
+    assert found[:4] == ends
 
 
 class House:

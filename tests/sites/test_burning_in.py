@@ -4,12 +4,14 @@ import pytest
 from django.core.exceptions import ValidationError
 
 from apps.accounts.models import AuditEvent
+from apps.core.sql import Plan
 from apps.runner.protocol import BurnInResult, Finding, Level, Wanted
 from apps.sites import burning_in, drains, lifecycle, statements
 from apps.sites.burning_in import NotTested
 from apps.sites.models import BurnIn, GoldenPrompt, Node, NodeEvent, PowerCurve, SpeedCurve
 from cango_portal import database
 from tests import make
+from tests.threads import one_after_the_other
 
 GOOD = Finding(good=True, text="golden prompt 1: right")
 BAD = Finding(good=False, text='golden prompt 2: it answers "no", without "yes"')
@@ -37,7 +39,7 @@ def result(of, *findings: Finding, **fields) -> BurnInResult:
     findings = findings or (GOOD,)
     return BurnInResult(
         **{
-            "pool": of.code, "test": step(of), "passed": all(each.good for each in findings), "findings": list(findings),
+            "pool": of.code, "test": step(of), "passed": all(each.good for each in findings), "findings": findings,
             "seconds": 61.0, "gpu": "NVIDIA H200", "driver": "570.86.15", "idle_w": 117.0, "quality": "counter",
             "levels": [
                 Level(concurrency=1, seconds=5, requests=3, tokens_per_second=140.5, first_token_seconds=0.04, power_w=477),
@@ -95,16 +97,17 @@ def test_a_result_of_another_test_node_or_state_is_not_taken(pool, staff):
     assert record(pool, test=step(pool) - 1) is False
     assert record(pool, pool=other.code) is False
     assert database.run(burning_in.record(other.node_id, result(pool, pool=other.code))).accepted is False
-    record(pool)
-    first = BurnIn.objects.get()
-    admit(pool, staff)
+    admit(pool, staff, untested=True)
     assert asked(pool) is None  # a node at work is not tested
-    assert record(pool, test=first.step_id) is False
-    assert list(BurnIn.objects.all()) == [first]
+    assert record(pool) is False
+    assert not BurnIn.objects.exists()
 
 
-def test_what_calls_itself_passed_and_found_a_fault_did_not_pass(pool):
-    record(pool, BAD, passed=True)
+@pytest.mark.parametrize(
+    "told", [{"findings": [BAD], "passed": True}, {"findings": [], "passed": True}, {"passed": False}]
+)
+def test_only_what_says_so_and_found_something_and_all_of_it_good_has_passed(pool, told):
+    record(pool, **told)
     assert BurnIn.objects.get().passed is False
 
 
@@ -132,6 +135,24 @@ def test_one_that_failed_is_refused_in_its_own_words_and_tested_again(pool, staf
     node.refresh_from_db()
     drains.drain(node=node, purpose="drain", seconds=1, reason="Fans", actor=staff)
     admit(pool, staff)  # from draining it needs no other
+
+
+def test_who_admits_a_node_while_it_is_tested_again_is_refused(transactional_db):
+    pool = make.pool(model=make.model(), node=make.node(state="pending"))
+    database.run(lifecycle.step(pool.node_id, before="pending", after="burn-in", reason="Enrolled"))
+    record(pool)
+
+    def again() -> Plan[None]:
+        yield from lifecycle.step(pool.node_id, before="burn-in", after="maintenance", reason="New fans")
+        yield from lifecycle.step(pool.node_id, before="maintenance", after="burn-in", reason="Tested again")
+
+    def admitted() -> Plan[None]:
+        yield from burning_in.check(pool.node_id, untested=False)
+        yield from lifecycle.step(pool.node_id, before="burn-in", after="admitted", reason="It is well")
+
+    _, outcome = one_after_the_other(again(), admitted())
+    assert isinstance(outcome, NotTested)
+    assert Node.objects.get().state == "burn-in"
 
 
 def test_staff_may_admit_it_all_the_same_and_that_is_kept(pool, staff):

@@ -1,7 +1,10 @@
 """What the portal wants a node to run, what the node says of it, and who gets work meanwhile."""
 
 import asyncio
+import contextlib
+from collections.abc import Callable, Iterator
 
+import psycopg
 import pytest
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
@@ -9,7 +12,7 @@ from django.db import IntegrityError, transaction
 from apps.agents import heartbeats
 from apps.runner.protocol import Heartbeat, HeartbeatAnswer, PoolHealth, Wanted
 from apps.scheduling import placement, selectors
-from apps.sites import statements
+from apps.sites import lifecycle, statements
 from apps.sites.enrolment import Right
 from apps.sites.models import Deployment, Pool
 from cango_portal import database
@@ -41,6 +44,24 @@ def beat(pool: Pool, **fields) -> None:
         heartbeats.take([heartbeats.Beat(right(pool), Heartbeat(claimant="c", pools=[health]), None, pool.node_id)])
     )
     pool.refresh_from_db()
+
+
+@contextlib.contextmanager
+def dispatcher() -> Iterator[Callable[[], bool]]:
+    """Call it: was a dispatcher woken since?"""
+    with psycopg.connect(database.conninfo(), autocommit=True) as connection:
+        connection.execute("LISTEN dispatch")
+        yield lambda: bool(list(connection.notifies(timeout=0.05, stop_after=9)))
+
+
+def test_the_line_moves_at_once_when_a_pool_or_a_node_changes(pool):
+    with dispatcher() as woken:
+        beat(pool)
+        assert woken()
+        beat(pool)
+        assert not woken()
+        database.run(lifecycle.step(pool.node_id, before="admitted", after="draining", reason="New fans"))
+        assert woken()
 
 
 def test_a_node_hears_what_it_is_to_run_until_it_has_heard_it(pool):

@@ -6,10 +6,13 @@ import pytest
 
 from apps.accounts.models import AuditEvent
 from apps.core.errors import InvalidRequest
+from apps.core.sql import Row
+from apps.dispatch import draining
 from apps.dispatch.dispatcher import Dispatcher
 from apps.sites import drains
 from apps.sites.lifecycle import NodeMoved, NoSuchStep
 from apps.sites.models import Drain, Node, NodeEvent
+from cango_portal import database
 from tests import make
 
 NOW = datetime.now(UTC)
@@ -61,10 +64,14 @@ def test_a_drain_has_a_deadline_and_a_reason(node, staff):
 
 @pytest.mark.parametrize("after", ["admitted", "quarantined", "retired"])
 def test_a_drain_is_over_when_the_node_leaves_it(node, staff, after):
-    drains.drain(node=node, purpose="drain", seconds=600, reason="New fans", actor=staff)
+    other = make.node()
+    for each in (node, other):
+        drains.drain(node=each, purpose="drain", seconds=600, reason="New fans", actor=staff)
+    ahead = announce(node, staff)
     drains.move(node=node, after=after, reason="Done", actor=staff)
-    over = Drain.objects.get()
+    over = Drain.objects.get(node=node, announced_at=None)
     assert (over.open, over.ended_at is None) == (False, False)
+    assert set(Drain.objects.filter(ended_at=None)) == {ahead, Drain.objects.get(node=other)}
 
 
 def test_an_announced_maintenance_begins_by_itself(node, staff):
@@ -86,7 +93,6 @@ def test_a_maintenance_that_was_called_off_does_not_begin(node, staff):
     Drain.objects.update(announced_at=NOW - 30 * HOUR, starts_at=NOW - HOUR)
     Dispatcher().drain()
     assert Node.objects.get().state == "admitted"
-    assert not Drain.objects.excused().exists()
     with pytest.raises(NodeMoved):
         drains.call_off(drain=made, reason="Again", actor=staff, now=NOW)
 
@@ -100,6 +106,28 @@ def test_a_maintenance_that_has_begun_is_not_called_off(node, staff):
     made.refresh_from_db()
     assert (made.open, made.ended_at) == (True, None)
     assert not AuditEvent.objects.filter(action="node.maintenance_called_off").exists()
+
+
+def test_of_dispatchers_and_people_who_begin_and_call_off_at_once_the_first_counts(node, staff):
+    made = announce(node, staff)
+    Drain.objects.update(announced_at=NOW - 30 * HOUR, starts_at=NOW - HOUR)
+
+    def due(state: str = "admitted") -> list[Row]:
+        Node.objects.update(state=state)
+        return database.run(drains.due())
+
+    (row,) = due()
+    assert due("burn-in") == []
+    drains.call_off(drain=made, reason="Not needed", actor=staff, now=NOW)
+    assert due() == []
+    with pytest.raises(NodeMoved):
+        database.run(drains.begin(row))
+    Drain.objects.update(ended_at=None)
+    database.run(drains.begin(row))
+    assert due() == []
+    with pytest.raises(NodeMoved):
+        database.run(drains.begin(row))
+    assert (Node.objects.get().state, NodeEvent.objects.count()) == ("admitted", 1)
 
 
 def test_a_retired_node_has_no_maintenance(staff):
@@ -121,17 +149,6 @@ def test_what_cannot_be_announced_writes_nothing(node, staff):
     untouched()
 
 
-def test_only_maintenance_that_was_announced_in_time_is_excused(node, staff, settings):
-    settings.MAINTENANCE_NOTICE_SECONDS = 24 * 3600
-    late = announce(node, staff, starts_at=NOW + 23.9 * HOUR)
-    timely = announce(node, staff, starts_at=NOW + 24 * HOUR)
-    assert not Drain.objects.excused().exists()  # none has begun
-    Drain.objects.filter(pk=late.pk).update(began_at=NOW, ended_at=NOW)
-    Drain.objects.filter(pk=timely.pk).update(began_at=NOW, ended_at=NOW)
-    drains.drain(node=node, purpose="maintenance", seconds=0, reason="At once", actor=staff)
-    assert list(Drain.objects.excused()) == [timely]
-
-
 def test_an_empty_node_is_opened_only_for_maintenance(node, staff):
     other = make.node()
     drains.drain(node=node, purpose="maintenance", seconds=600, reason="New fans", actor=staff)
@@ -139,8 +156,17 @@ def test_an_empty_node_is_opened_only_for_maintenance(node, staff):
     Dispatcher().drain()
     assert not Drain.objects.exclude(drained_at=None).exists()  # an order may still be on its way
     Drain.objects.update(began_at=NOW - timedelta(seconds=6))
+    empty = database.run(draining.emptied())
     Dispatcher().drain()
-    assert not Drain.objects.filter(drained_at=None).exists()
+    noted = list(Drain.objects.order_by("pk").values_list("drained_at", flat=True))
+    assert None not in noted
+    for row in empty:  # another dispatcher saw them empty too
+        database.run(draining.note(row))
+    assert list(Drain.objects.order_by("pk").values_list("drained_at", flat=True)) == noted
+    Drain.objects.filter(node=other).update(open=False, drained_at=None)  # or found it back at work
+    database.run(draining.note(empty[1]))
+    assert Drain.objects.get(node=other).drained_at is None
+    Drain.objects.filter(node=other).update(open=True, drained_at=noted[1])
     assert [Node.objects.get(pk=each.pk).state for each in (node, other)] == ["maintenance", "draining"]
     assert Drain.objects.filter(open=True, ended_at=None).count() == 2  # both go on until the nodes are back
     assert NodeEvent.objects.first().actor is None

@@ -15,7 +15,7 @@ from django.core.mail import EmailMessage
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 from django.urls import reverse
-from django.utils.translation import get_language
+from django.utils.translation import get_language, gettext_lazy
 
 from apps.accounts import letters
 from apps.accounts.models import User
@@ -33,10 +33,12 @@ WAYS = {
 class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
     error_messages: ClassVar[dict[str, Any]] = {
         **DefaultAccountAdapter.error_messages,
-        "email_password_mismatch": "E-mail and password do not match an account.",
-        "too_many_login_attempts": "Too many attempts with this address. Wait five minutes, or set a new password.",
-        "enter_current_password": "This is not your current password.",
-        "account_inactive": "This account is closed.",
+        "email_password_mismatch": gettext_lazy("E-mail and password do not match an account."),
+        "too_many_login_attempts": gettext_lazy(
+            "Too many attempts with this address. Wait five minutes, or set a new password."
+        ),
+        "enter_current_password": gettext_lazy("This is not your current password."),
+        "account_inactive": gettext_lazy("This account is closed."),
     }
 
     def get_login_redirect_url(self, request: HttpRequest) -> str:

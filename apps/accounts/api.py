@@ -54,7 +54,7 @@ class ReadsPayments(InOrganization):
         if not super().has_permission(request, view):
             return False
         if isinstance(request.user, User) and not may_pay(getattr(request, "membership", None)):
-            raise NotAllowed(PAYERS_ONLY)
+            raise NotAllowed(str(PAYERS_ONLY))
         return True
 
 

@@ -8,11 +8,12 @@ from allauth.mfa.webauthn import forms as webauthn
 from django import forms
 from django.core.exceptions import ValidationError
 from django.forms import Form
+from django.utils.translation import gettext, gettext_lazy
 
 from apps.accounts.mails import Mail
 from apps.accounts.zones import zones
 
-HINT = "At least 12 characters. A few words in a row are fine."
+HINT = gettext_lazy("At least 12 characters. A few words in a row are fine.")
 
 
 def put(form: Form, name: str, *, label: str, hint: str = "") -> None:
@@ -25,15 +26,15 @@ class LoginForm(allauth.LoginForm):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         put(self, "login", label="E-mail")
-        put(self, "password", label="Password")
+        put(self, "password", label=gettext("Password"))
         self.fields["login"].widget.attrs["autocomplete"] = "username"  # what password managers look for
 
 
 class SignupForm(allauth.SignupForm):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        put(self, "email", label="Work e-mail", hint="A link goes there, to see that it is yours.")
-        put(self, "password1", label="Password", hint=HINT)
+        put(self, "email", label=gettext("Work e-mail"), hint=gettext("A link goes there, to see that it is yours."))
+        put(self, "password1", label=gettext("Password"), hint=str(HINT))
         self.fields["email"].widget.attrs["autocomplete"] = "username"
         self.fields["password1"].widget.attrs["autocomplete"] = "new-password"
 
@@ -48,22 +49,22 @@ class ResetPasswordForm(allauth.ResetPasswordForm):  # type: ignore[misc]
 class ResetPasswordKeyForm(allauth.ResetPasswordKeyForm):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        put(self, "password1", label="New password", hint=HINT)
-        put(self, "password2", label="New password again")
+        put(self, "password1", label=gettext("New password"), hint=str(HINT))
+        put(self, "password2", label=gettext("New password again"))
 
 
 class ChangePasswordForm(allauth.ChangePasswordForm):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        put(self, "oldpassword", label="Current password")
-        put(self, "password1", label="New password", hint=HINT)
-        put(self, "password2", label="New password again")
+        put(self, "oldpassword", label=gettext("Current password"))
+        put(self, "password1", label=gettext("New password"), hint=str(HINT))
+        put(self, "password2", label=gettext("New password again"))
 
 
 class ReauthenticateForm(allauth.ReauthenticateForm):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        put(self, "password", label="Password")
+        put(self, "password", label=gettext("Password"))
 
 
 NOT_ACCEPTED = "This passkey was not accepted. Try again, or use another way."
@@ -116,16 +117,16 @@ class PasskeyConfirmForm(PasskeyForm, webauthn.ReauthenticateWebAuthnForm):  # t
 
 class AccountForm(forms.Form):
     name = forms.CharField(
-        label="Name",
+        label=gettext_lazy("Name"),
         max_length=120,
         required=False,
-        help_text="As your colleagues see it.",
+        help_text=gettext_lazy("As your colleagues see it."),
         widget=forms.TextInput(attrs={"autocomplete": "name"}),
     )
     time_zone = forms.ChoiceField(
-        label="Time zone",
+        label=gettext_lazy("Time zone"),
         choices=zones,
-        help_text="Times on pages are shown in it. Days of usage and limits are of UTC.",
+        help_text=gettext_lazy("Times on pages are shown in it. Days of usage and limits are of UTC."),
     )
 
 

@@ -15,6 +15,7 @@ from allauth.account.models import EmailAddress
 from django.core import signing
 from django.db import transaction
 from django.utils import timezone
+from django.utils.translation import gettext
 
 from apps.accounts import audit, letters
 from apps.accounts.models import Invitation, Membership, Organization, User
@@ -56,11 +57,16 @@ def invite(*, organization: Organization, email: str, role: str, user: User) -> 
     address, now = email.strip().lower(), timezone.now()
     owner(organization, user)
     if Membership.objects.filter(organization=organization, user__email=address).exists():
-        raise InvitationState(f"{address} is a member already. Change the role on the page of members.", param="email")
+        raise InvitationState(
+            gettext("%(address)s is a member already. Change the role on the page of members.") % {"address": address},
+            param="email",
+        )
     earlier = organization.invitations.pending().filter(email=address).first()
     if earlier is not None and not earlier.is_over:
         raise InvitationState(
-            f"{address} is invited already. Send that invitation again, or withdraw it.", param="email"
+            gettext("%(address)s is invited already. Send that invitation again, or withdraw it.")
+            % {"address": address},
+            param="email",
         )
     few_enough(organization, now)
     if earlier is not None:
@@ -80,11 +86,12 @@ def send_again(*, invitation: Invitation, user: User) -> Invitation:
     locked, now = pending(invitation.pk), timezone.now()
     if now < locked.sent_at + AGAIN_AFTER:
         raise TooManyInvitations(
-            "This invitation was sent less than a minute ago. Wait a minute.", retry_after_seconds=60
+            gettext("This invitation was sent less than a minute ago. Wait a minute."), retry_after_seconds=60
         )
     if locked.sent >= TIMES:
         raise TooManyInvitations(
-            f"This invitation was sent {TIMES} times. Withdraw it, or ask whether the address is right."
+            gettext("This invitation was sent %(times)s times. Withdraw it, or ask whether the address is right.")
+            % {"times": TIMES}
         )
     few_enough(locked.organization, now)
     locked.sent, locked.sent_at, locked.expires_at = locked.sent + 1, now, now + LASTS
@@ -115,9 +122,12 @@ def accept(*, invitation: Invitation, user: User) -> Membership:
     """Join. Whoever is a member already keeps their role. Raises InvitationState and OtherAddress."""
     locked, now = pending(invitation.pk), timezone.now()
     if locked.is_over:
-        raise InvitationState("The invitation has ended. Ask for another.")
+        raise InvitationState(gettext("The invitation has ended. Ask for another."))
     if not is_for(locked, user):
-        raise OtherAddress(f"This invitation is for {locked.email}. You are signed in as {user.email}.")
+        raise OtherAddress(
+            gettext("This invitation is for %(email)s. You are signed in as %(email_2)s.")
+            % {"email": locked.email, "email_2": user.email}
+        )
     membership, made = Membership.objects.get_or_create(
         organization=locked.organization, user=user, defaults={"role": locked.role}
     )
@@ -134,7 +144,7 @@ def decline(*, invitation: Invitation, user: User | None) -> None:
     if locked.state == Invitation.State.DECLINED:
         return
     if locked.state != Invitation.State.PENDING:
-        raise InvitationState("The invitation is not open any more.")
+        raise InvitationState(gettext("The invitation is not open any more."))
     end(locked, Invitation.State.DECLINED, timezone.now())
     recorded(locked, "invitation.declined", user)
 
@@ -148,20 +158,22 @@ def owner(organization: Organization, user: User) -> None:
     """Locks the organization: two owners who invite the same address do so one after the other. Raises NotAllowed."""
     Organization.objects.select_for_update(no_key=True).get(pk=organization.pk)
     if not Membership.objects.filter(organization=organization, user=user, role=Membership.Role.OWNER).exists():
-        raise NotAllowed("Members are invited by the owners of your organization. Nothing was changed.")
+        raise NotAllowed(gettext("Members are invited by the owners of your organization. Nothing was changed."))
 
 
 def pending(pk: UUID) -> Invitation:
     rows = Invitation.objects.select_for_update(of=("self",)).select_related("organization", "invited_by")
     locked = rows.get(pk=pk)
     if locked.state != Invitation.State.PENDING:
-        raise InvitationState("The invitation is not open any more.")
+        raise InvitationState(gettext("The invitation is not open any more."))
     return locked
 
 
 def few_enough(organization: Organization, now: datetime) -> None:
     if organization.invitations.filter(sent_at__gt=now - timedelta(days=1)).count() >= A_DAY:
-        raise TooManyInvitations(f"An organization sends at most {A_DAY} invitations a day. Try again tomorrow.")
+        raise TooManyInvitations(
+            gettext("An organization sends at most %(a_day)s invitations a day. Try again tomorrow.") % {"a_day": A_DAY}
+        )
 
 
 def end(invitation: Invitation, state: str, now: datetime) -> None:

@@ -17,6 +17,11 @@ def known(code: str) -> bool:
     return code in dict(settings.LANGUAGES)
 
 
+def said(text: str) -> str:
+    """What was stored in English, in the reader's language where it is a text of ours (`gettext_noop`)."""
+    return translation.gettext(text) if text else ""
+
+
 def of(user: Any, cookies: Mapping[str, str], accepts: str) -> str:
     """What the person chose; else what was chosen in this browser; else what the browser asks for (RFC 9110, 12.5.4)."""
     chosen = getattr(user, "language", "")

@@ -89,7 +89,7 @@ def about(kind: Mail | None) -> str:
     if kind is None:
         return ""
     label = str(kind.label)
-    return label[:1].lower() + label[1:]
+    return label if label[1:2].isupper() else label[:1].lower() + label[1:]  # no abbreviation begins an English one
 
 
 def lines(body: str, mark: str) -> list[Line]:

@@ -7,6 +7,7 @@ from django.http import HttpRequest, HttpResponse
 from django.middleware.locale import LocaleMiddleware
 from django.utils import timezone, translation
 from django.utils.deprecation import MiddlewareMixin
+from django.utils.translation import gettext_lazy
 
 from apps.accounts import languages
 from apps.accounts.models import Membership
@@ -42,7 +43,9 @@ class OrganizationMiddleware(MiddlewareMixin):
 # Where work, keys and payments begin. An organization that is to be deleted begins nothing; what ends something is open to it.
 BEGINS = ("/playground/", "/jobs/", "/batches/", "/keys/", "/api/v1/", "/billing/add/", "/billing/automatic/", "/settings/webhooks/", "/settings/members/")  # fmt: skip
 ENDS = ("/cancel/", "/revoke/", "/remove/", "/withdraw/", "/delete/", "/disable/")
-CLOSING = "This organization is to be deleted, so nothing new begins in it. An owner can undo that on the organization's page."
+CLOSING = gettext_lazy(
+    "This organization is to be deleted, so nothing new begins in it. An owner can undo that on the organization's page."
+)
 
 
 def begins_while_closing(request: HttpRequest) -> bool:

@@ -11,6 +11,7 @@ from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models.functions import Lower
 from django.utils import timezone
+from django.utils.translation import gettext_lazy, pgettext_lazy
 
 from apps.accounts.mails import Mail
 from apps.core.ids import public, uuid7
@@ -108,9 +109,9 @@ class Organization(models.Model):
 
 class Membership(models.Model):
     class Role(models.TextChoices):
-        OWNER = "owner", "Owner"
-        DEVELOPER = "developer", "Developer"
-        BILLING = "billing", "Billing"
+        OWNER = "owner", gettext_lazy("Owner")
+        DEVELOPER = "developer", gettext_lazy("Developer")
+        BILLING = "billing", pgettext_lazy("role", "Billing")
 
     organization = models.ForeignKey(Organization, models.CASCADE, related_name="memberships")
     user = models.ForeignKey(User, models.CASCADE, related_name="memberships")

@@ -9,6 +9,7 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
+from django.utils.translation import gettext_lazy
 from django_htmx.middleware import HtmxDetails
 
 from apps.accounts.models import Membership, Organization, User
@@ -42,7 +43,7 @@ def organization_required(view: View[P]) -> Guarded[P]:
 
 
 PAYERS = frozenset({Membership.Role.OWNER.value, Membership.Role.BILLING.value})
-PAYERS_ONLY = (
+PAYERS_ONLY = gettext_lazy(
     "Payments, invoices, plans and limits are for the owners of your organization and its members with the billing role. "
     "Balance, usage and limits are open to you to read. An owner can change your role."
 )

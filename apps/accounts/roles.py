@@ -4,20 +4,38 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from django.utils.translation import gettext_lazy
+
 from apps.accounts.models import Membership
 
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    value: str
-    label: str
-    may: str
+    role: Membership.Role
+
+    @property
+    def value(self) -> str:
+        return self.role.value
+
+    @property
+    def label(self) -> str:
+        return str(self.role.label)
+
+    @property
+    def may(self) -> str:
+        return str(MAY[self.role])
 
 
 MAY = {
-    Membership.Role.OWNER: "Everything: members, payments, limits, settings, and work with every kind of API key.",
-    Membership.Role.DEVELOPER: "Sends work, makes API keys, manages webhooks, reads jobs, usage and the balance. No payments, limits or members.",
-    Membership.Role.BILLING: "Payments, invoices, plans and limits; also sends work and reads jobs and usage. No webhooks or members.",
+    Membership.Role.OWNER: gettext_lazy(
+        "Everything: members, payments, limits, settings, and work with every kind of API key."
+    ),
+    Membership.Role.DEVELOPER: gettext_lazy(
+        "Sends work, makes API keys, manages webhooks, reads jobs, usage and the balance. No payments, limits or members."
+    ),
+    Membership.Role.BILLING: gettext_lazy(
+        "Payments, invoices, plans and limits; also sends work and reads jobs and usage. No webhooks or members."
+    ),
 }
-ROLES = [Role(role.value, str(role.label), MAY[role]) for role in Membership.Role]
+ROLES = [Role(role) for role in Membership.Role]
 BY_VALUE = {role.value: role for role in ROLES}

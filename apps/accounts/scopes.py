@@ -1,17 +1,18 @@
 """What an API key may be allowed to do. A door names the scope it asks for; a member's role is another matter."""
 
 from django.db import models
+from django.utils.translation import gettext_lazy
 
 # What a view asks of a key: one scope, any of several, or None where every key in force will do.
 Needed = str | tuple[str, ...] | None
 
 
 class Scope(models.TextChoices):
-    INFERENCE = "inference", "Inference"
-    BATCHES = "batches", "Files and batches"
-    USAGE = "usage", "Read usage, balance and jobs"
-    WEBHOOKS = "webhooks", "Manage webhooks"
-    MANAGE = "manage", "Manage keys, members, webhooks and settings"
+    INFERENCE = "inference", gettext_lazy("Inference")
+    BATCHES = "batches", gettext_lazy("Files and batches")
+    USAGE = "usage", gettext_lazy("Read usage, balance and jobs")
+    WEBHOOKS = "webhooks", gettext_lazy("Manage webhooks")
+    MANAGE = "manage", gettext_lazy("Manage keys, members, webhooks and settings")
 
 
 # A new key may do these where nobody says otherwise: a program that sends work needs no more.

@@ -10,7 +10,9 @@ from operator import or_
 from typing import Any
 
 from django.db.models import Q, QuerySet
+from django.utils.translation import gettext, gettext_lazy, gettext_noop
 
+from apps.accounts import languages
 from apps.accounts.models import AuditEvent, Organization, User
 from apps.core import numbers
 from apps.core.spreadsheets import BYTE_ORDER_MARK, lines
@@ -18,16 +20,74 @@ from apps.core.spreadsheets import BYTE_ORDER_MARK, lines
 SIZE = 50
 EXPORT_SIZE = 1000
 KINDS = {
-    "money": ("Money and limits", ("credit", "balance", "refund", "limits", "warnings", "automatic_top_up", "plan", "subscription", "discount")),
-    "keys": ("API keys", ("api_key",)),
-    "members": ("Members", ("member", "membership", "invitation")),
-    "sign_in": ("Signing in", ("password", "passkey", "authenticator_app", "recovery_codes")),
-    "settings": ("Settings", ("organization", "webhook", "rate_limit", "account")),
-    "work": ("Jobs and batches", ("job", "batch")),
+    "money": (gettext_lazy("Money and limits"), ("credit", "balance", "refund", "limits", "warnings", "automatic_top_up", "plan", "subscription", "discount")),
+    "keys": (gettext_lazy("API keys"), ("api_key",)),
+    "members": (gettext_lazy("Members"), ("member", "membership", "invitation")),
+    "sign_in": (gettext_lazy("Signing in"), ("password", "passkey", "authenticator_app", "recovery_codes")),
+    "settings": (gettext_lazy("Settings"), ("organization", "webhook", "rate_limit", "account")),
+    "work": (gettext_lazy("Jobs and batches"), ("job", "batch")),
 }  # fmt: skip
 STAFF, PORTAL, KEY = "staff", "portal", "key"  # who is no member
 WORDS = {"issued": "created"}
 NOUNS = {"api_key": "API key", "automatic_top_up": "Automatic top-up"}
+# Acts and fields as they are made of their names, for translators.
+SAID = (
+    gettext_noop("API key created"),
+    gettext_noop("API key changed"),
+    gettext_noop("API key replaced"),
+    gettext_noop("API key revoked"),
+    gettext_noop("Automatic top-up changed"),
+    gettext_noop("Automatic top-up stopped"),
+    gettext_noop("Automatic top-up switched off"),
+    gettext_noop("Balance corrected"),
+    gettext_noop("Batch cancelled"),
+    gettext_noop("Credit granted"),
+    gettext_noop("Discount ended"),
+    gettext_noop("Invitation declined"),
+    gettext_noop("Invitation sent again"),
+    gettext_noop("Invitation withdrawn"),
+    gettext_noop("Job cancelled"),
+    gettext_noop("Limits changed"),
+    gettext_noop("Member invited"),
+    gettext_noop("Member joined"),
+    gettext_noop("Member removed"),
+    gettext_noop("Member role changed"),
+    gettext_noop("Membership removed"),
+    gettext_noop("Organization changed"),
+    gettext_noop("Organization created"),
+    gettext_noop("Organization deleted"),
+    gettext_noop("Organization deletion asked"),
+    gettext_noop("Organization deletion undone"),
+    gettext_noop("Organization exported"),
+    gettext_noop("Organization residency changed"),
+    gettext_noop("Plan cancelled"),
+    gettext_noop("Plan changed"),
+    gettext_noop("Plan resumed"),
+    gettext_noop("Refund created"),
+    gettext_noop("Refund failed"),
+    gettext_noop("Refund requested"),
+    gettext_noop("Refund updated"),
+    gettext_noop("Warnings changed"),
+    gettext_noop("Webhook changed"),
+    gettext_noop("Webhook created"),
+    gettext_noop("Webhook deleted"),
+    gettext_noop("Webhook disabled"),
+    gettext_noop("Webhook enabled"),
+    gettext_noop("Webhook secret rotated"),
+    gettext_noop("name"),
+    gettext_noop("role"),
+    gettext_noop("email"),
+    gettext_noop("scopes"),
+    gettext_noop("expires at"),
+    gettext_noop("allowed models"),
+    gettext_noop("residency"),
+    gettext_noop("keep text days"),
+    gettext_noop("amount"),
+    gettext_noop("daily"),
+    gettext_noop("weekly"),
+    gettext_noop("monthly"),
+    gettext_noop("total"),
+)
 UNSAID = frozenset({"prefix", "budget", "by_key"})
 
 
@@ -41,15 +101,17 @@ class Entry:
         """Staff have no names for customers."""
         event = self.event
         if event.data.get("by_key"):
-            return f"API key {event.data['by_key']}…"
+            return gettext("API key %(key)s…") % {"key": event.data["by_key"]}
         if event.actor is None:
             return "Cango Portal"
-        return "Staff of Cango Portal" if self.staff else event.actor.email
+        return gettext("Staff of Cango Portal") if self.staff else event.actor.email
 
     @property
     def what(self) -> str:
         noun, _, verb = self.event.action.partition(".")
-        return f"{NOUNS.get(noun, noun.replace('_', ' ').capitalize())} {WORDS.get(verb, verb.replace('_', ' '))}"
+        return languages.said(
+            f"{NOUNS.get(noun, noun.replace('_', ' ').capitalize())} {WORDS.get(verb, verb.replace('_', ' '))}"
+        )
 
     @property
     def target(self) -> str:
@@ -58,7 +120,10 @@ class Entry:
 
     @property
     def details(self) -> list[str]:
-        return [*said(self.event.data), *([f"Reason: {self.event.reason}"] if self.event.reason else [])]
+        return [
+            *said(self.event.data),
+            *([gettext("Reason: %(reason)s") % {"reason": self.event.reason}] if self.event.reason else []),
+        ]
 
 
 def said(data: Mapping[str, Any]) -> Iterator[str]:
@@ -79,14 +144,14 @@ def said(data: Mapping[str, Any]) -> Iterator[str]:
 
 
 def label(name: str) -> str:
-    return name.removesuffix("_microusd").removesuffix("_cents").replace("_", " ")
+    return languages.said(name.removesuffix("_microusd").removesuffix("_cents").replace("_", " "))
 
 
 def shown(name: str, value: Any) -> str:
     if value is None or value in ("", []):
-        return "none"
+        return gettext("none")
     if isinstance(value, bool):
-        return "yes" if value else "no"
+        return gettext("yes") if value else gettext("no")
     if isinstance(value, int) and name.endswith(("_microusd", "_cents")):
         return numbers.balance(value * (10_000 if name.endswith("_cents") else 1))
     if isinstance(value, list):

@@ -16,6 +16,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.utils.decorators import method_decorator
+from django.utils.translation import gettext
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods, require_POST
@@ -36,7 +37,7 @@ def account(request: HttpRequest) -> HttpResponse:
     if posted and form.is_valid():
         user.name, user.time_zone = form.cleaned_data["name"], form.cleaned_data["time_zone"]
         user.save(update_fields=["name", "time_zone"])
-        messages.success(request, "Saved.")
+        messages.success(request, gettext("Saved."))
         return redirect("settings-account")
     return render(request, "account/settings.html", {"form": form}, status=422 if form.errors else 200)
 
@@ -52,7 +53,7 @@ def notifications(request: HttpRequest) -> HttpResponse:
     if posted and form.is_valid():
         user.declined_mails = form.declined()
         user.save(update_fields=["declined_mails"])
-        messages.success(request, "Saved.")
+        messages.success(request, gettext("Saved."))
         return redirect("settings-notifications")
     return render(request, "account/notifications.html", {"form": form}, status=422 if form.errors else 200)
 
@@ -123,5 +124,5 @@ def end_sessions(request: HttpRequest) -> HttpResponse:
         flows.sessions.end_other_sessions(request, request.user)
     if not request.user.is_authenticated:
         return redirect("account_login")
-    messages.success(request, "Signed out there.")
+    messages.success(request, gettext("Signed out there."))
     return redirect("mfa_index")

@@ -7,6 +7,7 @@ from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Now
+from django.utils.translation import gettext_lazy, pgettext_lazy
 
 from apps.accounts.models import Organization, User
 from apps.core import numbers
@@ -22,9 +23,9 @@ class Tier(models.TextChoices):
     Flexible work waits behind standard work, a batch behind both. The price version in force at admission has the shares.
     """
 
-    STANDARD = "standard", "Standard"
-    FLEXIBLE = "flexible", "Flexible"
-    BATCH = "batch", "Batch"
+    STANDARD = "standard", gettext_lazy("Standard")
+    FLEXIBLE = "flexible", gettext_lazy("Flexible")
+    BATCH = "batch", pgettext_lazy("tier", "Batch")
 
 
 class ModelQuerySet(models.QuerySet["Model"]):
@@ -41,10 +42,10 @@ class Model(models.Model):
     """
 
     class Kind(models.TextChoices):
-        CHAT = "chat", "Chat"
-        EMBEDDINGS = "embeddings", "Embeddings"
-        RERANK = "rerank", "Reranking"
-        OCR = "ocr", "Text recognition"
+        CHAT = "chat", gettext_lazy("Chat")
+        EMBEDDINGS = "embeddings", gettext_lazy("Embeddings")
+        RERANK = "rerank", gettext_lazy("Reranking")
+        OCR = "ocr", gettext_lazy("Text recognition")
 
     # What each term of apps/wire/capabilities.py promises, for those who tick it.
     CAPABILITIES = {

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from django import forms
 from django.conf import settings
+from django.utils.translation import gettext
 
 from apps.accounts import tickets
 from apps.catalog.models import Model
@@ -39,13 +40,14 @@ def field(name: str, label: str, wanted: str = "", *, rows: int = 4, hint: str =
         widget=forms.Textarea(attrs={"rows": rows}),
         error_messages={
             "required": wanted,
-            "max_length": f"Shorten it to {MAX_TEXT:,} characters; the API takes more.",
+            "max_length": gettext("Shorten it to %(max_text)s characters; the API takes more.")
+            % {"max_text": f"{MAX_TEXT:,}"},
         },
     )
 
 
 def ratio(label: str, most: float, hint: str) -> forms.FloatField:
-    wrong = f"Enter a number from 0 to {most:g}, or leave it empty."
+    wrong = gettext("Enter a number from 0 to %(most)s, or leave it empty.") % {"most": f"{most:g}"}
     return forms.FloatField(
         label=label,
         required=False,
@@ -76,43 +78,54 @@ class PlaygroundForm(forms.Form):
         both = [offer, other] if other else [offer]
         if offer.kind == Model.Kind.CHAT:
             most = min(each.max_output_tokens or each.context_tokens for each in both)
-            self.fields["prompt"] = field("prompt", "Prompt", "Write a prompt.", rows=8)
+            self.fields["prompt"] = field("prompt", gettext("Prompt"), gettext("Write a prompt."), rows=8)
             if all(Capability.IMAGE_INPUT in each.ability for each in both):
                 self.fields["image"] = forms.FileField(
-                    label="Image",
+                    label=gettext("Image"),
                     required=False,
-                    help_text=f"PNG, JPEG, WebP or GIF, at most {images.MAX_IMAGE_BYTES // 2**20} MiB. Optional.",
-                    error_messages={"empty": "The file is empty. Choose another."},
+                    help_text=gettext("PNG, JPEG, WebP or GIF, at most %(size)s MiB. Optional.")
+                    % {"size": images.MAX_IMAGE_BYTES // 2**20},
+                    error_messages={"empty": gettext("The file is empty. Choose another.")},
                 )
-            self.fields["system"] = field("system", "System prompt", rows=3, hint="How it should answer. Optional.")
+            self.fields["system"] = field(
+                "system", gettext("System prompt"), rows=3, hint=gettext("How it should answer. Optional.")
+            )
             self.fields["max_tokens"] = forms.IntegerField(
-                label="Most output tokens",
+                label=gettext("Most output tokens"),
                 initial=min(DEFAULT_TOKENS, most),
                 min_value=1,
                 max_value=most,
-                help_text=f"At most {most:,}.",
+                help_text=gettext("At most %(most)s.") % {"most": f"{most:,}"},
                 error_messages={
-                    "required": "Say how many tokens it may write.",
-                    "invalid": "Enter a whole number.",
-                    "min_value": "Ask for at least 1 token.",
-                    "max_value": f"{'Both models write' if other else 'This model writes'} at most {most:,} tokens. "
-                    "Ask for that or less.",
+                    "required": gettext("Say how many tokens it may write."),
+                    "invalid": gettext("Enter a whole number."),
+                    "min_value": gettext("Ask for at least 1 token."),
+                    "max_value": (
+                        gettext("Both models write at most %(most)s tokens. Ask for that or less.")
+                        if other
+                        else gettext("This model writes at most %(most)s tokens. Ask for that or less.")
+                    )
+                    % {"most": f"{most:,}"},
                 },
             )
-            self.fields["temperature"] = ratio("Temperature", 2, "0 to 2; lower is more predictable. Optional.")
-            self.fields["top_p"] = ratio("Top p", 1, "0 to 1; share of likely words it may choose from. Optional.")
+            self.fields["temperature"] = ratio(
+                gettext("Temperature"), 2, gettext("0 to 2; lower is more predictable. Optional.")
+            )
+            self.fields["top_p"] = ratio(
+                gettext("Top p"), 1, gettext("0 to 1; share of likely words it may choose from. Optional.")
+            )
         elif offer.kind == Model.Kind.EMBEDDINGS:
-            self.fields["text"] = field("text", "Text", "Write a text.")
+            self.fields["text"] = field("text", gettext("Text"), gettext("Write a text."))
         else:
             self.fields["file"] = forms.FileField(
-                label="Image or PDF",
-                help_text=f"PNG, JPEG, WebP, TIFF or PDF, at most {offer.max_pages:,} pages "
-                f"and {settings.MAX_FILE_BYTES // 2**20} MiB.",
+                label=gettext("Image or PDF"),
+                help_text=gettext("PNG, JPEG, WebP, TIFF or PDF, at most %(max_pages)s pages and %(size)s MiB.")
+                % {"max_pages": f"{offer.max_pages:,}", "size": settings.MAX_FILE_BYTES // 2**20},
                 max_length=200,
                 error_messages={
-                    "required": "Choose a file.",
-                    "empty": "The file is empty. Choose another.",
-                    "max_length": "The file's name is longer than 200 characters. Rename it.",
+                    "required": gettext("Choose a file."),
+                    "empty": gettext("The file is empty. Choose another."),
+                    "max_length": gettext("The file's name is longer than 200 characters. Rename it."),
                 },
             )
 
@@ -137,12 +150,14 @@ class PlaygroundForm(forms.Form):
         if upload is None:
             return ""
         if upload.size > images.MAX_IMAGE_BYTES:
-            raise forms.ValidationError(f"Choose an image of at most {images.MAX_IMAGE_BYTES // 2**20} MiB.")
+            raise forms.ValidationError(
+                gettext("Choose an image of at most %(size)s MiB.") % {"size": images.MAX_IMAGE_BYTES // 2**20}
+            )
         raw = upload.read()
         for kind, starts in images.STARTS.items():
             if raw.startswith(starts):
                 return f"data:{kind};base64,{base64.b64encode(raw).decode()}"
-        raise forms.ValidationError("Choose a PNG, JPEG, WebP or GIF image.")
+        raise forms.ValidationError(gettext("Choose a PNG, JPEG, WebP or GIF image."))
 
     def body(self, example: Mapping[str, Any] = {}) -> dict[str, Any]:
         """The OpenAI request that the fields make; of a file, none. `example` stands in where a field has nothing good."""

@@ -9,6 +9,7 @@ from typing import Any
 from django import forms
 from django.db.models import Exists, OuterRef, Q
 from django.forms import BoundField
+from django.utils.translation import gettext, gettext_lazy
 
 from apps.accounts.models import Organization
 from apps.catalog.models import Model
@@ -17,14 +18,19 @@ from apps.keys.models import APIKey
 
 OPEN = "open"
 REFUSED = "refused"
-STATES = [("", "Any state"), (OPEN, "Not ended"), *Job.State.choices, (REFUSED, "Refused")]
+STATES = [
+    ("", gettext_lazy("Any state")),
+    (OPEN, gettext_lazy("Not ended")),
+    *Job.State.choices,
+    (REFUSED, gettext_lazy("Refused")),
+]
 RANGES = {"1h": timedelta(hours=1), "24h": timedelta(days=1), "7d": timedelta(days=7), "30d": timedelta(days=30)}
 RANGE_LABELS = [
-    ("", "Any time"),
-    ("1h", "Last hour"),
-    ("24h", "Last 24 hours"),
-    ("7d", "Last 7 days"),
-    ("30d", "Last 30 days"),
+    ("", gettext_lazy("Any time")),
+    ("1h", gettext_lazy("Last hour")),
+    ("24h", gettext_lazy("Last 24 hours")),
+    ("7d", gettext_lazy("Last 7 days")),
+    ("30d", gettext_lazy("Last 30 days")),
 ]
 PAGE = "page"
 
@@ -56,21 +62,21 @@ class HistoryForm(forms.Form):
             }
         ),
     )
-    state = forms.ChoiceField(label="State", required=False, choices=STATES)
-    model = forms.ChoiceField(label="Model", required=False)
-    key = forms.ChoiceField(label="API key", required=False)
-    range = forms.ChoiceField(label="Time", required=False, choices=RANGE_LABELS)
+    state = forms.ChoiceField(label=gettext_lazy("State"), required=False, choices=STATES)
+    model = forms.ChoiceField(label=gettext_lazy("Model"), required=False)
+    key = forms.ChoiceField(label=gettext_lazy("API key"), required=False)
+    range = forms.ChoiceField(label=gettext_lazy("Time"), required=False, choices=RANGE_LABELS)
 
     def __init__(self, data: Any, *, organization: Organization) -> None:
         super().__init__(data)
         used = UsageHour.objects.filter(organization=organization, model=OuterRef("pk"))
         models = Model.objects.filter(Q(listed=True) | Exists(used))
         keys = APIKey.objects.filter(organization=organization).order_by("name")[:200]
-        self.choices("model").choices = [("", "Any model"), *((model.name, model.title) for model in models)]
+        self.choices("model").choices = [("", gettext("Any model")), *((model.name, model.title) for model in models)]
         self.choices("key").choices = [
-            ("", "Any key"),
+            ("", gettext("Any key")),
             *((str(key.pk), key.name) for key in keys),
-            (PAGE, "Sent from a page"),
+            (PAGE, gettext("Sent from a page")),
         ]
         for name in ("state", "model", "key", "range"):
             self.fields[name].widget.attrs["class"] = "select"

@@ -9,6 +9,7 @@ from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.indexes import GinIndex
 from django.db import models
 from django.db.models import Q
+from django.utils.translation import gettext_lazy
 
 from apps.accounts.models import Organization, User
 from apps.catalog.models import WHOLE, Model, PriceVersion, Tier
@@ -53,28 +54,28 @@ class Job(models.Model):
     """
 
     class State(models.TextChoices):
-        QUEUED = "queued", "Queued"
-        DISPATCHED = "dispatched", "Routed"
-        RUNNING = "running", "Running"
-        SUCCEEDED = "succeeded", "Done"
-        FAILED = "failed", "Failed"
-        CANCELLED = "cancelled", "Cancelled"
-        EXPIRED = "expired", "Expired"
+        QUEUED = "queued", gettext_lazy("Queued")
+        DISPATCHED = "dispatched", gettext_lazy("Routed")
+        RUNNING = "running", gettext_lazy("Running")
+        SUCCEEDED = "succeeded", gettext_lazy("Done")
+        FAILED = "failed", gettext_lazy("Failed")
+        CANCELLED = "cancelled", gettext_lazy("Cancelled")
+        EXPIRED = "expired", gettext_lazy("Expired")
 
     class Kind(models.TextChoices):
         """What is done: as the runner's protocol names it. A model does more than one kind where it says so."""
 
-        CHAT = "chat", "Chat"
-        COMPLETION = "completion", "Completion"
-        EMBEDDINGS = "embeddings", "Embeddings"
-        RERANK = "rerank", "Reranking"
-        OCR = "ocr", "Text recognition"
+        CHAT = "chat", gettext_lazy("Chat")
+        COMPLETION = "completion", gettext_lazy("Completion")
+        EMBEDDINGS = "embeddings", gettext_lazy("Embeddings")
+        RERANK = "rerank", gettext_lazy("Reranking")
+        OCR = "ocr", gettext_lazy("Text recognition")
 
     class EnergyQuality(models.TextChoices):
-        COUNTER = "counter", "measured at the GPU"
-        INTEGRATED = "integrated", "measured, from power readings"
-        MODELLED = "modelled", "estimated from a model of the machine"
-        NAMEPLATE = "nameplate", "estimated from the nameplate"
+        COUNTER = "counter", gettext_lazy("measured at the GPU")
+        INTEGRATED = "integrated", gettext_lazy("measured, from power readings")
+        MODELLED = "modelled", gettext_lazy("estimated from a model of the machine")
+        NAMEPLATE = "nameplate", gettext_lazy("estimated from the nameplate")
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     organization = models.ForeignKey(Organization, models.PROTECT, related_name="jobs", db_index=False)

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from channels.db import database_sync_to_async
 from django.template.loader import render_to_string
+from django.utils.translation import gettext
 
 from apps.core import numbers
 from apps.core.ids import parse
@@ -217,7 +218,7 @@ class OrganizationTopic(Topic):
         held = row["held"]
         fields = {
             "balance": numbers.balance(row["free"] + held),
-            "held": f"{numbers.money(held)} of it held for running jobs" if held else "",
+            "held": gettext("%(held)s of it held for running jobs") % {"held": numbers.money(held)} if held else "",
             "free": numbers.balance(row["free"]),
             "hold": numbers.money(held),
             "spend": numbers.money(row["spend"]),

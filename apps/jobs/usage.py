@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any, Literal, get_args
 
+from django.utils.translation import gettext_lazy
+
 from apps.core.sql import Plan, Row, Statement
 from apps.jobs import rollup
 
@@ -78,7 +80,11 @@ class Used:
 
 
 SUMMED = (*rollup.SUMMED, "energy_wh", "carbon_gco2e", "carbon_market_gco2e", "estimated")
-NAMELESS = {"key": "sent from a page", "member": "the portal", "site": "not placed"}
+NAMELESS = {
+    "key": gettext_lazy("sent from a page"),
+    "member": gettext_lazy("the portal"),
+    "site": gettext_lazy("not placed"),
+}
 
 
 def parts(start: datetime, end: datetime, until: datetime | None) -> list[tuple[str, datetime, datetime]]:
@@ -122,7 +128,7 @@ def named(row: Row, group: Group) -> tuple[str | None, str]:
     """Ids as the API names things: a key by its UUID, a member by their number."""
     found: str | None = row[f"{group}_id"]
     if found is None:
-        return None, NAMELESS.get(group, "")
+        return None, str(NAMELESS.get(group, ""))
     return found, row[f"{group}_name"] or found
 
 

@@ -117,7 +117,7 @@ class KeysAPI(Managing):
         if by is not None and services.has_limit(by):
             raise permits.beyond("limits")
         if by is None and not new and not may_pay(self.membership):
-            raise NotAllowed(PAYERS_ONLY)
+            raise NotAllowed(str(PAYERS_ONLY))
         return {period: asked[name] for period in PERIODS if (name := f"{period}_microusd") in asked}
 
     def allowed_rates(self, rates: Figures) -> Figures:

@@ -121,7 +121,7 @@ class PermitForm(forms.Form):
         self.fields.update(rate_fields())
         self.organization, self.role, self.key, self.before = organization, role, key, before
         given = permits.BY_ROLE[role] | set(before.scopes if key else ())
-        self.offer("scopes", [(value, label) for value, label in Scope.choices if value in given])
+        self.offer("scopes", [(value, str(label)) for value, label in Scope.choices if value in given])
         self.offer("allowed_models", [(name, name) for name in models_on_offer(before.allowed_models or ())])
         self.offer("residency", residency.choices(organization.residency, before.residency or ()))
 

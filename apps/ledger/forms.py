@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from django import forms
+from django.utils.translation import gettext, gettext_lazy
 
 from apps.core.money import MICROUSD_PER_CENT
 from apps.ledger.budgets import Period
@@ -34,7 +35,9 @@ class USDField(forms.Field):
     def __init__(self, *, zero: bool = False, most_cents: int = MOST_CENTS, **options: Any) -> None:
         self.zero = zero
         self.most_cents = most_cents
-        options.setdefault("error_messages", {}).setdefault("required", "Enter an amount in USD, such as 25 or 25.50.")
+        options.setdefault("error_messages", {}).setdefault(
+            "required", gettext("Enter an amount in USD, such as 25 or 25.50.")
+        )
         super().__init__(**options)
 
     def to_python(self, value: Any) -> int | None:
@@ -43,27 +46,31 @@ class USDField(forms.Field):
             return None
         found = DOLLARS.fullmatch(text)
         if found is None:
-            raise forms.ValidationError("This is not an amount in USD. Enter one such as 25 or 25.50.")
+            raise forms.ValidationError(gettext("This is not an amount in USD. Enter one such as 25 or 25.50."))
         if found["sign"] or found["sign_after"]:
             raise forms.ValidationError(
-                f"The amount is negative. Enter {'zero or more' if self.zero else 'one above zero'}."
+                gettext("The amount is negative. Enter zero or more.")
+                if self.zero
+                else gettext("The amount is negative. Enter one above zero.")
             )
         part = (found["part"] or "").rstrip("0")
         if len(part) > CENTS:
-            raise forms.ValidationError("The amount has a fraction of a cent. Enter whole cents, such as 25.50.")
+            raise forms.ValidationError(
+                gettext("The amount has a fraction of a cent. Enter whole cents, such as 25.50.")
+            )
         whole = found["whole"].replace(",", "").lstrip("0")
         if len(whole) > DIGITS:
             raise forms.ValidationError(self.too_large)
         cents = int(whole or 0) * 100 + int(part.ljust(CENTS, "0"))
         if cents == 0 and not self.zero:
-            raise forms.ValidationError("The amount is zero. Enter one above zero.")
+            raise forms.ValidationError(gettext("The amount is zero. Enter one above zero."))
         if cents > self.most_cents:
             raise forms.ValidationError(self.too_large)
         return cents
 
     @property
     def too_large(self) -> str:
-        return f"The amount is too large. The most is ${self.most_cents / 100:,.0f}."
+        return gettext("The amount is too large. The most is $%(most)s.") % {"most": f"{self.most_cents / 100:,.0f}"}
 
     def has_changed(self, initial: Any, data: Any) -> bool:
         return str(initial or "") != str(data or "")
@@ -76,17 +83,22 @@ def written(cents: int | None) -> str:
     return f"{cents // 100}" if cents % 100 == 0 else f"{cents // 100}.{cents % 100:02}"
 
 
-HELP: dict[Period, str] = {
-    "total": "For as long as the key lives. Empty is no limit.",
-    "daily": "Begins anew at 00:00 UTC. Empty is no limit.",
-    "weekly": "Begins anew on Monday, 00:00 UTC. Empty is no limit.",
-    "monthly": "Begins anew on the first, 00:00 UTC. Empty is no limit.",
+HELP = {
+    "total": gettext_lazy("For as long as the key lives. Empty is no limit."),
+    "daily": gettext_lazy("Begins anew at 00:00 UTC. Empty is no limit."),
+    "weekly": gettext_lazy("Begins anew on Monday, 00:00 UTC. Empty is no limit."),
+    "monthly": gettext_lazy("Begins anew on the first, 00:00 UTC. Empty is no limit."),
 }
 
 
 def limit_fields(periods: Iterable[Period]) -> dict[str, USDField]:
     return {
-        period: USDField(label=f"{TITLES[period]}, in USD", required=False, zero=True, help_text=HELP[period])
+        period: USDField(
+            label=gettext("%(period)s, in USD") % {"period": TITLES[period]},
+            required=False,
+            zero=True,
+            help_text=HELP[period],
+        )
         for period in periods
     }
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from django.db import transaction
+from django.utils.translation import gettext, gettext_lazy
 
 from apps.accounts import audit
 from apps.accounts.models import User
@@ -15,7 +16,12 @@ from apps.ledger import budgets
 from apps.ledger.budgets import PERIODS, Period, Window
 from apps.ledger.models import Budget
 
-TITLES: dict[Period, str] = {"total": "In total", "daily": "A day", "weekly": "A week", "monthly": "A month"}
+TITLES = {
+    "total": gettext_lazy("In total"),
+    "daily": gettext_lazy("A day"),
+    "weekly": gettext_lazy("A week"),
+    "monthly": gettext_lazy("A month"),
+}
 # What a limit is offered for; the ledger counts all four windows of every budget.
 OFFERED: dict[str, tuple[Period, ...]] = {
     Budget.Kind.ORGANIZATION: ("daily", "monthly"),
@@ -32,7 +38,7 @@ class Spent:
 
     @property
     def title(self) -> str:
-        return TITLES[self.window.period]
+        return str(TITLES[self.window.period])
 
     @property
     def percent(self) -> int | None:
@@ -50,7 +56,11 @@ class Spent:
     def words(self) -> str:
         used = numbers.money(self.window.used_microusd)
         limit = self.window.limit_microusd
-        return f"{used}, no limit" if limit is None else f"{used} of {numbers.money(limit)}"
+        return (
+            gettext("%(used)s, no limit") % {"used": used}
+            if limit is None
+            else gettext("%(used)s of %(limit)s") % {"used": used, "limit": numbers.money(limit)}
+        )
 
 
 def spent(budget: Budget, now: datetime) -> list[Spent]:

@@ -8,6 +8,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import F, Q
 from django.db.models.functions import Least
 from django.db.models.lookups import Exact, GreaterThanOrEqual, IsNull
+from django.utils.translation import gettext_lazy
 
 from apps.accounts.models import Organization, User
 from apps.core.ids import uuid7
@@ -94,8 +95,8 @@ class Budget(models.Model):
     """
 
     class Kind(models.TextChoices):
-        ORGANIZATION = "organization", "Organization"
-        MEMBER = "member", "Member"
+        ORGANIZATION = "organization", gettext_lazy("Organization")
+        MEMBER = "member", gettext_lazy("Member")
         KEY = "key", "API key"
 
     kind = models.CharField(max_length=12, choices=Kind)

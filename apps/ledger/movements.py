@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 
 from django.db.models import Q, QuerySet
 from django.utils import timezone
+from django.utils.translation import gettext, gettext_lazy
 
 from apps.accounts.models import Organization
 from apps.core.ids import parse, public
@@ -29,25 +30,25 @@ PACE_DAYS = 7
 PACE_ROWS = 20_000  # charges that are read for the pace, at most
 
 WORDS = {
-    (Name.HELD, Name.REVENUE): "Work",
-    (Name.STRIPE_CLEARING, Name.CREDIT): "Credit bought",
-    (Name.CREDITS_GRANTED, Name.CREDIT): "Credit given",
-    (Name.CREDITS_GRANTED, Name.PROMOTIONAL): "Credit given",
-    (Name.PROMOTIONAL, Name.CREDITS_EXPIRED): "Given credit expired",
-    (Name.CREDIT, Name.REFUNDS): "Refund to the card",
-    (Name.REFUNDS, Name.CREDIT): "Refund failed, credit is back",
-    (Name.RECEIVABLE, Name.REFUNDS): "Refunded after it was spent",
-    (Name.CREDIT, Name.DISPUTES): "Payment taken back by the bank",
-    (Name.RECEIVABLE, Name.DISPUTES): "Payment taken back by the bank after it was spent",
-    (Name.DISPUTES, Name.CREDIT): "Disputed payment returned",
-    (Name.CREDIT, Name.RECEIVABLE): "Owed amount paid back",
-    (Name.ADJUSTMENTS, Name.CREDIT): "Correction",
-    (Name.CREDIT, Name.ADJUSTMENTS): "Correction",
-    (Name.RECEIVABLE, Name.ADJUSTMENTS): "Correction",
-    (Name.CREDIT, Name.HELD): "Held for work",
-    (Name.PROMOTIONAL, Name.HELD): "Held for work",
-    (Name.HELD, Name.CREDIT): "Not used, returned",
-    (Name.HELD, Name.PROMOTIONAL): "Not used, returned",
+    (Name.HELD, Name.REVENUE): gettext_lazy("Work"),
+    (Name.STRIPE_CLEARING, Name.CREDIT): gettext_lazy("Credit bought"),
+    (Name.CREDITS_GRANTED, Name.CREDIT): gettext_lazy("Credit given"),
+    (Name.CREDITS_GRANTED, Name.PROMOTIONAL): gettext_lazy("Credit given"),
+    (Name.PROMOTIONAL, Name.CREDITS_EXPIRED): gettext_lazy("Given credit expired"),
+    (Name.CREDIT, Name.REFUNDS): gettext_lazy("Refund to the card"),
+    (Name.REFUNDS, Name.CREDIT): gettext_lazy("Refund failed, credit is back"),
+    (Name.RECEIVABLE, Name.REFUNDS): gettext_lazy("Refunded after it was spent"),
+    (Name.CREDIT, Name.DISPUTES): gettext_lazy("Payment taken back by the bank"),
+    (Name.RECEIVABLE, Name.DISPUTES): gettext_lazy("Payment taken back by the bank after it was spent"),
+    (Name.DISPUTES, Name.CREDIT): gettext_lazy("Disputed payment returned"),
+    (Name.CREDIT, Name.RECEIVABLE): gettext_lazy("Owed amount paid back"),
+    (Name.ADJUSTMENTS, Name.CREDIT): gettext_lazy("Correction"),
+    (Name.CREDIT, Name.ADJUSTMENTS): gettext_lazy("Correction"),
+    (Name.RECEIVABLE, Name.ADJUSTMENTS): gettext_lazy("Correction"),
+    (Name.CREDIT, Name.HELD): gettext_lazy("Held for work"),
+    (Name.PROMOTIONAL, Name.HELD): gettext_lazy("Held for work"),
+    (Name.HELD, Name.CREDIT): gettext_lazy("Not used, returned"),
+    (Name.HELD, Name.PROMOTIONAL): gettext_lazy("Not used, returned"),
 }
 
 CHARGED = """
@@ -62,9 +63,9 @@ SELECT coalesce(sum(amount_microusd), 0)::bigint AS charged, min(at) AS since, c
 def words(transfer: Transfer) -> str:
     """What moved, for the customer. Reasons that staff wrote stay with staff."""
     if transfer.key.startswith("plan:"):
-        return "Credit of your plan"
+        return gettext("Credit of your plan")
     found = WORDS.get((Name(transfer.debit), Name(transfer.credit)))
-    return found or f"{Name(transfer.debit).label} to {Name(transfer.credit).label}"
+    return str(found) if found else f"{Name(transfer.debit).label} to {Name(transfer.credit).label}"
 
 
 def job_of(transfer: Transfer) -> str:

@@ -14,6 +14,7 @@ from uuid import UUID
 
 from django.db import transaction
 from django.utils import timezone
+from django.utils.translation import gettext
 
 from apps.accounts import audit, invitations, letters
 from apps.accounts.models import Membership, Organization, User
@@ -51,7 +52,9 @@ def ask(*, organization: Organization, user: User) -> Organization:
         return locked
     plan = Subscription.objects.filter(organization=locked).exclude(state=Subscription.State.ENDED).first()
     if plan is not None and not plan.cancel_at_period_end:
-        raise CannotClose("Your plan goes on. Cancel it first on the Billing page, so that nothing more is charged.")
+        raise CannotClose(
+            gettext("Your plan goes on. Cancel it first on the Billing page, so that nothing more is charged.")
+        )
     locked.closing_at = timezone.now() + GRACE
     locked.save(update_fields=["closing_at"])
     automatic.switch_off(organization=locked, actor=user)
@@ -76,9 +79,9 @@ def undo(*, organization: Organization, user: User) -> Organization:
 def owned(organization: Organization, user: User) -> Organization:
     locked = Organization.objects.select_for_update(no_key=True).get(pk=organization.pk)
     if locked.closed_at is not None:
-        raise CannotClose("The organization is deleted.")
+        raise CannotClose(gettext("The organization is deleted."))
     if not Membership.objects.filter(organization=locked, user=user, role=Membership.Role.OWNER).exists():
-        raise NotAllowed("An organization is deleted by its owners. Nothing was changed.")
+        raise NotAllowed(gettext("An organization is deleted by its owners. Nothing was changed."))
     return locked
 
 

@@ -6,6 +6,7 @@ from functools import cached_property
 from django.conf import settings
 from django.http import HttpRequest
 from django.urls import reverse
+from django.utils.translation import gettext
 
 from apps.accounts.models import Organization
 from apps.ledger import services as ledger
@@ -104,29 +105,29 @@ class Shell:
             Group(
                 "",
                 [
-                    self.link("Overview", "home", reverse("portal:dashboard")),
-                    self.link("Playground", "play", reverse("dispatch:playground")),
-                    self.link("Models", "models", reverse("portal:models")),
-                    self.link("Jobs", "jobs", reverse("jobs:history")),
-                    self.link("Batches", "batch", reverse("batches:index")),
+                    self.link(gettext("Overview"), "home", reverse("portal:dashboard")),
+                    self.link(gettext("Playground"), "play", reverse("dispatch:playground")),
+                    self.link(gettext("Models"), "models", reverse("portal:models")),
+                    self.link(gettext("Jobs"), "jobs", reverse("jobs:history")),
+                    self.link(gettext("Batches"), "batch", reverse("batches:index")),
                 ],
             ),
             Group(
-                "Build",
+                gettext("Build"),
                 [
-                    self.link("API keys", "key", reverse("keys:index")),
-                    self.link("Webhooks", "bolt", reverse("webhooks:index")),
-                    self.link("Docs", "docs", reverse("portal:docs")),
+                    self.link(gettext("API keys"), "key", reverse("keys:index")),
+                    self.link(gettext("Webhooks"), "bolt", reverse("webhooks:index")),
+                    self.link(gettext("Docs"), "docs", reverse("portal:docs")),
                 ],
             ),
             Group(
-                "Account",
+                gettext("Account"),
                 [
-                    self.link("Usage", "usage", reverse("jobs:usage")),
-                    self.link("Billing", "card", reverse("billing:overview"), but=reverse("billing:limits")),
-                    self.link("Limits", "limit", reverse("billing:limits")),
-                    self.link("Members", "team", reverse("portal:members")),
-                    self.link("Organization", "gear", reverse("portal:organization")),
+                    self.link(gettext("Usage"), "usage", reverse("jobs:usage")),
+                    self.link(gettext("Billing"), "card", reverse("billing:overview"), but=reverse("billing:limits")),
+                    self.link(gettext("Limits"), "limit", reverse("billing:limits")),
+                    self.link(gettext("Members"), "team", reverse("portal:members")),
+                    self.link(gettext("Organization"), "gear", reverse("portal:organization")),
                 ],
             ),
         ]

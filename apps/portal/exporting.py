@@ -26,6 +26,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.db import IntegrityError, models, transaction
 from django.db.models import F, Q
 from django.utils import timezone
+from django.utils.translation import gettext
 from kombu.exceptions import OperationalError
 
 from apps.accounts import audit
@@ -82,13 +83,16 @@ def begin(*, organization: Organization, user: User) -> Export:
         with transaction.atomic():
             if organization.exports.filter(created_at__gt=timezone.now() - timedelta(days=1)).count() >= TAKES:
                 raise ExportState(
-                    f"An organization makes at most {TAKES} exports a day. Nothing was begun; try again tomorrow."
+                    gettext(
+                        "An organization makes at most %(takes)s exports a day. Nothing was begun; try again tomorrow."
+                    )
+                    % {"takes": TAKES}
                 )
             made = Export.objects.create(organization=organization, user=user)
             audit.record(organization=organization, actor=user, action="organization.exported", target=made.public_id)
             transaction.on_commit(lambda: tell_worker(made.pk))
     except IntegrityError as error:
-        raise ExportState("An export is being made already. Its page shows how far it is.") from error
+        raise ExportState(gettext("An export is being made already. Its page shows how far it is.")) from error
     return made
 
 

@@ -2,6 +2,7 @@ from typing import Any
 
 from django import forms
 from django.forms.boundfield import BoundWidget
+from django.utils.translation import gettext, gettext_lazy
 
 from apps.accounts import trail
 from apps.accounts.models import Membership, Organization
@@ -12,16 +13,16 @@ class WelcomeForm(forms.ModelForm):  # type: ignore[type-arg]
     class Meta:
         model = Organization
         fields = ["name"]
-        labels = {"name": "Organization"}
-        help_texts = {"name": "Your company or team. It owns the credit, the keys and the jobs."}
-        error_messages = {"name": {"required": "Enter the name of your organization."}}
+        labels = {"name": gettext_lazy("Organization")}
+        help_texts = {"name": gettext_lazy("Your company or team. It owns the credit, the keys and the jobs.")}
+        error_messages = {"name": {"required": gettext_lazy("Enter the name of your organization.")}}
         widgets = {"name": forms.TextInput(attrs={"autocomplete": "organization"})}
 
 
 class RoleForm(forms.Form):
     """Offered with what each role may do (`accounts.roles`)."""
 
-    role = forms.ChoiceField(label="Role", choices=Membership.Role.choices, widget=forms.RadioSelect)
+    role = forms.ChoiceField(label=gettext_lazy("Role"), choices=Membership.Role.choices, widget=forms.RadioSelect)
 
     @property
     def roles(self) -> list[tuple[BoundWidget, Role]]:
@@ -31,8 +32,8 @@ class RoleForm(forms.Form):
 class InviteForm(RoleForm):
     email = forms.EmailField(
         label="E-mail",
-        help_text="A link goes there. It is open for seven days.",
-        error_messages={"required": "Enter the address of whom you invite."},
+        help_text=gettext_lazy("A link goes there. It is open for seven days."),
+        error_messages={"required": gettext_lazy("Enter the address of whom you invite.")},
     )
     field_order = ["email", "role"]
 
@@ -40,24 +41,28 @@ class InviteForm(RoleForm):
 class AuditForm(forms.Form):
     """Filters of the audit log. What is no valid value is left out."""
 
-    who = forms.ChoiceField(label="Who", required=False)
+    who = forms.ChoiceField(label=gettext_lazy("Who"), required=False)
     kind = forms.ChoiceField(
-        label="What",
+        label=gettext_lazy("What"),
         required=False,
-        choices=[("", "Everything"), *((each, words) for each, (words, _) in trail.KINDS.items())],
+        choices=[("", gettext_lazy("Everything")), *((each, words) for each, (words, _) in trail.KINDS.items())],
     )
-    since = forms.DateField(label="From day (UTC)", required=False, widget=forms.DateInput(attrs={"type": "date"}))
-    until = forms.DateField(label="To day (UTC)", required=False, widget=forms.DateInput(attrs={"type": "date"}))
+    since = forms.DateField(
+        label=gettext_lazy("From day (UTC)"), required=False, widget=forms.DateInput(attrs={"type": "date"})
+    )
+    until = forms.DateField(
+        label=gettext_lazy("To day (UTC)"), required=False, widget=forms.DateInput(attrs={"type": "date"})
+    )
 
     def __init__(self, *args: Any, organization: Organization, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         people = Membership.objects.filter(organization=organization).select_related("user").order_by("pk")
         self.fields["who"].choices = [  # type: ignore[attr-defined]
-            ("", "Everybody"),
+            ("", gettext("Everybody")),
             *((str(each.user_id), each.user.email) for each in people),
-            (trail.KEY, "An API key"),
-            (trail.STAFF, "Staff of Cango Portal"),
-            (trail.PORTAL, "Cango Portal by itself"),
+            (trail.KEY, gettext("An API key")),
+            (trail.STAFF, gettext("Staff of Cango Portal")),
+            (trail.PORTAL, gettext("Cango Portal by itself")),
         ]
 
     @property
@@ -70,20 +75,22 @@ class CloseForm(forms.Form):
     """Confirmed by name, so that it is no slip."""
 
     name = forms.CharField(
-        label="Name of the organization",
-        error_messages={"required": "Enter the name of the organization."},
+        label=gettext_lazy("Name of the organization"),
+        error_messages={"required": gettext_lazy("Enter the name of the organization.")},
         widget=forms.TextInput(attrs={"autocomplete": "off"}),
     )
 
     def __init__(self, *args: Any, organization: Organization, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.organization = organization
-        self.fields["name"].help_text = f"Type “{organization.name}” to confirm."
+        self.fields["name"].help_text = gettext("Type “%(name)s” to confirm.") % {"name": organization.name}
 
     def clean_name(self) -> str:
         name: str = self.cleaned_data["name"]
         if " ".join(name.split()) != " ".join(self.organization.name.split()):
-            raise forms.ValidationError(f"This is not the name. It is “{self.organization.name}”.")
+            raise forms.ValidationError(
+                gettext("This is not the name. It is “%(name)s”.") % {"name": self.organization.name}
+            )
         return name
 
 
@@ -91,15 +98,19 @@ class OrganizationForm(forms.Form):
     """Its name, and how long it keeps what was sent and got."""
 
     name = forms.CharField(
-        label="Name", max_length=120, error_messages={"required": "Enter the name of your organization."}
+        label=gettext_lazy("Name"),
+        max_length=120,
+        error_messages={"required": gettext_lazy("Enter the name of your organization.")},
     )
     keep_text_days = forms.TypedChoiceField(
-        label="Text of jobs",
+        label=gettext_lazy("Text of jobs"),
         coerce=int,
         choices=[
-            (30, "Kept for 30 days"),
-            (7, "Kept for 7 days"),
-            (0, "Not kept"),
+            (30, gettext_lazy("Kept for 30 days")),
+            (7, gettext_lazy("Kept for 7 days")),
+            (0, gettext_lazy("Not kept")),
         ],
-        help_text="From the end of each job, also of those you have. Text that was deleted does not come back.",
+        help_text=gettext_lazy(
+            "From the end of each job, also of those you have. Text that was deleted does not come back."
+        ),
     )

@@ -11,6 +11,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
+from django.utils.translation import gettext
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST
 
@@ -48,7 +49,10 @@ def invitation(request: HttpRequest, token: str) -> HttpResponse:
             if request.POST.get("answer") == "accept" and user is not None:
                 membership = invitations.accept(invitation=found, user=user)
                 request.session[SESSION_KEY] = str(membership.organization_id)
-                messages.success(request, f"You are a member of {membership.organization}.")
+                messages.success(
+                    request,
+                    gettext("You are a member of %(organization)s.") % {"organization": membership.organization},
+                )
                 return redirect("portal:dashboard")
             if request.POST.get("answer") == "decline":
                 invitations.decline(invitation=found, user=user)

@@ -7,6 +7,7 @@ from django.contrib import messages
 from django.core.files.storage import default_storage
 from django.http import FileResponse, Http404, HttpResponse
 from django.shortcuts import redirect, render
+from django.utils.translation import gettext
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 from django.views.decorators.vary import vary_on_headers
 
@@ -37,7 +38,7 @@ def delete(request: MemberRequest) -> HttpResponse:
         except PortalError as error:
             form.add_error(None, error.message)
         else:
-            messages.success(request, "The deletion is set. API keys have stopped.")
+            messages.success(request, gettext("The deletion is set. API keys have stopped."))
             return redirect("portal:delete")
     balance = ledger.balance(organization.pk)
     jobs = Job.objects.of(organization)
@@ -60,7 +61,9 @@ def undo(request: MemberRequest) -> HttpResponse:
     except PortalError as error:
         messages.error(request, error.message)
     else:
-        messages.success(request, "The organization stays. Its API keys work again; automatic top-up is still off.")
+        messages.success(
+            request, gettext("The organization stays. Its API keys work again; automatic top-up is still off.")
+        )
     return redirect("portal:organization")
 
 

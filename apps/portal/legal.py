@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import date
 
 from django.conf import settings
+from django.utils.translation import gettext, gettext_lazy
 
 from apps.core import numbers
 from apps.portal import closing, exporting
@@ -13,7 +14,7 @@ from apps.scheduling import selectors as scheduling
 from cango_portal import database
 
 SINCE = date(2026, 11, 29)  # of the texts
-DEMO = "The operator of this demonstration"
+DEMO = gettext_lazy("The operator of this demonstration")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ class Kept:
 
 def operator() -> Operator:
     return Operator(
-        name=settings.OPERATOR_NAME or DEMO,
+        name=settings.OPERATOR_NAME or str(DEMO),
         address=settings.OPERATOR_ADDRESS,
         email=settings.OPERATOR_EMAIL,
         stripe=not settings.SANDBOX_MONEY,
@@ -47,24 +48,35 @@ def operator() -> Operator:
 def kept() -> list[Kept]:
     return [
         Kept(
-            "Requests and their answers",
-            "30 days after the job ended, or 7, or not at all, as your organization says; stored chats and responses too, or until you delete them",
+            gettext("Requests and their answers"),
+            gettext(
+                "30 days after the job ended, or 7, or not at all, as your organization says; stored chats and responses too, or until you delete them"
+            ),
         ),
-        Kept("Files sent with a job", numbers.duration(settings.FILE_RETENTION_SECONDS)),
+        Kept(gettext("Files sent with a job"), numbers.duration(settings.FILE_RETENTION_SECONDS)),
         Kept(
-            "Files of batches",
-            f"{numbers.duration(settings.BATCH_FILE_RETENTION_SECONDS)}, shorter if you say so, or until you delete them; after the batch has ended no longer than your organization keeps text",
+            gettext("Files of batches"),
+            gettext(
+                "%(batch_file_retention_seconds)s, shorter if you say so, or until you delete them; after the batch has ended no longer than your organization keeps text"
+            )
+            % {"batch_file_retention_seconds": numbers.duration(settings.BATCH_FILE_RETENTION_SECONDS)},
         ),
-        Kept("Other files you upload", "Until you delete them, or as you say with the upload"),
-        Kept("Text while it is streamed", "In memory, about an hour"),
-        Kept("Deliveries to your webhooks", "30 days"),
-        Kept("Exports of an organization", f"{exporting.KEPT.days} days"),
+        Kept(gettext("Other files you upload"), gettext("Until you delete them, or as you say with the upload")),
+        Kept(gettext("Text while it is streamed"), gettext("In memory, about an hour")),
+        Kept(gettext("Deliveries to your webhooks"), gettext("30 days")),
+        Kept(gettext("Exports of an organization"), gettext("%(days)s days") % {"days": exporting.KEPT.days}),
         Kept(
-            "Invoices, jobs' figures, the journal of your credit and the audit log",
-            f"{settings.BOOKS_YEARS} years, also after the organization is deleted: commercial and tax law asks for them",
+            gettext("Invoices, jobs' figures, the journal of your credit and the audit log"),
+            gettext(
+                "%(books_years)s years, also after the organization is deleted: commercial and tax law asks for them"
+            )
+            % {"books_years": settings.BOOKS_YEARS},
         ),
-        Kept("An organization that its owner deletes", f"{closing.GRACE.days} days, in which it can be undone"),
-        Kept("Your account", "Until you close it"),
+        Kept(
+            gettext("An organization that its owner deletes"),
+            gettext("%(days)s days, in which it can be undone") % {"days": closing.GRACE.days},
+        ),
+        Kept(gettext("Your account"), gettext("Until you close it")),
     ]
 
 

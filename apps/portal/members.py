@@ -11,6 +11,7 @@ from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
+from django.utils.translation import gettext, gettext_lazy
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
@@ -23,7 +24,7 @@ from apps.core.ids import parse
 from apps.keys import members
 from apps.portal.forms import InviteForm, RoleForm
 
-OWNERS_ONLY = "Members are managed by the owners of your organization. Ask one of them."
+OWNERS_ONLY = gettext_lazy("Members are managed by the owners of your organization. Ask one of them.")
 
 
 def owner_required(view: Callable[..., HttpResponseBase]) -> Guarded[...]:
@@ -65,7 +66,7 @@ def invite(request: MemberRequest) -> HttpResponse:
         except PortalError as error:
             form.add_error(error.param, error.message)
         else:
-            messages.success(request, f"{made.email} was sent an invitation.")
+            messages.success(request, gettext("%(email)s was sent an invitation.") % {"email": made.email})
             return redirect("portal:members")
     return render(request, "portal/invite.html", {"form": form}, status=422 if form.errors else 200)
 
@@ -73,13 +74,13 @@ def invite(request: MemberRequest) -> HttpResponse:
 @owner_required
 @require_POST
 def send_again(request: MemberRequest, public_id: str) -> HttpResponse:
-    return told(request, public_id, invitations.send_again, "{} was sent the invitation again.")
+    return told(request, public_id, invitations.send_again, gettext("{} was sent the invitation again."))
 
 
 @owner_required
 @require_POST
 def withdraw(request: MemberRequest, public_id: str) -> HttpResponse:
-    return told(request, public_id, invitations.withdraw, "The invitation of {} is withdrawn.")
+    return told(request, public_id, invitations.withdraw, gettext("The invitation of {} is withdrawn."))
 
 
 def told(request: MemberRequest, public_id: str, verb: Callable[..., object], done: str) -> HttpResponse:
@@ -108,7 +109,7 @@ def member(request: MemberRequest, number: int) -> HttpResponse:
         except PortalError as error:
             form.add_error(None, error.message)
         else:
-            messages.success(request, "Saved. It is in force at once.")
+            messages.success(request, gettext("Saved. It is in force at once."))
             return redirect("portal:members")
     context = {"form": form, "member": found}
     return render(request, "portal/member.html", context, status=422 if form.errors else 200)
@@ -130,7 +131,11 @@ def remove(request: MemberRequest, number: int) -> HttpResponse:
         except PortalError as error:
             refused = error.message
         else:
-            what = f"You left {request.organization}." if own else f"{found.user.email} was removed."
+            what = (
+                gettext("You left %(organization)s.") % {"organization": request.organization}
+                if own
+                else gettext("%(email)s was removed.") % {"email": found.user.email}
+            )
             messages.success(request, what)
             return redirect("portal:dashboard" if own else "portal:members")
     context = {"member": found, "own": own, "refused": refused}

@@ -5,6 +5,7 @@ from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
+from django.utils.translation import gettext, gettext_lazy
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
 
@@ -17,7 +18,9 @@ from apps.dispatch.tasks import forget_soon
 from apps.portal.forms import OrganizationForm
 from cango_portal import database
 
-OWNERS_ONLY = "Owners change the name of your organization and how long its text is kept. Ask one of them."
+OWNERS_ONLY = gettext_lazy(
+    "Owners change the name of your organization and how long its text is kept. Ask one of them."
+)
 
 
 @never_cache
@@ -37,7 +40,7 @@ def organization(request: MemberRequest) -> HttpResponse:
             if changed and fewer:
                 database.run(keeping.shorten(owned.pk))
         if changed:
-            messages.success(request, "Saved.")
+            messages.success(request, gettext("Saved."))
             if fewer:
                 forget_soon(owned.pk)
         return redirect("portal:organization")

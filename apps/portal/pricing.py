@@ -10,6 +10,8 @@ from typing import Any
 
 from django import forms
 from django.conf import settings
+from django.utils.text import format_lazy
+from django.utils.translation import gettext, gettext_lazy
 
 from apps.accounts.models import Organization
 from apps.catalog import offers, prices
@@ -21,11 +23,11 @@ from apps.core.money import MICROUSD_PER_CENT
 from cango_portal import database
 
 TITLES = {
-    "request": "Request",
-    "input": "Input",
-    "cached_input": "Cached input",
-    "output": "Output",
-    "pages": "Pages",
+    "request": gettext_lazy("Request"),
+    "input": gettext_lazy("Input"),
+    "cached_input": gettext_lazy("Cached input"),
+    "output": gettext_lazy("Output"),
+    "pages": gettext_lazy("Pages"),
 }
 EXAMPLE = {"prompt_tokens": 1_234, "cached_prompt_tokens": 200, "completion_tokens": 89, "pages": 0}
 EXAMPLE_PRICE = Price(0, 120_000, 30_000, 360_000, 0, 0, 5000, 7000)  # where nothing is on offer yet
@@ -106,10 +108,10 @@ class Bill:
 
 
 def rounded(line: prices.Line, share: Decimal) -> Rounded:
-    each = "for 1M" if line.per > 1 else "each"
+    each = gettext("for 1M") if line.per > 1 else gettext("each")
     exactly = Decimal(line.units * line.price_microusd) * share / line.per
     return Rounded(
-        TITLES[line.name], line.units, f"{numbers.price(line.price_microusd)} {each}", usd(exactly), line.microusd
+        str(TITLES[line.name]), line.units, f"{numbers.price(line.price_microusd)} {each}", usd(exactly), line.microusd
     )
 
 
@@ -119,8 +121,10 @@ def usd(microusd: Decimal) -> str:
     return f"${int(whole):,}.{decimals.rstrip('0'):0<6}"
 
 
-def count(label: str, help_text: str = "", *, least: int = 0, most: int, initial: int) -> forms.IntegerField:
-    wrong = f"Enter a whole number from {least:,} to {most:,}."
+def count(label: Any, help_text: Any = "", *, least: int = 0, most: int, initial: int) -> forms.IntegerField:
+    wrong = format_lazy(
+        gettext_lazy("Enter a whole number from {least} to {most}."), least=f"{least:,}", most=f"{most:,}"
+    )
     return forms.IntegerField(
         label=label,
         help_text=help_text,
@@ -134,19 +138,27 @@ def count(label: str, help_text: str = "", *, least: int = 0, most: int, initial
 class Calculator(forms.Form):
     """How much work, of which kind. What a model does not charge for changes nothing."""
 
-    model = forms.ChoiceField(label="Model", error_messages={"invalid_choice": "Choose one of the models on offer."})
+    model = forms.ChoiceField(
+        label=gettext_lazy("Model"),
+        error_messages={"invalid_choice": gettext_lazy("Choose one of the models on offer.")},
+    )
     tier = forms.ChoiceField(
-        label="Tier",
+        label=gettext_lazy("Tier"),
         choices=Tier.choices,
         initial=Tier.STANDARD,
-        error_messages={"invalid_choice": "Choose standard, flexible or batch."},
+        error_messages={"invalid_choice": gettext_lazy("Choose standard, flexible or batch.")},
     )
-    requests = count("Requests", least=1, most=MOST_REQUESTS, initial=1000)
-    input = count("Input tokens of each", most=MOST_TOKENS, initial=1000)
-    cached = count("Cached at best, %", "Of the input: what requests have in common.", most=100, initial=0)
-    least = count("Output tokens of each, at least", most=MOST_TOKENS, initial=100)
-    most = count("Output tokens of each, at most", most=MOST_TOKENS, initial=500)
-    pages = count("Pages or images of each", most=MOST_PAGES, initial=1)
+    requests = count(gettext_lazy("Requests"), least=1, most=MOST_REQUESTS, initial=1000)
+    input = count(gettext_lazy("Input tokens of each"), most=MOST_TOKENS, initial=1000)
+    cached = count(
+        gettext_lazy("Cached at best, %"),
+        gettext_lazy("Of the input: what requests have in common."),
+        most=100,
+        initial=0,
+    )
+    least = count(gettext_lazy("Output tokens of each, at least"), most=MOST_TOKENS, initial=100)
+    most = count(gettext_lazy("Output tokens of each, at most"), most=MOST_TOKENS, initial=500)
+    pages = count(gettext_lazy("Pages or images of each"), most=MOST_PAGES, initial=1)
 
     def __init__(self, offered: list[Offer], given: Mapping[str, str]) -> None:
         """What an address leaves out is as in the empty form; an address that names no field is an empty form."""
@@ -161,7 +173,7 @@ class Calculator(forms.Form):
     def clean(self) -> dict[str, Any]:
         given = self.cleaned_data
         if "least" in given and "most" in given and given["least"] > given["most"]:
-            self.add_error("most", "This is less than the least. Enter that or more.")
+            self.add_error("most", gettext("This is less than the least. Enter that or more."))
         return given
 
     def estimate(self, discounts: Mapping[int, int]) -> Estimate:
@@ -215,7 +227,7 @@ def span(low: int, high: int) -> str:
     if low >= 1_000_000:
         low, high = low // MICROUSD_PER_CENT * MICROUSD_PER_CENT, -(-high // MICROUSD_PER_CENT) * MICROUSD_PER_CENT
     first, last = (numbers.price(amount) if amount else "$0.00" for amount in (low, high))
-    return first if first == last else f"{first} to {last}"
+    return first if first == last else gettext("%(first)s to %(last)s") % {"first": first, "last": last}
 
 
 class Pricing:

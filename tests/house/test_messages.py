@@ -9,7 +9,7 @@ from django.conf import settings
 from django.template import Context, Template
 from django.utils import translation
 
-from apps.portal.templatetags.times import FORMS
+from apps.accounts.times import FORMS
 from apps.portal.words import WORDS
 from cango_portal import catalogs
 from tests.house.wording import unmarked

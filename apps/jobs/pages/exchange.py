@@ -11,6 +11,7 @@ from typing import Any
 
 from django.conf import settings
 from django.urls import reverse
+from django.utils.translation import gettext
 
 from apps.accounts import tickets
 from apps.files.sealing import Unreadable
@@ -56,9 +57,12 @@ class Exchange(Progress):
         asked = next((text for role, text in reversed(self.messages) if role == "user" and text.strip()), "")
         words = " ".join(asked.split())
         if not words and self.job.kind == "ocr":
-            return f"File read with {self.job.model.title}"
+            return gettext("File read with %(title)s") % {"title": self.job.model.title}
         if not words:
-            return f"{self.job.get_kind_display()} with {self.job.model.title}"
+            return gettext("%(get_kind_display)s with %(title)s") % {
+                "get_kind_display": self.job.get_kind_display(),
+                "title": self.job.model.title,
+            }
         return words if len(words) <= TITLE_LENGTH else f"{words[: TITLE_LENGTH - 1].rstrip()}…"
 
     @cached_property
@@ -81,8 +85,10 @@ class Exchange(Progress):
     @property
     def what(self) -> str:
         if self.job.writes:
-            return "streamed request" if self.job.streaming else "request"
-        return {"ocr": "file read", "rerank": "rerank request"}.get(self.job.kind, "embeddings request")
+            return gettext("streamed request") if self.job.streaming else "request"
+        return {"ocr": gettext("file read"), "rerank": gettext("rerank request")}.get(
+            self.job.kind, gettext("embeddings request")
+        )
 
     @property
     def repeatable(self) -> bool:
@@ -110,13 +116,17 @@ class Exchange(Progress):
         messages = [message for message in choices or [] if isinstance(message, dict)]
         found = []
         for number, message in enumerate(messages, start=1):
-            heading = f"Answer {number} of {len(messages)}" if len(messages) > 1 else "Answer"
+            heading = (
+                gettext("Answer %(number)s of %(messages)s") % {"number": number, "messages": len(messages)}
+                if len(messages) > 1
+                else gettext("Answer")
+            )
             said = _text(message.get("content")) or _text(message.get("refusal"))
             if said or not message.get("tool_calls"):
                 found.append((heading, said))
             if message.get("tool_calls"):
                 calls = json.dumps(message["tool_calls"], ensure_ascii=False, indent=2)
-                found.append((f"{heading}, tool calls", calls))
+                found.append((gettext("%(heading)s, tool calls") % {"heading": heading}, calls))
         return found
 
     @property
@@ -131,7 +141,7 @@ class Exchange(Progress):
         """Of a chat that gives several answers: how many of them the page shows while they are written."""
         if self.job.is_final or self.asked < 2:
             return ""
-        return f"1 of {self.asked} answers is shown; the rest comes with the result"
+        return gettext("1 of %(asked)s answers is shown; the rest comes with the result") % {"asked": self.asked}
 
     @property
     def code(self) -> str:

@@ -20,6 +20,7 @@ from channels.db import database_sync_to_async
 from django.db.models import Q, QuerySet
 from django.db.models.functions import Coalesce, Length
 from django.utils import timezone
+from django.utils.translation import gettext_lazy
 
 from apps.accounts.models import Organization
 from apps.catalog.models import Model
@@ -43,7 +44,7 @@ WALKED = 2500  # jobs that are looked through for words of their metadata before
 LONGEST_JOB = timedelta(days=2)
 OWN_WORDS = {"role", "type", "model", "id", "finish_reason", "embedding"}
 
-SHORT = {"insufficient_credit": "no credit"}
+SHORT = {"insufficient_credit": gettext_lazy("no credit")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ class Row:
     def short(self) -> str:
         """What refused it, in a word or two."""
         code = self.refusal.code if self.refusal else ""
-        return SHORT.get(code, code.replace("_", " "))
+        return str(SHORT.get(code, code.replace("_", " ")))
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from django.template.loader import render_to_string
+from django.utils.translation import gettext
 
 from apps.core import numbers
 from apps.jobs import statements
@@ -35,13 +36,13 @@ class JobPage(Exchange, Receipt):
     @property
     def views(self) -> list[tuple[str, str]]:
         """(name, label) of the page's tabs."""
-        attempts = f"Attempts ({len(self.attempts)})" if len(self.attempts) > 1 else "Attempts"
+        attempts = f"Attempts ({len(self.attempts)})" if len(self.attempts) > 1 else gettext("Attempts")
         return [
-            ("output", "Output"),
-            ("request", "Request"),
+            ("output", gettext("Output")),
+            ("request", gettext("Request")),
             ("attempts", attempts),
-            ("events", "Events"),
-            ("code", "Code"),
+            ("events", gettext("Events")),
+            ("code", gettext("Code")),
         ]
 
     @cached_property

@@ -8,7 +8,9 @@ from functools import cached_property
 
 from django.db.models import Q
 from django.utils import timezone
+from django.utils.translation import gettext, ngettext
 
+from apps.accounts.times import written
 from apps.catalog.models import Tier
 from apps.core import numbers
 from apps.jobs.models import Job
@@ -71,14 +73,16 @@ class Progress:
     @property
     def unit(self) -> str:
         if self.job.kind == "ocr":
-            return (
-                f"of {numbers.count(self.at_most)} {'page' if self.at_most == 1 else 'pages'}"
-                if self.at_most
-                else "pages"
-            )
+            if not self.at_most:
+                return gettext("pages")
+            return ngettext("of %(count)s page", "of %(count)s pages", self.at_most) % {
+                "count": numbers.count(self.at_most)
+            }
         if not self.job.writes:
-            return "tokens read"
-        return "tokens written" if self.job.is_final else f"of at most {numbers.count(self.at_most)} tokens"
+            return gettext("tokens read")
+        if self.job.is_final:
+            return gettext("tokens written")
+        return gettext("of at most %(count)s tokens") % {"count": numbers.count(self.at_most)}
 
     @property
     def first_token_at(self) -> datetime | None:
@@ -124,7 +128,7 @@ class Progress:
         if self.per_second is None:
             return numbers.NONE
         if self.job.kind == "ocr":
-            return f"{self.per_second:.1f}{numbers.SPACE}pages/s"
+            return f"{self.per_second:.1f}{numbers.SPACE}{gettext('pages/s')}"
         return numbers.rate(self.per_second)
 
     @property
@@ -133,15 +137,19 @@ class Progress:
         if self.job.state == "queued":
             deadline = timezone.localtime(self.job.deadline_at)
             today = deadline.date() == timezone.localtime(self.now).date()
-            by = f"{deadline:%H:%M}" if today else f"{deadline.day} {deadline:%b %H:%M}"
-            return f"Starts by {by} or expires, free of charge"
+            by = written(deadline, "H:i" if today else "j M H:i")
+            return gettext("Starts by %(by)s or expires, free of charge") % {"by": by}
         ends = self.ends_at
         if ends is None:
             return ""
         left = left_in_words((ends - self.now).total_seconds())
         if self.said and ends > self.said:
-            return f"Takes longer than expected, {left} left"
-        return f"{left} left" if self.job.kind == "ocr" else f"Ends by itself, in {left} at the latest"
+            return gettext("Takes longer than expected, %(left)s left") % {"left": left}
+        return (
+            gettext("%(left)s left") % {"left": left}
+            if self.job.kind == "ocr"
+            else gettext("Ends by itself, in %(left)s at the latest") % {"left": left}
+        )
 
     @property
     def ends_at(self) -> datetime | None:
@@ -165,8 +173,8 @@ class Progress:
     @property
     def bar_label(self) -> str:
         if self.job.kind == "ocr":
-            return "Pages read"
-        return "Tokens written, of the maximum asked for" if self.job.writes else "Tokens read"
+            return gettext("Pages read")
+        return gettext("Tokens written, of the maximum asked for") if self.job.writes else gettext("Tokens read")
 
     @cached_property
     def position(self) -> int | None:
@@ -181,7 +189,7 @@ class Progress:
     @property
     def queue(self) -> str:
         """Why it waits, and its place in line."""
-        reason = (self.job.reason or "waiting for a free GPU").rstrip(".")
+        reason = (self.job.reason or gettext("waiting for a free GPU")).rstrip(".")
         reason = reason[:1].lower() + reason[1:]
         return f"{reason}, {timeline.place(self.position)}" if self.position else reason
 
@@ -189,7 +197,7 @@ class Progress:
     def row_reason(self) -> str:
         """In a list: why it is not simply done."""
         if self.job.state == "failed":
-            return self.job.error_message or "nothing charged"
+            return self.job.error_message or gettext("nothing charged")
         if self.job.state in ("queued", "expired"):
             return self.job.reason
         if self.job.state == "cancelled" and timeline.by_operator(self.job):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from django.utils.translation import gettext, gettext_lazy
+
 from apps.catalog import prices
 from apps.catalog.models import Tier
 from apps.catalog.prices import Price, Terms
@@ -22,7 +24,12 @@ class Line:
     microusd: int
 
 
-TITLES = {"input": "Input", "cached_input": "Cached input", "output": "Output", "pages": "Pages"}
+TITLES = {
+    "input": gettext_lazy("Input"),
+    "cached_input": gettext_lazy("Cached input"),
+    "output": gettext_lazy("Output"),
+    "pages": gettext_lazy("Pages"),
+}
 
 
 class Receipt(Progress):
@@ -43,7 +50,12 @@ class Receipt(Progress):
         found = []
         if request := bill.get("request"):
             found.append(
-                Line("request", "Request", "once", request.microusd if self.done or self.job.charge_microusd else 0)
+                Line(
+                    "request",
+                    gettext("Request"),
+                    "once",
+                    request.microusd if self.done or self.job.charge_microusd else 0,
+                )
             )
         if "input" in bill or (self.prompt_tokens and "cached_input" not in bill):
             found.append(self._tokens("input", bill, self.prompt_tokens))
@@ -52,8 +64,11 @@ class Receipt(Progress):
         if self.job.writes:
             found.append(self._tokens("output", bill, self.completion_tokens))
         if pages := bill.get("pages"):
-            sub = f"{numbers.count(pages.units)} at {numbers.price(pages.price_microusd)} each"
-            found.append(Line("pages", TITLES["pages"], sub, pages.microusd))
+            sub = gettext("%(units)s at %(price_microusd)s each") % {
+                "units": numbers.count(pages.units),
+                "price_microusd": numbers.price(pages.price_microusd),
+            }
+            found.append(Line("pages", str(TITLES["pages"]), sub, pages.microusd))
         return found
 
     def _tokens(self, field: str, bill: dict[str, prices.Line], free: int) -> Line:
@@ -61,7 +76,11 @@ class Receipt(Progress):
         line = bill.get(field)
         tokens, price, microusd = (line.units, line.price_microusd, line.microusd) if line else (free, 0, 0)
         return Line(
-            field, TITLES[field], f"{numbers.count(tokens)} tok at {numbers.price(price)} per million", microusd
+            field,
+            str(TITLES[field]),
+            gettext("%(tokens)s tok at %(price)s per million")
+            % {"tokens": numbers.count(tokens), "price": numbers.price(price)},
+            microusd,
         )
 
     @property
@@ -70,9 +89,15 @@ class Receipt(Progress):
         found = []
         if self.job.tier != Tier.STANDARD:
             share = numbers.basis_points(Price.of(self.job.price).tier_basis_points(self.job.tier))
-            found.append((self.job.get_tier_display(), f"{share} of each price"))
+            found.append((self.job.get_tier_display(), gettext("%(share)s of each price") % {"share": share}))
         if self.job.discount_basis_points:
-            found.append(("Discount", f"{numbers.basis_points(self.job.discount_basis_points)} off each price"))
+            found.append(
+                (
+                    gettext("Discount"),
+                    gettext("%(discount_basis_points)s off each price")
+                    % {"discount_basis_points": numbers.basis_points(self.job.discount_basis_points)},
+                )
+            )
         return found
 
     @property
@@ -105,8 +130,8 @@ class Receipt(Progress):
     @property
     def energy_unit(self) -> str:
         if self.job.kind == "ocr":
-            return "Per page"
-        return "Per 1k output tokens" if self.job.writes else "Per 1k input tokens"
+            return gettext("Per page")
+        return gettext("Per 1k output tokens") if self.job.writes else gettext("Per 1k input tokens")
 
     @property
     def estimated(self) -> bool:

@@ -7,12 +7,21 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from django.utils.translation import gettext, gettext_lazy, gettext_noop
+
+from apps.accounts import languages
 from apps.core import numbers
 from apps.jobs.models import FINAL, Event, Job
 
-STOPPING = "Stopping"  # how the reason begins where a cancel was asked for
+STOPPING = gettext_noop("Stopping")  # how the reason begins where a cancel was asked for
 BY_OPERATOR = "Cancelled by the operator"
-ORDINALS = {1: "first", 2: "second", 3: "third", 4: "fourth", 5: "fifth"}
+ORDINALS = {
+    1: gettext_lazy("first"),
+    2: gettext_lazy("second"),
+    3: gettext_lazy("third"),
+    4: gettext_lazy("fourth"),
+    5: gettext_lazy("fifth"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +55,18 @@ def ordinal(number: int) -> str:
     >>> ordinal(2)
     'second'
     """
-    return ORDINALS.get(number, f"{number}th")
+    if number in ORDINALS:
+        return str(ORDINALS[number])
+    return gettext("%(number)sth") % {"number": number}
 
 
 def place(position: int | None) -> str:
     """The place in line, in words."""
     if position is None:
         return ""
-    return "next in line" if position <= 1 else f"{ordinal(position)} in line"
+    return (
+        gettext("next in line") if position <= 1 else gettext("%(position)s in line") % {"position": ordinal(position)}
+    )
 
 
 def steps(job: Job, events: Sequence[Event], *, position: int | None, running: str, decimals: int) -> list[Step]:
@@ -68,15 +81,21 @@ def steps(job: Job, events: Sequence[Event], *, position: int | None, running: s
     if job.state in FINAL:
         return [*found, _ended(job, charged(job, decimals))]
     for state, title, why in (
-        ("dispatched", "Routed", "The cheapest site that is ready"),
-        ("running", "Running", "Starts when the site takes the order"),
+        ("dispatched", gettext("Routed"), gettext("The cheapest site that is ready")),
+        ("running", gettext("Running"), gettext("Starts when the site takes the order")),
     ):
         if (job.state, state) in {("queued", "dispatched"), ("queued", "running"), ("dispatched", "running")}:
-            found.append(Step("next", "", title, None, False, "not yet", why))
+            found.append(Step("next", "", title, None, False, gettext("not yet"), why))
     return [
         *found,
         Step(
-            "next", "", "Settled", None, False, "not yet", "The final cost is charged and the rest of the hold returned"
+            "next",
+            "",
+            gettext("Settled"),
+            None,
+            False,
+            gettext("not yet"),
+            gettext("The final cost is charged and the rest of the hold returned"),
         ),
     ]
 
@@ -100,7 +119,7 @@ def attempts(events: Sequence[Event]) -> list[Attempt]:
                 state=("failed" if ended.state == "queued" else ended.state)
                 if ended
                 else ("running" if started else "dispatched"),
-                outcome=ended.reason if ended else "",
+                outcome=languages.said(ended.reason) if ended else "",
             )
         )
     return found
@@ -113,8 +132,8 @@ def candidates(placement: dict[str, Any]) -> list[dict[str, Any]]:
         {
             "site": each.get("site", ""),
             "chosen": each.get("pool") == chosen and bool(chosen),
-            "why": each.get("refusal")
-            or ("chosen" if each.get("pool") == chosen else "costlier power or no free slot"),
+            "why": languages.said(each.get("refusal", ""))
+            or (gettext("chosen") if each.get("pool") == chosen else gettext("costlier power or no free slot")),
         }
         for each in placement.get("candidates", [])
     ]
@@ -124,9 +143,12 @@ def charged(job: Job, decimals: int) -> str:
     """What a job that ended cost, in words."""
     charge = job.charge_microusd or 0
     if not charge:
-        return "Nothing charged, the hold is returned"
+        return gettext("Nothing charged, the hold is returned")
     back = job.hold_microusd - charge
-    return f"{numbers.dollars(charge, decimals)} charged, {numbers.dollars(back, decimals)} returned"
+    return gettext("%(decimals)s charged, %(decimals_2)s returned") % {
+        "decimals": numbers.dollars(charge, decimals),
+        "decimals_2": numbers.dollars(back, decimals),
+    }
 
 
 def decimals_of(job: Job, lines: Sequence[int]) -> int:
@@ -150,45 +172,59 @@ def _stopping(event: Event) -> bool:
 
 
 def _queued(job: Job, routed: Sequence[Event], lost: Sequence[Event], position: int | None, decimals: int) -> Step:
-    held = f"{numbers.dollars(job.hold_microusd, decimals)} held from your balance"
+    held = gettext("%(decimals)s held from your balance") % {"decimals": numbers.dollars(job.hold_microusd, decimals)}
     if job.state == "queued":
-        why = f"{job.reason or 'Waiting for a free GPU'}{f', {place(position)}' if position else ''}. {held}"
+        why = gettext(job.reason or "Waiting for a free GPU")
+        why = gettext("%(why)s. %(then)s") % {"why": f"{why}, {place(position)}" if position else why, "then": held}
         at = lost[-1].at if lost else job.created_at
-        return Step("now", "", "Queued again" if lost else "Queued", at, True, "", why)
+        return Step("now", "", gettext("Queued again") if lost else gettext("Queued"), at, True, "", why)
     until = routed[0].at if routed else job.finished_at
     waited = (until - job.created_at).total_seconds() if until else None
-    note = f"for {numbers.duration(waited)}" if waited and waited >= 0.05 else ""
-    return Step("done", "check", "Queued", job.created_at, False, note, held)
+    note = gettext("for %(waited)s") % {"waited": numbers.duration(waited)} if waited and waited >= 0.05 else ""
+    return Step("done", "check", gettext("Queued"), job.created_at, False, note, held)
 
 
 def _routed(job: Job, event: Event, lost: Sequence[Event]) -> Step:
-    site = event.data.get("site", "") or "a site"
-    note = f"{ordinal(event.attempt)} attempt" if event.attempt > 1 else ""
-    why = event.reason
+    site = event.data.get("site", "") or gettext("a site")
+    note = gettext("%(ordinal)s attempt") % {"ordinal": ordinal(event.attempt)} if event.attempt > 1 else ""
+    why = languages.said(event.reason)
     if lost:
         cause = lost[-1].reason.partition(": ")[2] or lost[-1].reason
-        free = "first attempt is" if event.attempt == 2 else "earlier attempts are"
-        why = f"{lost[-1].data.get('site', '')}: {cause} Started again here, the {free} free"
+        free = (
+            gettext("%(site)s: %(cause)s Started again here, the first attempt is free")
+            if event.attempt == 2
+            else gettext("%(site)s: %(cause)s Started again here, the earlier attempts are free")
+        )
+        why = free % {"site": lost[-1].data.get("site", ""), "cause": cause}
     now = job.state == "dispatched"
-    return Step("now" if now else "done", "" if now else "check", f"Routed to {site}", event.at, now, note, why)
+    return Step(
+        "now" if now else "done",
+        "" if now else "check",
+        gettext("Routed to %(site)s") % {"site": site},
+        event.at,
+        now,
+        note,
+        why,
+    )
 
 
 def _running(job: Job, running: str) -> Step:
     if job.state == "running":
         why = (
-            f"{job.reason if job.reason.startswith(STOPPING) else STOPPING}; what is written is kept and charged"
+            gettext("%(stopping)s; what is written is kept and charged")
+            % {"stopping": gettext(job.reason if job.reason.startswith(STOPPING) else STOPPING)}
             if job.cancel_requested_at
             else running
         )
-        return Step("now", "", "Running", job.started_at, True, "", why)
+        return Step("now", "", gettext("Running"), job.started_at, True, "", why)
     took = (job.finished_at - job.started_at).total_seconds() if job.finished_at and job.started_at else None
     return Step(
         "done",
         "check",
-        "Running",
+        gettext("Running"),
         job.started_at,
         False,
-        f"for {numbers.duration(took)}" if took is not None else "",
+        gettext("for %(took)s") % {"took": numbers.duration(took)} if took is not None else "",
         running,
     )
 
@@ -196,12 +232,28 @@ def _running(job: Job, running: str) -> Step:
 def _ended(job: Job, charge: str) -> Step:
     at = job.finished_at
     if job.state == "succeeded":
-        return Step("done", "check", "Settled", at, False, "", charge)
+        return Step("done", "check", gettext("Settled"), at, False, "", charge)
     if job.state == "cancelled":
-        why = f"What was finished is kept. {charge}" if job.charge_microusd else charge
+        why = gettext("What was finished is kept. %(charge)s") % {"charge": charge} if job.charge_microusd else charge
         if by_operator(job):
             why = f"{job.reason.partition('; ')[0].rstrip('.')}. {why}"
-        return Step("done", "off", "Cancelled", at, False, "", why)
+        return Step("done", "off", gettext("Cancelled"), at, False, "", why)
     if job.state == "expired":
-        return Step("done", "clock", "Expired", at, False, "", f"It had not started at its deadline. {charge}")
-    return Step("failed", "x", "Failed", at, False, "", f"{job.error_message or 'The attempt failed.'} {charge}")
+        return Step(
+            "done",
+            "clock",
+            gettext("Expired"),
+            at,
+            False,
+            "",
+            gettext("It had not started at its deadline. %(charge)s") % {"charge": charge},
+        )
+    return Step(
+        "failed",
+        "x",
+        gettext("Failed"),
+        at,
+        False,
+        "",
+        f"{languages.said(job.error_message) or gettext('The attempt failed.')} {charge}",
+    )

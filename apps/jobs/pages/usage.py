@@ -10,8 +10,10 @@ from typing import Any
 
 from django import forms
 from django.forms import BoundField
+from django.utils.translation import gettext, gettext_lazy, gettext_noop, pgettext_lazy
 
 from apps.accounts.models import Organization
+from apps.accounts.times import written
 from apps.core import numbers
 from apps.jobs import usage
 from apps.jobs.usage import Group, Used
@@ -22,46 +24,88 @@ PLOT = 100.0
 GAP = 0.2  # of a bar's room
 HOURS_UP_TO = timedelta(days=2)
 HOURS_AT_MOST = timedelta(days=8)
-BARS = {"": "Bars by themselves", "hour": "Bars by hour", "day": "Bars by day"}
+BARS = {
+    "": gettext_lazy("Bars by themselves"),
+    "hour": gettext_lazy("Bars by hour"),
+    "day": gettext_lazy("Bars by day"),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    title: str
-    unit: str
+    """`name` and `counts` are in English."""
+
+    name: str
+    counts: str
     of: Callable[[Used], float]
     text: Callable[[Any], str]
 
+    @property
+    def title(self) -> str:
+        return gettext(self.name)
+
+    @property
+    def unit(self) -> str:
+        return gettext(self.counts)
+
 
 MEASURES = {
-    "spend": Measure("Spend", "USD", lambda row: row.charge_microusd, lambda value: numbers.money(round(value))),
-    "tokens": Measure("Tokens", "input and output", lambda row: row.tokens, lambda value: numbers.count(round(value))),
-    "requests": Measure("Requests", "that ended", lambda row: row.requests, lambda value: numbers.count(round(value))),
-    "energy": Measure("Energy", "with host and cooling", lambda row: row.energy_wh or 0.0, numbers.energy),
-    "carbon": Measure("Carbon", "CO₂ equivalent", lambda row: row.carbon_gco2e or 0.0, numbers.carbon),
+    "spend": Measure(
+        gettext_noop("Spend"), "USD", lambda row: row.charge_microusd, lambda value: numbers.money(round(value))
+    ),
+    "tokens": Measure(
+        gettext_noop("Tokens"),
+        gettext_noop("input and output"),
+        lambda row: row.tokens,
+        lambda value: numbers.count(round(value)),
+    ),
+    "requests": Measure(
+        gettext_noop("Requests"),
+        gettext_noop("that ended"),
+        lambda row: row.requests,
+        lambda value: numbers.count(round(value)),
+    ),
+    "energy": Measure(
+        gettext_noop("Energy"), gettext_noop("with host and cooling"), lambda row: row.energy_wh or 0.0, numbers.energy
+    ),
+    "carbon": Measure(
+        gettext_noop("Carbon"), gettext_noop("CO₂ equivalent"), lambda row: row.carbon_gco2e or 0.0, numbers.carbon
+    ),
 }
-GROUPS: dict[str, str] = {"model": "Model", "key": "API key", "member": "Member", "site": "Site", "day": "Day"}
+GROUPS = {
+    "model": gettext_lazy("Model"),
+    "key": gettext_lazy("API key"),
+    "member": gettext_lazy("Member"),
+    "site": gettext_lazy("Site"),
+    "day": gettext_lazy("Day"),
+}
 CENT = 10_000  # micro-USD
 CUSTOM = "custom"
 RANGES = {
-    "today": "Today",
-    "7d": "Last 7 days",
-    "30d": "Last 30 days",
-    "month": "This month",
-    "last-month": "Last month",
-    CUSTOM: "From and to",
+    "today": gettext_lazy("Today"),
+    "7d": gettext_lazy("Last 7 days"),
+    "30d": gettext_lazy("Last 30 days"),
+    "month": gettext_lazy("This month"),
+    "last-month": gettext_lazy("Last month"),
+    CUSTOM: gettext_lazy("From and to"),
 }
 
 
 class UsageForm(forms.Form):
     """An unknown value in a shared address shows the default and says so."""
 
-    measure = forms.ChoiceField(label="Measure", required=False, choices=[(k, m.title) for k, m in MEASURES.items()])
-    group = forms.ChoiceField(label="Group by", required=False, choices=list(GROUPS.items()))
-    range = forms.ChoiceField(label="Time", required=False, choices=list(RANGES.items()))
-    bars = forms.ChoiceField(label="Bars", required=False, choices=list(BARS.items()))
-    start = forms.DateField(label="From", required=False, widget=forms.DateInput(attrs={"type": "date"}))
-    end = forms.DateField(label="To", required=False, widget=forms.DateInput(attrs={"type": "date"}))
+    measure = forms.ChoiceField(
+        label=gettext_lazy("Measure"), required=False, choices=[(k, m.title) for k, m in MEASURES.items()]
+    )
+    group = forms.ChoiceField(label=gettext_lazy("Group by"), required=False, choices=list(GROUPS.items()))
+    range = forms.ChoiceField(label=gettext_lazy("Time"), required=False, choices=list(RANGES.items()))
+    bars = forms.ChoiceField(label=gettext_lazy("Bars"), required=False, choices=list(BARS.items()))
+    start = forms.DateField(
+        label=pgettext_lazy("day", "From"), required=False, widget=forms.DateInput(attrs={"type": "date"})
+    )
+    end = forms.DateField(
+        label=pgettext_lazy("day", "To"), required=False, widget=forms.DateInput(attrs={"type": "date"})
+    )
 
     def __init__(self, data: Any, today: date) -> None:
         self.today = today
@@ -81,15 +125,19 @@ class UsageForm(forms.Form):
         start, end = cleaned.get("start"), cleaned.get("end")
         if cleaned.get("range") == CUSTOM and not ({"start", "end"} & set(self.errors)):
             if start is None or end is None:
-                self.add_error("start" if start is None else "end", "Choose both days, or another time.")
+                self.add_error("start" if start is None else "end", gettext("Choose both days, or another time."))
             elif end < start:
-                self.add_error("end", "The last day is before the first.")
+                self.add_error("end", gettext("The last day is before the first."))
             elif end - start >= usage.LONGEST_SPAN:
-                self.add_error("end", f"At most {usage.LONGEST_SPAN.days} days can be shown at once.")
+                self.add_error(
+                    "end", gettext("At most %(days)s days can be shown at once.") % {"days": usage.LONGEST_SPAN.days}
+                )
         if cleaned.get("bars") == "hour" and not self.errors:
             first, last = self.dates(self.today)
             if last - first >= HOURS_AT_MOST:
-                self.add_error("bars", f"At most {HOURS_AT_MOST.days} days can be shown by hour.")
+                self.add_error(
+                    "bars", gettext("At most %(days)s days can be shown by hour.") % {"days": HOURS_AT_MOST.days}
+                )
         return cleaned
 
     def span(self, now: datetime) -> tuple[datetime, datetime]:
@@ -188,12 +236,12 @@ class UsagePage:
     @property
     def energy_words(self) -> str:
         if self.total.energy_wh is None:
-            return "not measured"
-        return "partly estimated" if self.total.estimated else "measured at the GPU"
+            return gettext("not measured")
+        return gettext("partly estimated") if self.total.estimated else gettext("measured at the GPU")
 
     @property
     def group_title(self) -> str:
-        return GROUPS[self.group]
+        return str(GROUPS[self.group])
 
     @property
     def words(self) -> str:
@@ -201,8 +249,11 @@ class UsagePage:
         last = (self.end - timedelta(microseconds=1)).date()
         first = self.start.date()
         if first >= last:
-            return f"{first.day} {first:%b %Y}"
-        return f"{first.day} {first:%b %Y} to {last.day} {last:%b %Y}"
+            return written(first, "j M Y")
+        return gettext("%(first)s to %(last)s") % {
+            "first": written(first, "j M Y"),
+            "last": written(last, "j M Y"),
+        }
 
     @cached_property
     def ordered(self) -> list[Used]:
@@ -305,18 +356,35 @@ class UsagePage:
     def finding(self) -> str:
         """What the chart says, for those who do not see it."""
         moment, value = self.highest
-        kind = "hour" if self.bucket == "hour" else "day"
-        return (
-            f"{self.measure.title} by {kind}{'' if self.group == 'day' else f' and {self.group_title.lower()}'}. "
-            f"Highest {kind} {self.moment_words(moment)} with {self.text(value)}. Total {self.total_text}."
-        )
+        given = {
+            "title": self.measure.title,
+            "group": self.group_title.lower(),
+            "moment": self.moment_words(moment),
+            "value": self.text(value),
+            "total": self.total_text,
+        }
+        if self.bucket == "hour":
+            said = (
+                gettext("%(title)s by hour. Highest hour %(moment)s with %(value)s. Total %(total)s.")
+                if self.group == "day"
+                else gettext(
+                    "%(title)s by hour and %(group)s. Highest hour %(moment)s with %(value)s. Total %(total)s."
+                )
+            )
+        else:
+            said = (
+                gettext("%(title)s by day. Highest day %(moment)s with %(value)s. Total %(total)s.")
+                if self.group == "day"
+                else gettext("%(title)s by day and %(group)s. Highest day %(moment)s with %(value)s. Total %(total)s.")
+            )
+        return said % given
 
     @cached_property
     def columns(self) -> list[tuple[int, str]]:
         """Number and name of each series, as the bars are stacked; nothing where there is one."""
         named = {number: line.name for line in self.lines if line.series for number in (int(line.series),)}
         if any(0 in bar for bar in self.stacked.values()):
-            named[0] = "Other"
+            named[0] = gettext("Other")
         return sorted(named.items(), key=lambda each: each[0] or MOST_SERIES + 1) if len(named) > 1 else []
 
     @property
@@ -333,5 +401,4 @@ class UsagePage:
 
 
 def day_words(text: str) -> str:
-    day = date.fromisoformat(text)
-    return f"{day.day} {day:%b}"
+    return written(date.fromisoformat(text), "j M")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from django.utils.translation import gettext
+
 from apps.core import numbers
 from apps.jobs.models import Job
 
@@ -29,10 +31,10 @@ def stages(job: Job, first_token_at: datetime | None) -> list[Stage]:
     if job.finished_at is None or (whole := (job.finished_at - job.created_at).total_seconds()) <= 0:
         return []
     reached: list[tuple[str, datetime | None]] = [
-        ("Queue and earlier attempts" if job.attempt > 1 else "Queue", job.created_at),
-        ("Route to the site", job.dispatched_at),
-        ("First token" if job.writes else "Work", job.started_at),
-        ("Rest of the answer", first_token_at if job.writes else None),
+        (gettext("Queue and earlier attempts") if job.attempt > 1 else gettext("Queue"), job.created_at),
+        (gettext("Route to the site"), job.dispatched_at),
+        (gettext("First token") if job.writes else gettext("Work"), job.started_at),
+        (gettext("Rest of the answer"), first_token_at if job.writes else None),
     ]
     begun = [(title, at) for title, at in reached if at is not None]
     found, since = [], 0.0

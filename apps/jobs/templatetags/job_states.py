@@ -5,24 +5,25 @@ from __future__ import annotations
 from django import template
 from django.utils.html import conditional_escape, format_html
 from django.utils.safestring import SafeString, mark_safe
+from django.utils.translation import gettext_lazy
 
 register = template.Library()
 
 # stored state: word, icon, class
 STATES = {
-    "queued": ("Queued", "clock", ""),
-    "dispatched": ("Routed", "check", "state-run"),
-    "running": ("Running", "run", "state-run"),
-    "settling": ("Settling", "coin", "state-ok"),
-    "succeeded": ("Done", "check", "state-ok"),
-    "failed": ("Failed", "x", "state-bad"),
-    "cancelled": ("Cancelled", "off", "state-off"),
-    "expired": ("Expired", "clock", "state-off"),
-    "refused": ("Refused", "alert", "state-warn"),
+    "queued": (gettext_lazy("Queued"), "clock", ""),
+    "dispatched": (gettext_lazy("Routed"), "check", "state-run"),
+    "running": (gettext_lazy("Running"), "run", "state-run"),
+    "settling": (gettext_lazy("Settling"), "coin", "state-ok"),
+    "succeeded": (gettext_lazy("Done"), "check", "state-ok"),
+    "failed": (gettext_lazy("Failed"), "x", "state-bad"),
+    "cancelled": (gettext_lazy("Cancelled"), "off", "state-off"),
+    "expired": (gettext_lazy("Expired"), "clock", "state-off"),
+    "refused": (gettext_lazy("Refused"), "alert", "state-warn"),
     # of batches
-    "checking": ("Checking", "run", "state-run"),
-    "stopping": ("Stopping", "off", "state-off"),
-    "partial": ("Done with errors", "alert", "state-warn"),
+    "checking": (gettext_lazy("Checking"), "run", "state-run"),
+    "stopping": (gettext_lazy("Stopping"), "off", "state-off"),
+    "partial": (gettext_lazy("Done with errors"), "alert", "state-warn"),
 }
 
 

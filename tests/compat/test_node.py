@@ -1,5 +1,6 @@
 """The official client for Node, unchanged but for base URL and key: every file of `node/` by Node's own test runner."""
 
+import json
 import os
 import re
 import subprocess
@@ -13,7 +14,7 @@ FILES = sorted(path.name for path in PACKAGE.glob("*.test.mjs"))
 
 @pytest.mark.node
 @pytest.mark.parametrize("name", FILES)
-def test_node(portal, engine, name):
+def test_node(portal, engine, keys, name):
     done = subprocess.run(
         ["node", "--test", "--test-reporter=tap", name],
         cwd=PACKAGE,
@@ -21,6 +22,7 @@ def test_node(portal, engine, name):
             **os.environ,
             "PORTAL_URL": portal.base_url,
             "PORTAL_KEY": portal.demo["api_key"],
+            "PORTAL_KEYS": json.dumps(keys),
             "ENGINE_URL": engine.url.removesuffix("/v1"),
         },
         stdin=subprocess.DEVNULL,

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import OpenAI from "openai";
-import { CHAT, EMBEDDINGS, client } from "./portal.mjs";
+import { CHAT, EMBEDDINGS, MOCK, client, engine, keys } from "./portal.mjs";
 
 const ASK = [{ role: "user", content: "x" }];
 
@@ -30,5 +30,48 @@ test("an unknown model and a wrong key", async () => {
   await assert.rejects(
     client.withOptions({ apiKey: "cango_wrong" }).models.list(),
     (error) => error instanceof OpenAI.AuthenticationError && error.code === "invalid_api_key",
+  );
+});
+
+const ask = (of, changes = {}, options = {}) =>
+  of.chat.completions.create({ model: CHAT, messages: ASK, max_tokens: 4, ...changes }, options);
+const as = (apiKey) => client.withOptions({ apiKey });
+
+for (const [status, raised, code, work] of [
+  [402, OpenAI.APIError, "budget_exceeded", () => ask(as(keys.broke))],
+  [403, OpenAI.PermissionDeniedError, "model_not_allowed", () => ask(as(keys.narrow))],
+  [404, OpenAI.NotFoundError, "response_not_found", () => client.responses.retrieve("resp_" + "0".repeat(26))],
+  [413, OpenAI.APIError, "request_too_large", () => ask(client, { messages: [{ role: "user", content: "x".repeat(9_000_000) }] })],
+  [415, OpenAI.APIError, "unsupported_media_type", () => ask(client, {}, { headers: { "Content-Type": "text/plain" } })],
+]) {
+  test(`${status} is the client's own error`, async () => {
+    await assert.rejects(
+      work(),
+      (error) =>
+        error instanceof raised &&
+        error.status === status &&
+        error.code === code &&
+        error.requestID.startsWith("req_"),
+    );
+  });
+}
+
+test("a rate limit says how long", async () => {
+  const slow = as(keys.slow);
+  const outcomes = await Promise.allSettled([ask(slow), ask(slow)]);
+  const { reason } = outcomes.find(({ status }) => status === "rejected");
+  assert.ok(reason instanceof OpenAI.RateLimitError);
+  assert.equal(reason.code, "rate_limit_exceeded");
+  const wait = Number(reason.headers.get("retry-after-ms"));
+  assert.ok(wait > 0 && wait <= 61_000, String(wait));
+});
+
+test("an engine that is out of order is no fault of the customer", async () => {
+  await engine({ fail_status: 500 }, { fail_status: 0 }, () =>
+    assert.rejects(
+      ask(client, { model: MOCK }),
+      (error) =>
+        error instanceof OpenAI.InternalServerError && error.status === 503 && error.code === "engine_unavailable",
+    ),
   );
 });

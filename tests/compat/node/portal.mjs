@@ -8,6 +8,8 @@ export const ASK = [{ role: "user", content: "Tell me about the site." }];
 
 export const base = process.env.PORTAL_URL;
 export const key = process.env.PORTAL_KEY;
+// Keys that are refused something: see `keys` in conftest.py.
+export const keys = JSON.parse(process.env.PORTAL_KEYS);
 export const client = new OpenAI({ baseURL: `${base}/v1`, apiKey: key, maxRetries: 0 });
 
 // Changes how the test engine behaves while `work` runs.

@@ -3,8 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 LAUNCHER := $(BIN)/python -m cango_portal.launcher
 PYTEST := $(BIN)/python -m pytest
-# All that is in these folders starts processes or belongs to `check`; to collect it costs each process of a run many seconds.
-QUICK := --ignore tests/house --ignore tests/whole --ignore tests/compat --ignore tests/browser
+# What a part leaves out is not collected: that costs each process of a run many seconds.
+QUICK := --ignore tests/house --ignore tests/whole --ignore tests/compat --ignore tests/browser -n auto --maxprocesses 4 --dist worksteal
+MONEY := $(foreach app,billing catalog gateway ledger operations webhooks,--ignore tests/$(app))
 
 .DEFAULT_GOAL := help
 .PHONY: help run stop manage seed demo fleet test test-browser screens unit stories fuzz bench-ledger bench-gateway bench-batch bench-heartbeats bench-pages check fmt messages lock clean environment test-environment
@@ -42,7 +43,7 @@ manage: environment  ## run a management command against the same servers: make 
 seed: environment  ## write the demo's data again; what is there stays
 	@$(LAUNCHER) manage seed
 
-test: test-environment  ## check everything, then run all tests, those in a browser too
+test: test-environment  ## check everything, then run all tests, those in a browser too; PROCESSES=2 runs the last part beside two portals
 	@$(MAKE) check
 	@$(MAKE) unit
 	@$(MAKE) stories
@@ -51,7 +52,7 @@ test: test-environment  ## check everything, then run all tests, those in a brow
 	  $(LAUNCHER) rabbitmq || chosen="($$chosen) and not rabbitmq"; \
 	  $(BIN)/python -m tests.runner.builder || chosen="($$chosen) and not builder"; \
 	  [ "$$(id -u)" = 0 ] || { echo "What needs root (marker root) was NOT tested."; chosen="($$chosen) and not root"; }; \
-	  WHOLE_REQUIRED=1 $(PYTEST) -q -m "$$chosen"
+	  WHOLE_REQUIRED=1 $(PYTEST) -q -m "$$chosen" $(if $(PROCESSES),-n $(PROCESSES) --dist loadgroup)
 
 test-browser: test-environment  ## all tests in a browser, and every page in both themes, 1440 and 390 pixels wide
 	@$(LAUNCHER) chromium && WHOLE_REQUIRED=1 $(PYTEST) -q -m "browser and not screens"
@@ -62,11 +63,11 @@ screens: test-environment  ## a picture of every page, both themes, 1440 and 390
 fuzz: test-environment  ## schemathesis asks every operation of the OpenAPI document of a running portal; FUZZ=500 asks more
 	@$(PYTEST) -q -m fuzz
 
-unit: test-environment  ## the tests that start no portal, but those of money and those of the house, which check runs
-	@$(PYTEST) -q -m "not whole and not browser and not story" $(QUICK) -n auto --maxprocesses 4 --dist worksteal
+unit: test-environment  ## the tests that start no portal, but those of money and the door, and those of the house, which check runs
+	@$(PYTEST) -q -m "not whole and not browser and not story" $(QUICK) $(MONEY)
 
-stories: test-environment  ## money and deliveries: long stories, races, real HTTP
-	@$(PYTEST) -q -m "story and not whole and not browser" $(QUICK) -n auto --maxprocesses 4 --dist worksteal
+stories: test-environment  ## money, deliveries, the door: long stories, races, real HTTP
+	@$(PYTEST) -q -m "story and not whole and not browser" $(QUICK)
 
 bench-ledger: environment  ## reserve + settle pairs a second, beside the bare SQL floor in the same run
 	@$(BIN)/python -m cango_portal.bench.ledger --json "$${PORTAL_VAR:-var}/bench/ledger.json"

@@ -21,6 +21,8 @@ from apps.sites.models import GPU, BurnIn, Drain, Node, Pool
 from tests import make
 from tests.admin.conftest import World
 
+ROWS = 1
+
 
 def act(client: Client, model: str, action: str, *rows: Any, **fields: Any) -> Any:
     """Post an action: without fields its first step, the page that asks; with them the answer to that page."""

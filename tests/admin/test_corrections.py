@@ -15,6 +15,8 @@ from tests.admin.conftest import World
 from tests.admin.test_actions import act
 from tests.ledger.books import balanced, platform
 
+ROWS = 1
+
 
 def correct(client: Client, world: World, **fields: Any) -> Any:
     given = {"amount_usd": "-1.25", "reason": "Counted twice on Tuesday", "key": "0" * 32, **fields}

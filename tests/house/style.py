@@ -10,6 +10,8 @@ HOMELESS = {"utils", "util", "helpers", "helper", "common", "misc", "tools"}
 
 def environment_reads(source: str) -> Iterator[int]:
     """Lines that reach for the environment: `os.environ`, `os.getenv`, `from os import environ`."""
+    if not re.search(r"environ|getenv", source):  # most files: a tree costs more than a look
+        return
     for node in ast.walk(ast.parse(source)):
         if (
             isinstance(node, ast.Attribute)
@@ -33,6 +35,8 @@ def names_the_settings(source: str) -> bool:
 
 def swallowed(source: str) -> Iterator[int]:
     """Lines of handlers that catch everything and do nothing."""
+    if not re.search(r"except\s*:|Exception", source):
+        return
     for node in ast.walk(ast.parse(source)):
         if not isinstance(node, ast.ExceptHandler):
             continue

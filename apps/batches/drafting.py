@@ -9,6 +9,7 @@ from typing import Any
 from django.conf import settings
 from django.core.files.uploadedfile import UploadedFile
 from django.db import transaction
+from django.utils.translation import gettext
 from kombu.exceptions import OperationalError
 
 from apps.accounts.models import Organization, User
@@ -49,7 +50,8 @@ def prepare(
     checking = Draft.objects.filter(organization=organization, state=Draft.State.CHECKING)
     if checking.count() >= MOST_CHECKING:
         raise services.TooManyBatches(
-            f"{MOST_CHECKING} files of this organization are being checked, the most at once. Wait until one is.",
+            gettext("%(most)s files of this organization are being checked, the most at once. Wait until one is.")
+            % {"most": MOST_CHECKING},
             retry_after_seconds=10,
         )
     draft = Draft.objects.create(

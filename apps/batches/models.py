@@ -9,6 +9,7 @@ from typing import Any
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import F, Q
+from django.utils.translation import gettext_lazy
 
 from apps.accounts.models import Organization, User
 from apps.catalog.models import WHOLE, Model, PriceVersion
@@ -37,14 +38,14 @@ class Batch(models.Model):
     """
 
     class State(models.TextChoices):
-        VALIDATING = "validating", "Checking the file"
-        IN_PROGRESS = "in_progress", "Running"
-        FINALIZING = "finalizing", "Writing the files"
-        COMPLETED = "completed", "Done"
-        FAILED = "failed", "Failed"
-        EXPIRED = "expired", "Expired"
-        CANCELLING = "cancelling", "Stopping"
-        CANCELLED = "cancelled", "Cancelled"
+        VALIDATING = "validating", gettext_lazy("Checking the file")
+        IN_PROGRESS = "in_progress", gettext_lazy("Running")
+        FINALIZING = "finalizing", gettext_lazy("Writing the files")
+        COMPLETED = "completed", gettext_lazy("Done")
+        FAILED = "failed", gettext_lazy("Failed")
+        EXPIRED = "expired", gettext_lazy("Expired")
+        CANCELLING = "cancelling", gettext_lazy("Stopping")
+        CANCELLED = "cancelled", gettext_lazy("Cancelled")
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     organization = models.ForeignKey(Organization, models.PROTECT, related_name="batches", db_index=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 from django.conf import settings
+from django.utils.translation import gettext
 
 from apps.batches import services
 from apps.batches.models import Batch, Row
@@ -35,7 +36,7 @@ def repeat(batch: Batch, *, caller: Caller, batch_id: UUID, whole: bool = False)
                 if line.content and line.number not in answered:
                     out.write(line.content + b"\n")
         if not out.size_bytes:
-            raise NotFound("Every row of this batch has an answer.", code="batch_state")
+            raise NotFound(gettext("Every row of this batch has an answer."), code="batch_state")
         file = out.commit()
     asked = batch_request(
         {

@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
+from django.utils.translation import gettext
 from kombu.exceptions import OperationalError
 
 from apps.accounts import audit
@@ -92,7 +93,8 @@ def create(
     open_now = yield Statement(COUNT, {"organization": caller.organization_id})
     if open_now[0]["open"] >= MOST_OPEN:
         raise TooManyBatches(
-            f"This organization has {MOST_OPEN} batches that have not ended, the most at once. Wait until one has.",
+            gettext("This organization has %(most)s batches that have not ended, the most at once. Wait until one has.")
+            % {"most": MOST_OPEN},
             retry_after_seconds=60,
         )
     written = yield from statements.create(

@@ -11,6 +11,7 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.http import content_disposition_header
+from django.utils.translation import gettext
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_safe
 from django.views.decorators.vary import vary_on_headers
@@ -113,9 +114,9 @@ def start(request: MemberRequest, page: DraftPage) -> None:
     """Raises PortalError: what its check says stands on the page again."""
     without = request.POST.get("rows") == "good"
     if not (page.mendable if without else page.clean):
-        raise InvalidRequest("Its file has not been found good. Nothing was started.")
+        raise InvalidRequest(gettext("Its file has not been found good. Nothing was started."))
     if page.short_microusd:
-        raise InsufficientCredit("Its worst case is above what is free of your balance. Nothing was started.")
+        raise InsufficientCredit(gettext("Its worst case is above what is free of your balance. Nothing was started."))
     caller = keys.member(request.organization, request.user)
     drafting.start(page.draft, caller=caller, without_bad_lines=without)
 

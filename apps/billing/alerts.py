@@ -23,6 +23,7 @@ from django.core.mail import EmailMessage, get_connection
 from django.db import OperationalError, connection, models, transaction
 from django.db.models import Q, Sum
 from django.utils import timezone
+from django.utils.translation import gettext_noop
 
 from apps.accounts import letters
 from apps.accounts.mails import Mail, wanted
@@ -39,10 +40,11 @@ from apps.webhooks import services as webhooks
 log = logging.getLogger(__name__)
 
 SHARES = (100, 80, 50)
+PERIODS = (gettext_noop("total"), gettext_noop("daily"), gettext_noop("weekly"), gettext_noop("monthly"))  # in mails
 SEND_FOR = timedelta(days=2)  # a mail that could not be sent for so long says nothing new
 CHUNK = 500
 LIMITED = Q(total_limit_microusd__gt=0)
-for _period in ("daily", "weekly", "monthly"):
+for _period in PERIODS[1:]:
     LIMITED |= Q(**{f"{_period}_limit_microusd__gt": 0})
 
 STILL_HELD = """

@@ -9,6 +9,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import F, Q, Sum
 from django.utils import timezone
+from django.utils.translation import gettext, gettext_noop
 
 from apps.accounts import audit
 from apps.accounts.models import Organization, User
@@ -52,22 +53,26 @@ def configure(
     amount_cents = top_up_cents(amount)
     ceiling_cents = cents(monthly_ceiling, param="monthly_ceiling")
     if threshold_cents > settings.TOP_UP_MAX_CENTS:
-        raise InvalidRequest(f"The largest is {dollars(settings.TOP_UP_MAX_CENTS)}.", param="threshold")
+        raise InvalidRequest(
+            gettext("The largest is %(most)s.") % {"most": dollars(settings.TOP_UP_MAX_CENTS)}, param="threshold"
+        )
     if ceiling_cents < amount_cents:
-        raise InvalidRequest("The ceiling is below the amount, so nothing would be bought.", param="monthly_ceiling")
+        raise InvalidRequest(
+            gettext("The ceiling is below the amount, so nothing would be bought."), param="monthly_ceiling"
+        )
     if ceiling_cents > 100 * settings.TOP_UP_MAX_CENTS:
-        raise InvalidRequest("The ceiling is too large.", param="monthly_ceiling")
+        raise InvalidRequest(gettext("The ceiling is too large."), param="monthly_ceiling")
     if settings.STRIPE_TAX:
-        raise NotOffered("Tax is added to payments here, which needs the payment page: add credit by hand.")
+        raise NotOffered(gettext("Tax is added to payments here, which needs the payment page: add credit by hand."))
     if Dispute.objects.filter(organization=organization, state=Dispute.State.OPEN).exists():
-        raise NotOffered("A payment is disputed. Automatic top-up can be switched on when that has ended.")
+        raise NotOffered(gettext("A payment is disputed. Automatic top-up can be switched on when that has ended."))
     customer = Customer.objects.filter(organization=organization).first()
     try:
         card = customers.saved_card(customer.stripe_id) if customer else None
     except stripe.StripeError as error:
-        raise PaymentsAway("The payment service did not answer. Nothing was changed. Try again.") from error
+        raise PaymentsAway(gettext("The payment service did not answer. Nothing was changed. Try again.")) from error
     if card is None:
-        raise NoCard("There is no saved card. Add credit once with “save this card”, then switch it on.")
+        raise NoCard(gettext("There is no saved card. Add credit once with “save this card”, then switch it on."))
     with transaction.atomic():
         row, _ = AutomaticTopUp.objects.update_or_create(
             organization=organization,
@@ -175,8 +180,8 @@ def ask(row: TopUp) -> None:
         card = customers.saved_card(customer.stripe_id)
         if card is None:
             with transaction.atomic():
-                attempts.failed(row, "There is no saved card any more.")
-                attempts.stop(row.organization, "There is no saved card any more.")
+                attempts.failed(row, gettext_noop("There is no saved card any more."))
+                attempts.stop(row.organization, gettext_noop("There is no saved card any more."))
             return
         params: Any = {
             "amount": row.amount_cents,
@@ -206,7 +211,7 @@ def refused(row: TopUp, error: stripe.CardError | stripe.InvalidRequestError) ->
         reason = top_ups.refusal({"last_payment_error": {"code": error.code, "message": error.user_message}})
     else:
         log.error("automatic top-up refused by Stripe", extra={"top_up": str(row.pk), "code": error.code})
-        reason = "The payment service refused the saved card."
+        reason = gettext_noop("The payment service refused the saved card.")
     with transaction.atomic():
         if intent.get("id"):
             TopUp.objects.filter(pk=row.pk, payment_intent_id__isnull=True).update(payment_intent_id=intent["id"])
@@ -255,4 +260,4 @@ def search(row: TopUp) -> None:
                     top_ups.book(payment)
             return
     with transaction.atomic():
-        attempts.failed(row, "The payment service did not answer. Nothing was charged.")
+        attempts.failed(row, gettext_noop("The payment service did not answer. Nothing was charged."))

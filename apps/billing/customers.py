@@ -4,6 +4,7 @@ from typing import Any
 
 import stripe
 from django.utils import timezone
+from django.utils.translation import gettext
 
 from apps.accounts.models import Membership, Organization, User
 from apps.billing.client import PaymentsAway, client, plain
@@ -30,7 +31,9 @@ def ensure(*, organization: Organization, email: str = "") -> Customer:
         found = Customer.objects.filter(organization=organization).first()
         if found:
             return found
-        raise PaymentsAway("The payment service did not answer. Nothing was charged. Try again in a minute.") from error
+        raise PaymentsAway(
+            gettext("The payment service did not answer. Nothing was charged. Try again in a minute.")
+        ) from error
     return customer
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.utils import timezone
+from django.utils.translation import gettext_noop
 
 from apps.accounts.models import Organization
 from apps.billing import attempts, customers, mail, news, refunds, top_ups
@@ -108,7 +109,7 @@ def _withdraw(row: Dispute, charge_id: str, total_cents: int) -> None:
         to="disputes",
     )
     if first:
-        attempts.stop(row.organization, "A payment by card was disputed.")
+        attempts.stop(row.organization, gettext_noop("A payment by card was disputed."))
         context = {"dispute": row, "amount": dollars(total_cents)}
         mail.to_payers(row.organization, "dispute", **context)
         mail.to_staff("staff_dispute", organization=row.organization, **context)
@@ -144,7 +145,7 @@ def _post(row: Dispute, debit: str, credit: str, amount: int, step: str) -> None
 def warn(payment: top_ups.Payment) -> None:
     """An early fraud warning: the card is asked for nothing more, and staff decide on a refund. Nothing else is frozen."""
     top_up = top_ups.book(payment)
-    attempts.stop(top_up.organization, "The card network warned of fraud with the saved card.")
+    attempts.stop(top_up.organization, gettext_noop("The card network warned of fraud with the saved card."))
     mail.to_staff(
         "staff_fraud_warning", organization=top_up.organization, top_up=top_up, amount=dollars(top_up.total_cents)
     )

@@ -5,10 +5,11 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.conf import settings
+from django.utils.translation import gettext_noop
 
 from apps.core.sql import Plan, Statement
 
-PAY_AS_YOU_GO = "Pay as you go"
+PAY_AS_YOU_GO = gettext_noop("Pay as you go")
 
 # In force: active, or overdue for less than the grace period, and not past the end that was asked for. A cheaper plan
 # begins when the month of the dearer one, which was paid, is over.

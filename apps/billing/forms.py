@@ -7,6 +7,7 @@ from uuid import UUID
 
 from django import forms
 from django.conf import settings
+from django.utils.translation import gettext, gettext_lazy
 
 from apps.accounts import tickets
 from apps.billing.amounts import dollars
@@ -28,9 +29,9 @@ def refuse(form: forms.BaseForm, refused: PortalError) -> None:
 class AddCreditForm(forms.Form):
     """An amount of the list, or another one. `ticket` is signed: the form sent twice opens one payment."""
 
-    choice = forms.ChoiceField(label="Amount", required=False, widget=forms.RadioSelect)
-    amount = USDField(label="Another amount, in USD", required=False)
-    save_card = forms.BooleanField(required=False, label="Save this card for automatic top-up")
+    choice = forms.ChoiceField(label=gettext_lazy("Amount"), required=False, widget=forms.RadioSelect)
+    amount = USDField(label=gettext_lazy("Another amount, in USD"), required=False)
+    save_card = forms.BooleanField(required=False, label=gettext_lazy("Save this card for automatic top-up"))
     ticket = forms.CharField(widget=forms.HiddenInput, required=False)
 
     def __init__(self, data: Any = None) -> None:
@@ -38,10 +39,11 @@ class AddCreditForm(forms.Form):
         offered = [cents for cents in CHOICES_CENTS if settings.TOP_UP_MIN_CENTS <= cents <= settings.TOP_UP_MAX_CENTS]
         choice = self.fields["choice"]
         assert isinstance(choice, forms.ChoiceField)
-        choice.choices = [*((str(cents), dollars(cents)) for cents in offered), (OTHER, "Another amount")]
-        self.fields[
-            "amount"
-        ].help_text = f"From {dollars(settings.TOP_UP_MIN_CENTS)} to {dollars(settings.TOP_UP_MAX_CENTS)}, before tax."
+        choice.choices = [*((str(cents), dollars(cents)) for cents in offered), (OTHER, gettext("Another amount"))]
+        self.fields["amount"].help_text = gettext("From %(least)s to %(most)s, before tax.") % {
+            "least": dollars(settings.TOP_UP_MIN_CENTS),
+            "most": dollars(settings.TOP_UP_MAX_CENTS),
+        }
 
     def clean_ticket(self) -> UUID:
         return tickets.read("top_up", self.cleaned_data["ticket"])
@@ -53,7 +55,7 @@ class AddCreditForm(forms.Form):
         if "amount" in self.errors or "choice" in self.errors:
             return cleaned
         if amount is None and choice in ("", OTHER, None):
-            self.add_error("amount", "Choose an amount, or enter one in USD, such as 25 or 25.50.")
+            self.add_error("amount", gettext("Choose an amount, or enter one in USD, such as 25 or 25.50."))
         else:
             cleaned["cents"] = int(str(choice)) if amount is None else amount
             self.check(cleaned["cents"])
@@ -62,21 +64,27 @@ class AddCreditForm(forms.Form):
     def check(self, cents: int) -> None:
         if cents < settings.TOP_UP_MIN_CENTS:
             self.add_error(
-                "amount", f"The smallest amount is {dollars(settings.TOP_UP_MIN_CENTS)}. Nothing was charged."
+                "amount",
+                gettext("The smallest amount is %(least)s. Nothing was charged.")
+                % {"least": dollars(settings.TOP_UP_MIN_CENTS)},
             )
         elif cents > settings.TOP_UP_MAX_CENTS:
             most = dollars(settings.TOP_UP_MAX_CENTS)
-            self.add_error("amount", f"The largest amount is {most}. Write to us for more. Nothing was charged.")
+            self.add_error(
+                "amount",
+                gettext("The largest amount is %(most)s. Write to us for more. Nothing was charged.") % {"most": most},
+            )
 
 
 class AutomaticForm(forms.Form):
     threshold = USDField(
-        label="When less than this is free, in USD", help_text="Held money does not count: it may come back, or not."
+        label=gettext_lazy("When less than this is free, in USD"),
+        help_text=gettext_lazy("Held money does not count: it may come back, or not."),
     )
-    amount = USDField(label="Buy this much credit, in USD")
+    amount = USDField(label=gettext_lazy("Buy this much credit, in USD"))
     monthly_ceiling = USDField(
-        label="At most this much a month, in USD",
-        help_text="Counts automatic top-ups of a UTC month. Credit you add yourself does not count.",
+        label=gettext_lazy("At most this much a month, in USD"),
+        help_text=gettext_lazy("Counts automatic top-ups of a UTC month. Credit you add yourself does not count."),
     )
 
     def __init__(self, data: Any = None, *, rule: AutomaticTopUp | None = None) -> None:
@@ -87,19 +95,22 @@ class AutomaticForm(forms.Form):
             "monthly_ceiling": written(rule.monthly_ceiling_cents if rule else CEILING_CENTS),
         }
         super().__init__(data, initial=initial)
-        self.fields[
-            "amount"
-        ].help_text = f"From {dollars(settings.TOP_UP_MIN_CENTS)} to {dollars(settings.TOP_UP_MAX_CENTS)}, charged to the saved card."
+        self.fields["amount"].help_text = gettext("From %(least)s to %(most)s, charged to the saved card.") % {
+            "least": dollars(settings.TOP_UP_MIN_CENTS),
+            "most": dollars(settings.TOP_UP_MAX_CENTS),
+        }
 
 
 class RefundForm(forms.Form):
-    amount = USDField(label="Credit to give back, in USD")
+    amount = USDField(label=gettext_lazy("Credit to give back, in USD"))
     ticket = forms.CharField(widget=forms.HiddenInput, required=False)
 
     def __init__(self, data: Any = None, *, most_cents: int) -> None:
         super().__init__(data, initial={"amount": written(most_cents), "ticket": tickets.new("refund")})
         self.most_cents = most_cents
-        self.fields["amount"].help_text = f"At most {dollars(most_cents)}: what is unused of this payment."
+        self.fields["amount"].help_text = gettext("At most %(most)s: what is unused of this payment.") % {
+            "most": dollars(most_cents)
+        }
 
     def clean_ticket(self) -> UUID:
         return tickets.read("refund", self.cleaned_data["ticket"])
@@ -108,16 +119,17 @@ class RefundForm(forms.Form):
         amount: int = self.cleaned_data["amount"]
         if amount > self.most_cents:
             raise forms.ValidationError(
-                f"At most {dollars(self.most_cents)} of this payment is unused and can be refunded. Nothing was moved."
+                gettext("At most %(most)s of this payment is unused and can be refunded. Nothing was moved.")
+                % {"most": dollars(self.most_cents)}
             )
         return amount
 
 
 class WarningsForm(forms.Form):
     low_balance = USDField(
-        label="Warn when the balance falls below, in USD",
+        label=gettext_lazy("Warn when the balance falls below, in USD"),
         zero=True,
         required=False,
-        help_text="Once for each fall. 0 never warns.",
+        help_text=gettext_lazy("Once for each fall. 0 never warns."),
     )
-    mail_enabled = forms.BooleanField(label="Also by mail, beside webhooks", required=False)
+    mail_enabled = forms.BooleanField(label=gettext_lazy("Also by mail, beside webhooks"), required=False)

@@ -17,14 +17,15 @@ def to_payers(organization: Organization, name: str, **context: Any) -> None:
         memberships__organization=organization,
         memberships__role__in=[Membership.Role.OWNER, Membership.Role.BILLING],
     )
-    send(payers.values_list("email", flat=True), name, organization=organization, **context)
+    send(payers, name, organization=organization, **context)
 
 
 def to_staff(name: str, **context: Any) -> None:
     send(User.objects.filter(is_active=True, is_staff=True).values_list("email", flat=True), name, **context)
 
 
-def send(addresses: Iterable[str], name: str, **context: Any) -> None:
-    for address in sorted(set(addresses)):
-        message = letters.letter(address, f"billing/mail/{name}.txt", **context)
+def send(readers: Iterable[User | str], name: str, **context: Any) -> None:
+    """A user's mail is in their language, one to an address in English."""
+    for reader in sorted(set(readers), key=str):
+        message = letters.letter(reader, f"billing/mail/{name}.txt", **context)
         transaction.on_commit(partial(message.send), robust=True)

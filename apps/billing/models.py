@@ -11,6 +11,7 @@ from datetime import datetime
 from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Now
+from django.utils.translation import gettext_lazy
 
 from apps.accounts.models import Organization, User
 from apps.core.ids import public, uuid7
@@ -67,14 +68,14 @@ class TopUp(models.Model):
     """
 
     class State(models.TextChoices):
-        OPEN = "open", "Waiting for payment"
-        PAID = "paid", "Paid"
-        FAILED = "failed", "Failed"
-        EXPIRED = "expired", "Not paid in time"
+        OPEN = "open", gettext_lazy("Waiting for payment")
+        PAID = "paid", gettext_lazy("Paid")
+        FAILED = "failed", gettext_lazy("Failed")
+        EXPIRED = "expired", gettext_lazy("Not paid in time")
 
     class Source(models.TextChoices):
-        CHECKOUT = "checkout", "Checkout"
-        AUTOMATIC = "automatic", "Automatic top-up"
+        CHECKOUT = "checkout", gettext_lazy("Checkout")
+        AUTOMATIC = "automatic", gettext_lazy("Automatic top-up")
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     organization = models.ForeignKey(Organization, models.PROTECT, related_name="top_ups")
@@ -153,9 +154,9 @@ class Refund(models.Model):
     """Unused credit on its way back to the card. Its credit leaves the balance before Stripe is asked."""
 
     class State(models.TextChoices):
-        PENDING = "pending", "On its way"
-        SUCCEEDED = "succeeded", "Refunded"
-        FAILED = "failed", "Failed, the credit is back"
+        PENDING = "pending", gettext_lazy("On its way")
+        SUCCEEDED = "succeeded", gettext_lazy("Refunded")
+        FAILED = "failed", gettext_lazy("Failed, the credit is back")
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     organization = models.ForeignKey(Organization, models.PROTECT, related_name="refunds")
@@ -185,9 +186,9 @@ class Dispute(models.Model):
     """A payment the cardholder's bank took back. Stripe debits it at once; we take it from free credit, the rest is owed."""
 
     class State(models.TextChoices):
-        OPEN = "open", "Open"
-        WON = "won", "Won"
-        LOST = "lost", "Lost"
+        OPEN = "open", gettext_lazy("Open")
+        WON = "won", gettext_lazy("Won")
+        LOST = "lost", gettext_lazy("Lost")
 
     stripe_id = models.CharField(max_length=64, unique=True)
     organization = models.ForeignKey(Organization, models.PROTECT, related_name="disputes")
@@ -247,7 +248,7 @@ class Subscription(models.Model):
 
     class State(models.TextChoices):
         ACTIVE = "active", "Active"
-        PAST_DUE = "past_due", "Payment overdue"
+        PAST_DUE = "past_due", gettext_lazy("Payment overdue")
         ENDED = "ended", "Ended"
 
     organization = models.OneToOneField(Organization, models.PROTECT, primary_key=True, related_name="subscription")
@@ -281,7 +282,7 @@ class Event(models.Model):
         WAITING = "waiting", "Waiting"
         HANDLED = "handled", "Handled"
         IGNORED = "ignored", "Not for us"
-        FAILED = "failed", "Failed"
+        FAILED = "failed", gettext_lazy("Failed")
 
     stripe_id = models.CharField(max_length=64, primary_key=True)
     type = models.CharField(max_length=100)

@@ -5,6 +5,7 @@ from typing import Any
 import stripe
 from django.conf import settings
 from django.utils import timezone
+from django.utils.translation import gettext
 
 from apps.accounts.models import Organization, User
 from apps.billing import customers
@@ -33,7 +34,9 @@ def publish(plan: Plan) -> Plan:
         found = client().v1.prices.list({"lookup_keys": [plan.code], "active": True, "limit": 1}).data
         plan.stripe_price_id = found[0].id if found and found[0].unit_amount == plan.price_cents else _made(plan)
     except stripe.StripeError as error:
-        raise PaymentsAway("The payment service did not answer. Nothing was charged. Try again in a minute.") from error
+        raise PaymentsAway(
+            gettext("The payment service did not answer. Nothing was charged. Try again in a minute.")
+        ) from error
     Plan.objects.filter(pk=plan.pk).update(stripe_price_id=plan.stripe_price_id)
     return plan
 
@@ -69,9 +72,9 @@ def subscribe(
     """
     before = Subscription.objects.filter(organization=organization).first()
     if before is not None and before.state != Subscription.State.ENDED:
-        raise HasPlan("This organization has a plan. Change it on the Billing page. Nothing was charged.")
+        raise HasPlan(gettext("This organization has a plan. Change it on the Billing page. Nothing was charged."))
     if not plan.listed:
-        raise InvalidRequest("This plan is not on offer any more. Nothing was charged.", param="plan")
+        raise InvalidRequest(gettext("This plan is not on offer any more. Nothing was charged."), param="plan")
     customer = customers.ensure(organization=organization, email=customers.email_of(organization, user))
     publish(plan)
     metadata = {"organization": str(organization.pk), "plan": plan.code}
@@ -99,5 +102,5 @@ def subscribe(
             params, {"idempotency_key": f"subscribe:{organization.pk}:{plan.stripe_price_id}:{ended}:{window}"}
         )
     except stripe.StripeError as error:
-        raise PaymentsAway("The payment page could not be opened. Nothing was charged. Try again.") from error
+        raise PaymentsAway(gettext("The payment page could not be opened. Nothing was charged. Try again.")) from error
     return session.url or ""

@@ -11,6 +11,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Sum
 from django.utils import timezone
+from django.utils.translation import gettext, gettext_noop
 
 from apps.accounts import audit
 from apps.accounts.models import Organization, User
@@ -98,12 +99,16 @@ def request(
         most = refundable_cents(locked, staff=staff)
         if most == 0:
             raise NotRefundable(
-                f"Nothing of this payment can be refunded: it is older than {settings.REFUND_DAYS} days, spent, refunded "
-                "or disputed. Nothing was moved."
+                gettext(
+                    "Nothing of this payment can be refunded: it is older than %(days)s days, spent, refunded or disputed. "
+                    "Nothing was moved."
+                )
+                % {"days": settings.REFUND_DAYS}
             )
         if amount_cents > most:
             raise InvalidRequest(
-                f"At most {dollars(most)} of this payment is unused and can be refunded. Nothing was moved.",
+                gettext("At most %(most)s of this payment is unused and can be refunded. Nothing was moved.")
+                % {"most": dollars(most)},
                 param="amount",
             )
         left, tax_left = remaining(locked)
@@ -156,7 +161,7 @@ def send(row: Refund) -> None:
     except Refused as error:
         log.error("refund refused by Stripe", extra={"refund": str(row.pk), "code": error.code})
         with transaction.atomic():
-            fail(row, "The payment service refused it. Write to us with the payment's number.")
+            fail(row, gettext_noop("The payment service refused it. Write to us with the payment's number."))
     except stripe.StripeError as error:
         log.warning("refund not answered", extra={"refund": str(row.pk), "reason": type(error).__name__})
     else:
@@ -231,7 +236,7 @@ def book(read: Read) -> None:
     out = {"refunds": row.amount_cents, "tax": row.tax_cents}
     _move(top_up.organization, read.refund, out=out, failed=state == Refund.State.FAILED)
     if state == Refund.State.FAILED:
-        fail(row, FAILURES.get(read.refund.get("failure_reason") or "", "The bank could not take it."))
+        fail(row, FAILURES.get(read.refund.get("failure_reason") or "", gettext_noop("The bank could not take it.")))
 
 
 def _take_again(row: Refund) -> None:
@@ -247,9 +252,9 @@ def _take_again(row: Refund) -> None:
 
 
 FAILURES = {
-    "expired_or_canceled_card": "The card has expired or was cancelled.",
-    "lost_or_stolen_card": "The card was lost or stolen.",
-    "declined": "The bank declined it.",
+    "expired_or_canceled_card": gettext_noop("The card has expired or was cancelled."),
+    "lost_or_stolen_card": gettext_noop("The card was lost or stolen."),
+    "declined": gettext_noop("The bank declined it."),
 }
 
 
@@ -355,4 +360,4 @@ def search(row: Refund) -> None:
                     book(found)
             return
     with transaction.atomic():
-        fail(row, "The payment service did not answer.")
+        fail(row, gettext_noop("The payment service did not answer."))

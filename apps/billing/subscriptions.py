@@ -14,6 +14,7 @@ from typing import Any
 import stripe
 from django.db import transaction
 from django.utils import timezone
+from django.utils.translation import gettext
 
 from apps.accounts import audit
 from apps.accounts.models import Organization, User
@@ -58,15 +59,18 @@ def change(organization: Organization, plan: Plan, user: User | None) -> Subscri
     """
     row = current(organization)
     if not plan.listed:
-        raise InvalidRequest("This plan is not on offer any more. Nothing has changed.", param="plan")
+        raise InvalidRequest(gettext("This plan is not on offer any more. Nothing has changed."), param="plan")
     if row.plan_id == plan.pk and not row.cancel_at_period_end:
         return row
     paid_for = row.paid_plan(timezone.now())
     if paid_for.pk != row.plan_id and plan.price_cents > paid_for.price_cents:
         # Stripe would count the difference from the cheaper plan that comes, and not from the one that is paid.
         raise InvalidRequest(
-            f"This month is paid for {paid_for.title}, and {row.plan.title} comes after it. Change back to "
-            f"{paid_for.title} first, which costs nothing, then to {plan.title}. Nothing has changed.",
+            gettext(
+                "This month is paid for %(paid)s, and %(next)s comes after it. Change back to %(paid)s first, which costs "
+                "nothing, then to %(plan)s. Nothing has changed."
+            )
+            % {"paid": paid_for.title, "next": row.plan.title, "plan": plan.title},
             param="plan",
         )
     plans.publish(plan)
@@ -104,7 +108,7 @@ def current(organization: Organization) -> Subscription:
         .first()
     )
     if found is None:
-        raise NoPlan("This organization has no plan: it pays as it goes. Nothing has changed.")
+        raise NoPlan(gettext("This organization has no plan: it pays as it goes. Nothing has changed."))
     return found
 
 
@@ -118,11 +122,13 @@ def _ask(
         told = plain(client().v1.subscriptions.update(row.stripe_id, answer, {"idempotency_key": str(uuid7())}))
     except stripe.CardError as error:
         raise NotPaid(
-            "The card was refused, so the plan stays as it is. Nothing was charged. Choose another card, then try again."
+            gettext(
+                "The card was refused, so the plan stays as it is. Nothing was charged. Choose another card, then try again."
+            )
         ) from error
     except stripe.StripeError as error:
         raise PaymentsAway(
-            "The payment service did not answer. If the change arrived, this page shows it in a minute."
+            gettext("The payment service did not answer. If the change arrived, this page shows it in a minute.")
         ) from error
     with transaction.atomic():
         locked = Subscription.objects.select_for_update().get(pk=row.pk)

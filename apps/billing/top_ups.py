@@ -9,6 +9,7 @@ from uuid import UUID
 import stripe
 from django.conf import settings
 from django.utils import timezone
+from django.utils.translation import gettext, gettext_noop
 
 from apps.accounts import audit
 from apps.accounts.models import Organization, User
@@ -106,9 +107,9 @@ def start(
     except stripe.StripeError as error:
         log.exception("checkout not opened", extra={"top_up": str(row.pk)})
         row.state, row.ended_at = TopUp.State.FAILED, timezone.now()
-        row.failure = "The payment page could not be opened."
+        row.failure = gettext_noop("The payment page could not be opened.")
         row.save(update_fields=["state", "ended_at", "failure"])
-        raise PaymentsAway("The payment page could not be opened. Nothing was charged. Try again.") from error
+        raise PaymentsAway(gettext("The payment page could not be opened. Nothing was charged. Try again.")) from error
     row.checkout_session_id, row.checkout_url = session.id, session.url or ""
     row.save(update_fields=["checkout_session_id", "checkout_url"])
     return row
@@ -312,7 +313,7 @@ def _automatic(row: TopUp, intent: dict[str, Any]) -> None:
         attempts.failed(row, refusal(intent), authentication=code == "authentication_required")
 
 
-AUTHENTICATION = "The bank asks the cardholder to confirm the payment."
+AUTHENTICATION = gettext_noop("The bank asks the cardholder to confirm the payment.")
 
 
 def refusal(intent: dict[str, Any]) -> str:
@@ -320,7 +321,7 @@ def refusal(intent: dict[str, Any]) -> str:
     error = intent.get("last_payment_error") or {}
     if error.get("code") == "authentication_required":
         return AUTHENTICATION
-    return str(error.get("message") or "The payment did not go through.")[:300]
+    return str(error.get("message") or gettext_noop("The payment did not go through."))[:300]
 
 
 def _end(row: TopUp, state: TopUp.State, failure: str) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable
 
+from django.utils.translation import gettext
+
 from apps.core.errors import InvalidRequest
 
 MOST_RANGES = 50
@@ -50,7 +52,10 @@ def ranges(given: Iterable[str], *, param: str = "ip_ranges") -> tuple[str, ...]
         found.append(network)
     if len(found) > MOST_RANGES:
         raise InvalidRequest(
-            f"There are {len(found)} address ranges. Name {MOST_RANGES} at most.", param=param, code="invalid_value"
+            gettext("There are %(count)s address ranges. Name %(most)s at most.")
+            % {"count": len(found), "most": MOST_RANGES},
+            param=param,
+            code="invalid_value",
         )
     four = [network for network in found if isinstance(network, ipaddress.IPv4Network)]
     six = [network for network in found if isinstance(network, ipaddress.IPv6Network)]
@@ -62,8 +67,13 @@ def not_a_range(text: str) -> str:
     try:
         wide = ipaddress.ip_network(shown, strict=False)
     except ValueError:
-        return f"“{shown}” is no IP range. Enter one such as 203.0.113.0/24, 2001:db8::/32 or a single address."
-    return f"“{shown}” is an address inside the range {wide}. Enter {wide}, or the address alone."
+        return gettext(
+            "“%(range)s” is no IP range. Enter one such as 203.0.113.0/24, 2001:db8::/32 or a single address."
+        ) % {"range": shown}
+    return gettext("“%(range)s” is an address inside the range %(wide)s. Enter %(wide)s, or the address alone.") % {
+        "range": shown,
+        "wide": wide,
+    }
 
 
 def within(given: Iterable[str] | None, other: Iterable[str] | None) -> bool:

@@ -7,16 +7,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from django.utils.translation import gettext, gettext_lazy, gettext_noop
+
 from apps.keys import permits
 from apps.keys.models import APIKey, RateLimit
 
 Figures = dict[str, int | None]
 
-WORDS = {
+WORDS = {  # of the API; pages have LABELS and `counted`
     "requests_per_minute": "requests a minute",
     "input_tokens_per_minute": "input tokens a minute",
     "output_tokens_per_minute": "output tokens a minute",
     "concurrent_requests": "requests at the same time",
+}
+LABELS = {
+    "requests_per_minute": gettext_lazy("Requests a minute"),
+    "input_tokens_per_minute": gettext_lazy("Input tokens a minute"),
+    "output_tokens_per_minute": gettext_lazy("Output tokens a minute"),
+    "concurrent_requests": gettext_lazy("Requests at the same time"),
+}
+COUNTED = {
+    "requests_per_minute": gettext_noop("%(count)s requests a minute"),
+    "input_tokens_per_minute": gettext_noop("%(count)s input tokens a minute"),
+    "output_tokens_per_minute": gettext_noop("%(count)s output tokens a minute"),
+    "concurrent_requests": gettext_noop("%(count)s requests at the same time"),
 }
 MOST = 1_000_000_000
 
@@ -31,15 +45,17 @@ def figures_of(row: RateLimit | None) -> Figures:
 
 def words(figures: Mapping[str, int | None]) -> str:
     """`600 requests a minute, 8 requests at the same time`; empty where there are none."""
-    return ", ".join(f"{figures[name]:,} {what}" for name, what in WORDS.items() if figures[name] is not None)
+    counted = {name: gettext(form) for name, form in COUNTED.items() if figures[name] is not None}
+    return ", ".join(form % {"count": f"{figures[name]:,}"} for name, form in counted.items())
 
 
 def lines(key: APIKey) -> list[str]:
     """All that are set for a key, those for one model or tier last."""
     rows = sorted(key.rate_limits.select_related("model"), key=lambda row: (str(row.model or ""), row.tier))
     return [
-        f"{words(figures_of(row))}{f', for the model {row.model}' if row.model else ''}"
-        f"{f', at the tier {row.tier}' if row.tier else ''}"
+        words(figures_of(row))
+        + (gettext(", for the model %(model)s") % {"model": row.model} if row.model else "")
+        + (gettext(", at the tier %(tier)s") % {"tier": row.tier} if row.tier else "")
         for row in rows
         if words(figures_of(row))
     ]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, time, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from django import forms
+from django.utils.translation import gettext, gettext_lazy
 
 from apps.accounts import tickets
 from apps.accounts.models import Organization
@@ -15,25 +16,28 @@ from apps.accounts.scopes import Scope
 from apps.catalog.models import Model
 from apps.core.errors import InvalidRequest
 from apps.keys import figures, permits, residency
-from apps.keys.figures import MOST, WORDS, Figures
+from apps.keys.figures import LABELS, MOST, WORDS, Figures
 from apps.keys.models import APIKey
 from apps.keys.permits import BeyondPermit, Permit
 from apps.ledger.budgets import PERIODS, Period
 from apps.ledger.forms import limit_fields, limits_in
 
+if TYPE_CHECKING:
+    from django_stubs_ext import StrOrPromise
+
 OVERLAPS = [
-    ("0", "Now: the old key is refused at once"),
-    ("3600", "In 1 hour"),
-    ("86400", "In 24 hours"),
-    ("604800", "In 7 days"),
+    ("0", gettext_lazy("Now: the old key is refused at once")),
+    ("3600", gettext_lazy("In 1 hour")),
+    ("86400", gettext_lazy("In 24 hours")),
+    ("604800", gettext_lazy("In 7 days")),
 ]
 
 
 RATE_HELP = {
-    "requests_per_minute": "Of any 60 seconds. Empty: no limit of its own.",
-    "input_tokens_per_minute": "A request counts with the most it can read until it has ended.",
-    "output_tokens_per_minute": "A request counts with the most it may write until it has ended.",
-    "concurrent_requests": "Those that its programs wait for.",
+    "requests_per_minute": gettext_lazy("Of any 60 seconds. Empty: no limit of its own."),
+    "input_tokens_per_minute": gettext_lazy("A request counts with the most it can read until it has ended."),
+    "output_tokens_per_minute": gettext_lazy("A request counts with the most it may write until it has ended."),
+    "concurrent_requests": gettext_lazy("Those that its programs wait for."),
 }
 
 
@@ -46,22 +50,22 @@ class Choices(forms.MultipleChoiceField):
 
     widget = forms.CheckboxSelectMultiple
 
-    def __init__(self, *, wrong: str, **options: Any) -> None:
+    def __init__(self, *, wrong: StrOrPromise, **options: Any) -> None:
         super().__init__(error_messages={"invalid_choice": wrong}, **options)
 
 
 def rate_fields() -> dict[str, forms.IntegerField]:
-    wrong = f"Enter a whole number from 1 to {MOST:,}, or leave it empty."
+    wrong = gettext("Enter a whole number from 1 to %(most)s, or leave it empty.") % {"most": f"{MOST:,}"}
     return {
         name: forms.IntegerField(
-            label=words.capitalize(),
+            label=label,
             required=False,
             min_value=1,
             max_value=MOST,
             help_text=RATE_HELP[name],
             error_messages={"invalid": wrong, "min_value": wrong, "max_value": wrong},
         )
-        for name, words in WORDS.items()
+        for name, label in LABELS.items()
     }
 
 
@@ -72,45 +76,47 @@ class PermitForm(forms.Form):
     """
 
     name = forms.CharField(
-        label="Name",
+        label=gettext_lazy("Name"),
         max_length=80,
-        help_text="Where it is used, such as “catalog sync”. It is shown beside each job the key starts.",
+        help_text=gettext_lazy("Where it is used, such as “catalog sync”. It is shown beside each job the key starts."),
         error_messages={
-            "required": "Enter a name for the key.",
-            "max_length": "The name has %(show_value)d characters. Use 80 at most.",
+            "required": gettext_lazy("Enter a name for the key."),
+            "max_length": gettext_lazy("The name has %(show_value)d characters. Use 80 at most."),
         },
         widget=forms.TextInput(attrs={"autocomplete": "off"}),
     )
     scopes = Choices(
-        label="What it may do",
+        label=gettext_lazy("What it may do"),
         required=False,
-        help_text="Only what its program needs: who finds the key can do no more.",
-        wrong="%(value)s is nothing your role may let a key do. Choose from the list.",
+        help_text=gettext_lazy("Only what its program needs: who finds the key can do no more."),
+        wrong=gettext_lazy("%(value)s is nothing your role may let a key do. Choose from the list."),
     )
     allowed_models = Choices(
-        label="Models",
+        label=gettext_lazy("Models"),
         required=False,
-        help_text="Choose some, or none for all models, also those that come later.",
-        wrong="There is no model %(value)s. Choose from the list.",
+        help_text=gettext_lazy("Choose some, or none for all models, also those that come later."),
+        wrong=gettext_lazy("There is no model %(value)s. Choose from the list."),
     )
     residency = Choices(
-        label="Places",
+        label=gettext_lazy("Places"),
         required=False,
-        help_text="Its work runs only where you choose. Choose none for every place your organization allows.",
-        wrong="%(value)s is not among the places your organization allows. Choose from the list.",
+        help_text=gettext_lazy(
+            "Its work runs only where you choose. Choose none for every place your organization allows."
+        ),
+        wrong=gettext_lazy("%(value)s is not among the places your organization allows. Choose from the list."),
     )
     ip_ranges = forms.CharField(
-        label="IP ranges",
+        label=gettext_lazy("IP ranges"),
         required=False,
         max_length=3000,
-        help_text="One on each line, such as 203.0.113.0/24 or 2001:db8::/32. Empty: from everywhere.",
+        help_text=gettext_lazy("One on each line, such as 203.0.113.0/24 or 2001:db8::/32. Empty: from everywhere."),
         widget=forms.Textarea(attrs={"rows": 3, "autocomplete": "off", "spellcheck": "false"}),
     )
     ends_on = forms.DateField(
-        label="Last day",
+        label=gettext_lazy("Last day"),
         required=False,
-        help_text="The key works to the end of that day, by UTC. Empty: until it is revoked.",
-        error_messages={"invalid": "This is not a date. Enter one such as 2027-01-31."},
+        help_text=gettext_lazy("The key works to the end of that day, by UTC. Empty: until it is revoked."),
+        error_messages={"invalid": gettext_lazy("This is not a date. Enter one such as 2027-01-31.")},
         widget=forms.DateInput(attrs={"type": "date"}, format="%Y-%m-%d"),
     )
 
@@ -209,12 +215,15 @@ class KeyForm(PermitForm):
 
 class ReplaceForm(forms.Form):
     overlap = forms.TypedChoiceField(
-        label="The old key ends",
+        label=gettext_lazy("The old key ends"),
         choices=OVERLAPS,
         coerce=lambda seconds: timedelta(seconds=int(seconds)),
         initial="86400",
-        help_text="Until then both keys work, and spend from the same limits.",
-        error_messages={"required": "Choose when the old key ends.", "invalid_choice": "Choose one of the times."},
+        help_text=gettext_lazy("Until then both keys work, and spend from the same limits."),
+        error_messages={
+            "required": gettext_lazy("Choose when the old key ends."),
+            "invalid_choice": gettext_lazy("Choose one of the times."),
+        },
     )
     ticket = forms.CharField(widget=forms.HiddenInput, required=False, initial=new_ticket)
 
@@ -226,10 +235,12 @@ class PlacesForm(forms.Form):
     """Where all work of the organization may run."""
 
     residency = Choices(
-        label="Allowed places",
+        label=gettext_lazy("Allowed places"),
         required=False,
-        help_text="A country holds its regions and sites, a region its sites. Choose none for everywhere.",
-        wrong="There is no place %(value)s. Choose from the list.",
+        help_text=gettext_lazy(
+            "A country holds its regions and sites, a region its sites. Choose none for everywhere."
+        ),
+        wrong=gettext_lazy("There is no place %(value)s. Choose from the list."),
     )
 
     def __init__(self, data: Any = None, *, organization: Organization) -> None:

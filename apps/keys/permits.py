@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from django.utils import timezone
+from django.utils.translation import gettext
 
 from apps.accounts.models import Membership, Organization
 from apps.accounts.scopes import USUAL, Scope, holds
@@ -85,12 +86,15 @@ def scopes(given: Iterable[str]) -> tuple[str, ...]:
     unknown = next((scope for scope in asked if scope not in Scope.values), None)
     if unknown is not None:
         raise InvalidRequest(
-            f"There is no scope '{unknown[:40]}'. There are {', '.join(Scope.values)}.",
+            gettext("There is no scope '%(scope)s'. There are %(scopes)s.")
+            % {"scope": unknown[:40], "scopes": ", ".join(Scope.values)},
             param="scopes",
             code="invalid_value",
         )
     if not asked:
-        raise InvalidRequest("Choose what the key may do: at least one scope.", param="scopes", code="invalid_value")
+        raise InvalidRequest(
+            gettext("Choose what the key may do: at least one scope."), param="scopes", code="invalid_value"
+        )
     return tuple(scope for scope in Scope.values if scope in asked)
 
 
@@ -113,7 +117,7 @@ def models_checked(given: tuple[str, ...] | None, known: tuple[str, ...]) -> tup
     unknown = next((name for name in names if name not in known), None)
     if unknown is not None:
         raise InvalidRequest(
-            f"There is no model '{unknown[:100]}'. GET /v1/models lists those on offer.",
+            gettext("There is no model '%(model)s'. GET /v1/models lists those on offer.") % {"model": unknown[:100]},
             param="allowed_models",
             code="invalid_value",
         )
@@ -128,16 +132,22 @@ def residency_checked(given: Rule, around: Iterable[str] | None, *, param: str =
     unknown = next((each for each in rule if not (is_country(each) or each in known_places())), None)
     if unknown is not None:
         raise InvalidRequest(
-            f"“{unknown[:100]}” is no place. Name a country by its two letters, such as US, or a region or site of ours, "
-            "such as US/Georgia.",
+            gettext(
+                "“%(place)s” is no place. Name a country by its two letters, such as US, or a region or site of ours, "
+                "such as US/Georgia."
+            )
+            % {"place": unknown[:100]},
             param=param,
             code="invalid_value",
         )
     outside = next((each for each in rule if not places.narrowed((each,), around)), None)
     if outside is not None:
         raise InvalidRequest(
-            f"“{outside}” is outside the places your organization allows: {places.words(around or ())}. A key can only "
-            "narrow them; an owner can change them.",
+            gettext(
+                "“%(place)s” is outside the places your organization allows: %(places)s. A key can only narrow them; an "
+                "owner can change them."
+            )
+            % {"place": outside, "places": places.words(around or ())},
             param=param,
             code="invalid_value",
         )
@@ -157,7 +167,8 @@ def known_places() -> set[str]:
 def future(at: datetime | None) -> datetime | None:
     if at is not None and at <= timezone.now():
         raise InvalidRequest(
-            f"{at:%Y-%m-%d %H:%M} UTC has passed. Choose a later time, or leave it out for a key without an end.",
+            gettext("%(time)s UTC has passed. Choose a later time, or leave it out for a key without an end.")
+            % {"time": f"{at:%Y-%m-%d %H:%M}"},
             param="expires_at",
             code="invalid_value",
         )
@@ -169,7 +180,8 @@ def given_by_role(permit: Permit, role: str, *, before: Permit | None = None) ->
     beyond = set(permit.scopes) - BY_ROLE[role] - set(before.scopes if before else ())
     if beyond:
         raise BeyondPermit(
-            f"Your role may not give a key the scope {' or '.join(sorted(beyond))}. Leave it out, or ask an owner.",
+            gettext("Your role may not give a key the scope %(scopes)s. Leave it out, or ask an owner.")
+            % {"scopes": (" " + gettext("or") + " ").join(sorted(beyond))},
             param="scopes",
         )
 

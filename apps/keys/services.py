@@ -12,6 +12,7 @@ from django.conf import settings
 from django.db import transaction
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.translation import gettext
 
 from apps.accounts import audit
 from apps.accounts.models import Organization, User
@@ -255,7 +256,10 @@ def replace_key(
     """
     old = in_force(key)
     if APIKey.objects.filter(organization=old.organization, replaces=old).exists():
-        raise KeyState(f"“{old.name}” was replaced before and ends at its time. Replace the newer key instead.")
+        raise KeyState(
+            gettext("“%(name)s” was replaced before and ends at its time. Replace the newer key instead.")
+            % {"name": old.name}
+        )
     new, secret = write(
         id=key_id or uuid7(),
         organization=old.organization,
@@ -285,7 +289,12 @@ def in_force(key: APIKey) -> APIKey:
         .get(pk=key.pk)
     )
     if locked.state != "active":
-        raise KeyState(f"“{locked.name}” is {locked.state} and cannot be changed. Create another key.")
+        ended = (
+            gettext("“%(name)s” is revoked and cannot be changed. Create another key.")
+            if locked.state == "revoked"
+            else gettext("“%(name)s” is expired and cannot be changed. Create another key.")
+        )
+        raise KeyState(ended % {"name": locked.name})
     return locked
 
 

@@ -10,6 +10,7 @@ from django.db.models import F
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
+from django.utils.translation import gettext, gettext_lazy
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_safe
 
@@ -27,8 +28,18 @@ from apps.ledger.forms import LimitsForm
 from apps.ledger.limits import Spent
 from cango_portal import database
 
-OTHERS = "This key was created by someone else in your organization. Its creator and the owners may {verb} it."
-OWNERS_ONLY = "Owners decide where the work of your organization may run. Ask one of them to change it."
+OTHERS = {
+    "change": gettext_lazy(
+        "This key was created by someone else in your organization. Its creator and the owners may change it."
+    ),
+    "replace": gettext_lazy(
+        "This key was created by someone else in your organization. Its creator and the owners may replace it."
+    ),
+    "revoke": gettext_lazy(
+        "This key was created by someone else in your organization. Its creator and the owners may revoke it."
+    ),
+}
+OWNERS_ONLY = gettext_lazy("Owners decide where the work of your organization may run. Ask one of them to change it.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +136,9 @@ def detail(request: MemberRequest, pk: UUID) -> HttpResponse:
             return redirect("keys:detail", key.pk)
         if form.is_valid():
             limits.change(budget=key.budget, actor=request.user, limits=form.limits)
-            messages.success(request, f"The limits of “{key.name}” are in force for the next request.")
+            messages.success(
+                request, gettext("The limits of “%(name)s” are in force for the next request.") % {"name": key.name}
+            )
             return redirect("keys:detail", key.pk)
     mine = may_change(request, key)
     newer = APIKey.objects.of(request.organization).filter(replaces=key).first()
@@ -166,7 +179,10 @@ def change(request: MemberRequest, pk: UUID) -> HttpResponse:
             messages.error(request, refused.message)
             return redirect("keys:detail", key.pk)
         if changed:
-            messages.success(request, f"“{form.cleaned_data['name']}” is changed, in force for its next request.")
+            messages.success(
+                request,
+                gettext("“%(name)s” is changed, in force for its next request.") % {"name": form.cleaned_data["name"]},
+            )
         return redirect("keys:detail", key.pk)
     if key.state != "active":
         return redirect("keys:detail", key.pk)
@@ -225,7 +241,7 @@ def allowed_places(request: MemberRequest) -> HttpResponse:
     if request.method == "POST" and form.is_valid():
         chosen = tuple(form.cleaned_data["residency"]) or None
         if residency.set_rule(organization=request.organization, residency=chosen, user=request.user):
-            messages.success(request, "The allowed places are in force for the next request.")
+            messages.success(request, gettext("The allowed places are in force for the next request."))
         return redirect("keys:places")
     context = {"form": form, "owner": owner, "nowhere": residency.left_nowhere(request.organization)}
     return render(request, "keys/places.html", context, status=422 if form.errors else 200)
@@ -243,4 +259,4 @@ def may_change(request: MemberRequest, key: APIKey) -> bool:
 
 def theirs(request: MemberRequest, key: APIKey, verb: str) -> None:
     if not may_change(request, key):
-        raise PermissionDenied(OTHERS.format(verb=verb))
+        raise PermissionDenied(OTHERS[verb])

@@ -13,8 +13,10 @@ from django.db.models import Count
 from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.translation import gettext, gettext_lazy, ngettext, pgettext, pgettext_lazy
 
 from apps.accounts import tickets
+from apps.accounts.times import written
 from apps.batches.models import ENDED, Batch, Row
 from apps.catalog.models import Tier
 from apps.catalog.prices import Price
@@ -94,11 +96,13 @@ class BatchPage:
     def stored(self) -> list[Stored]:
         found = []
         if self.written[0]:
-            found.append(("output", "Output", f"{self.rows(self.batch.completed)} with an answer", self.written[0]))
+            says = gettext("%(rows)s with an answer") % {"rows": self.rows(self.batch.completed)}
+            found.append(("output", gettext("Output"), says, self.written[0]))
         if self.written[1]:
             left = self.batch.total - self.batch.completed
-            found.append(("errors", "Errors", f"{self.rows(left)} without one, and why", self.written[1]))
-        found.append(("input", "Input", "as it was sent", self.batch.input_file_id))
+            says = gettext("%(rows)s without one, and why") % {"rows": self.rows(left)}
+            found.append(("errors", gettext("Errors"), says, self.written[1]))
+        found.append(("input", gettext("Input"), gettext("as it was sent"), self.batch.input_file_id))
         return [Stored(name, title, says, self.files.get(file_id)) for name, title, says, file_id in found]
 
     @cached_property
@@ -106,11 +110,15 @@ class BatchPage:
         """What its owner calls it, the file's name, or what it is."""
         named = (self.batch.metadata or {}).get("name") or ""
         file = self.files.get(self.batch.input_file_id)
-        return named.strip() or (file.name if file else "") or f"Batch for {self.batch.endpoint}"
+        return (
+            named.strip()
+            or (file.name if file else "")
+            or gettext("Batch for %(endpoint)s") % {"endpoint": self.batch.endpoint}
+        )
 
     @staticmethod
     def rows(count: int) -> str:
-        return f"{numbers.count(count)} row{'' if count == 1 else 's'}"
+        return ngettext("%(count)s row", "%(count)s rows", count) % {"count": numbers.count(count)}
 
     @property
     def zone(self) -> str:
@@ -153,7 +161,7 @@ class BatchPage:
         if self.per_second is None:
             return numbers.NONE
         places = 1 if self.per_second < 100 else 0
-        return f"{self.per_second:,.{places}f}{numbers.SPACE}rows/s"
+        return f"{self.per_second:,.{places}f}{numbers.SPACE}" + gettext("rows/s")
 
     @property
     def elapsed(self) -> str:
@@ -164,31 +172,34 @@ class BatchPage:
         """When it is over, as far as one can know; nothing is invented."""
         batch = self.batch
         if batch.state == "validating":
-            return "The file is checked line by line; nothing is held before all of it is good"
+            return gettext("The file is checked line by line; nothing is held before all of it is good")
         if batch.state == "finalizing":
-            return "The files are being written"
+            return gettext("The files are being written")
         if batch.state == "cancelling":
-            return "What runs stops within seconds"
+            return gettext("What runs stops within seconds")
         if batch.state != "in_progress":
-            return f"{self.elapsed} in all"
+            return gettext("%(elapsed)s in all") % {"elapsed": self.elapsed}
         early = self.running_seconds < EARLY_SECONDS and self.done < batch.total * EARLY_SHARE
         if not self.per_second or early:
             ends = timezone.localtime(batch.expires_at)
-            return f"Ends by {ends.day} {ends:%b, %H:%M} at the latest"
+            return gettext("Ends by %(at)s at the latest") % {"at": written(ends, "j M, H:i")}
         seconds = max(self.left / self.per_second, 1)
         ready = timezone.localtime(self.now + timedelta(seconds=math.ceil(seconds / 60) * 60))
-        return f"About {left_in_words(seconds)} left, ready near {ready:%H:%M}"
+        return gettext("About %(left)s left, ready near %(at)s") % {
+            "left": left_in_words(seconds),
+            "at": f"{ready:%H:%M}",
+        }
 
     @property
     def reason(self) -> str:
         """In a list: why it is not simply done."""
         batch = self.batch
         if batch.state == "failed":
-            return str(batch.errors[0]["message"]) if batch.errors else "nothing charged"
+            return str(batch.errors[0]["message"]) if batch.errors else gettext("nothing charged")
         if batch.state == "completed" and batch.failed:
-            return f"{self.rows(batch.failed)} failed, free of charge"
+            return gettext("%(rows)s failed, free of charge") % {"rows": self.rows(batch.failed)}
         if batch.state in ("expired", "cancelled") and self.left:
-            return f"{self.rows(self.left)} not run, free of charge"
+            return gettext("%(rows)s not run, free of charge") % {"rows": self.rows(self.left)}
         return ""
 
     # Stages
@@ -199,55 +210,78 @@ class BatchPage:
 
     def _accepted(self) -> Step:
         file = self.files.get(self.batch.input_file_id)
-        why = f"A file of {numbers.size(file.size_bytes)}" if file else ""
-        return Step("done", "check", "Accepted", self.batch.created_at, "", why)
+        why = gettext("A file of %(size)s") % {"size": numbers.size(file.size_bytes)} if file else ""
+        return Step("done", "check", gettext("Accepted"), self.batch.created_at, "", why)
 
     def _checked(self) -> Step:
         batch = self.batch
         if batch.state == "validating":
-            return Step("now", "", "Checking the file", batch.created_at, "", "Every line that is wrong will be named")
+            return Step(
+                "now",
+                "",
+                gettext("Checking the file"),
+                batch.created_at,
+                "",
+                gettext("Every line that is wrong will be named"),
+            )
         if batch.state == "failed" and batch.in_progress_at is None:
-            wrong = "Nothing was held or charged"
-            return Step("failed", "x", "Refused", batch.failed_at, "", wrong)
+            wrong = gettext("Nothing was held or charged")
+            return Step("failed", "x", gettext("Refused"), batch.failed_at, "", wrong)
         if batch.in_progress_at is None:
-            return Step("next", "", "Checked", None, "not done", "It was stopped before")
+            return Step("next", "", gettext("Checked"), None, gettext("not done"), gettext("It was stopped before"))
         seconds = (batch.in_progress_at - batch.created_at).total_seconds()
-        held = f"{self.rows(batch.total)}, {numbers.money_small(batch.hold_microusd)} held from your balance"
-        return Step("done", "check", "Checked", batch.in_progress_at, f"for {numbers.duration(seconds)}", held)
+        held = gettext("%(rows)s, %(hold)s held from your balance") % {
+            "rows": self.rows(batch.total),
+            "hold": numbers.money_small(batch.hold_microusd),
+        }
+        took = gettext("for %(time)s") % {"time": numbers.duration(seconds)}
+        return Step("done", "check", gettext("Checked"), batch.in_progress_at, took, held)
 
     def _run(self) -> Step:
         batch = self.batch
         if batch.in_progress_at is None:
-            return Step("next", "", "Running", None, "not run" if batch.is_final else "not yet", "")
-        where = f"At {self.places}" if self.sites else self._waiting()
+            return Step(
+                "next", "", gettext("Running"), None, gettext("not run") if batch.is_final else gettext("not yet"), ""
+            )
+        where = gettext("At %(places)s") % {"places": self.places} if self.sites else self._waiting()
         if batch.state == "in_progress":
-            return Step("now", "", "Running", batch.in_progress_at, "", where)
-        took = f"for {numbers.duration(self.running_seconds)}"
-        return Step("done", "check", "Run", batch.in_progress_at, took, where if self.sites else "")
+            return Step("now", "", gettext("Running"), batch.in_progress_at, "", where)
+        took = gettext("for %(time)s") % {"time": numbers.duration(self.running_seconds)}
+        return Step("done", "check", pgettext("it has", "Run"), batch.in_progress_at, took, where if self.sites else "")
 
     def _waiting(self) -> str:
         most = self.batch.max_power_usd_per_mwh
         if most is not None:
-            return f"Waits until a MWh costs less than ${most:,.2f} at a site"
-        return "Waiting for a free GPU"
+            return gettext("Waits until a MWh costs less than %(price)s at a site") % {"price": f"${most:,.2f}"}
+        return gettext("Waiting for a free GPU")
 
     def _settled(self) -> Step:
         batch = self.batch
         if batch.state in ("finalizing", "cancelling"):
             at = batch.finalizing_at or batch.cancelling_at
-            return Step("now", "", "Settling", at, "", "The files are written and the rest of the hold returned")
+            return Step(
+                "now",
+                "",
+                gettext("Settling"),
+                at,
+                "",
+                gettext("The files are written and the rest of the hold returned"),
+            )
         if not batch.is_final:
-            later = "The files are written and the rest of the hold returned"
-            return Step("next", "", "Settled", None, "not yet", later)
+            later = gettext("The files are written and the rest of the hold returned")
+            return Step("next", "", gettext("Settled"), None, gettext("not yet"), later)
         if not batch.hold_microusd:
-            return Step("next", "", "Settled", None, "nothing was held", "")
+            return Step("next", "", gettext("Settled"), None, gettext("nothing was held"), "")
         charged = numbers.money_small(batch.charge_microusd)
-        says = f"{charged} charged, {numbers.money_small(self.returned_microusd)} returned"
+        says = gettext("%(charged)s charged, %(returned)s returned") % {
+            "charged": charged,
+            "returned": numbers.money_small(self.returned_microusd),
+        }
         failed = batch.state in ("expired", "cancelled")
         return Step(
             "failed" if failed else "done",
             "off" if failed else "check",
-            {"expired": "Expired", "cancelled": "Cancelled"}.get(batch.state, "Settled"),
+            {"expired": gettext("Expired"), "cancelled": gettext("Cancelled")}.get(batch.state, gettext("Settled")),
             batch.ended_at,
             "",
             says,
@@ -265,9 +299,11 @@ class BatchPage:
         if self.batch.price is None:
             return []
         price = Price.of(self.batch.price)
-        found = [("Batch price", f"{numbers.basis_points(price.tier_basis_points(Tier.BATCH.value))} of each price")]
+        share = numbers.basis_points(price.tier_basis_points(Tier.BATCH.value))
+        found = [(gettext("Batch price"), gettext("%(share)s of each price") % {"share": share})]
         if self.batch.discount_basis_points:
-            found.append(("Discount", f"{numbers.basis_points(self.batch.discount_basis_points)} off each price"))
+            off = numbers.basis_points(self.batch.discount_basis_points)
+            found.append((gettext("Discount"), gettext("%(share)s off each price") % {"share": off}))
         return found
 
     @property
@@ -298,7 +334,11 @@ class BatchPage:
     @property
     def places(self) -> str:
         names = [name for name, _ in self.sites]
-        return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+        return (
+            names[0]
+            if len(names) == 1
+            else gettext("%(names)s and %(last)s") % {"names": ", ".join(names[:-1]), "last": names[-1]}
+        )
 
     # What is wrong, and what may be done
 
@@ -378,7 +418,7 @@ class Listing:
 
 
 SIZE = 50
-SHOWS = {"": "All", "open": "Running", "ended": "Ended"}
+SHOWS = {"": gettext_lazy("All"), "open": gettext_lazy("Running"), "ended": pgettext_lazy("state", "Ended")}
 
 
 def listing(organization: Any, *, show: str, before: UUID | None) -> Listing:

@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from django.template.loader import render_to_string
+from django.utils.translation import gettext, ngettext
 
 from apps.batches import trying
 from apps.batches.models import Draft
@@ -40,7 +41,11 @@ class DraftPage:
 
     @cached_property
     def title(self) -> str:
-        return self.draft.name or (self.file.name if self.file else "") or f"Batch for {self.draft.endpoint}"
+        return (
+            self.draft.name
+            or (self.file.name if self.file else "")
+            or gettext("Batch for %(endpoint)s") % {"endpoint": self.draft.endpoint}
+        )
 
     @property
     def rows(self) -> str:
@@ -60,7 +65,7 @@ class DraftPage:
     @property
     def left_out(self) -> str:
         count = len(self.draft.bad_lines or ())
-        return f"{numbers.count(count)} line{'' if count == 1 else 's'}"
+        return ngettext("%(count)s line", "%(count)s lines", count) % {"count": numbers.count(count)}
 
     @property
     def errors(self) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.template.loader import render_to_string
+from django.utils.translation import gettext, ngettext
 
 from apps.batches.models import Batch, Row
 from apps.batches.pages.batch import OK, BatchPage
@@ -54,16 +55,18 @@ class RowsPage:
     def tables(self) -> list[tuple[str, str, list[Shown]]]:
         """Title, what of it is shown, and the rows."""
         if not self.batch.is_final:
-            return [("Output", "the newest rows", self.answered)]
+            return [(gettext("Output"), gettext("the newest rows"), self.answered)]
         without = self.batch.total - self.batch.completed
         found = (
-            ("Rows without an answer", without, self.failed),
-            ("Output", self.batch.completed, self.answered),
+            (gettext("Rows without an answer"), without, self.failed),
+            (gettext("Output"), self.batch.completed, self.answered),
         )
         return [
             (
                 title,
-                f"the first {len(rows)} of {BatchPage.rows(count)}" if count > len(rows) else BatchPage.rows(count),
+                gettext("the first %(shown)s of %(rows)s") % {"shown": len(rows), "rows": BatchPage.rows(count)}
+                if count > len(rows)
+                else BatchPage.rows(count),
                 rows,
             )
             for title, count, rows in found
@@ -74,7 +77,7 @@ class RowsPage:
         rows = list(Row.objects.filter(batch=self.batch).order_by("-pk")[:MOST])
         return [
             Shown(
-                f"Line {numbers.count(row.line)}",
+                gettext("Line %(number)s") % {"number": numbers.count(row.line)},
                 row.status == OK,
                 of_row(row),
                 row.completion_tokens or None,
@@ -145,7 +148,7 @@ def whole(body: Mapping[str, Any]) -> str:
     if "results" in body:
         return ", ".join(f"{each['index']}: {each['relevance_score']:.3f}" for each in body["results"])
     data = body.get("data") or []
-    return f"{len(data)} vector{'' if len(data) == 1 else 's'}"
+    return ngettext("%(count)s vector", "%(count)s vectors", len(data)) % {"count": len(data)}
 
 
 def part(page: BatchPage) -> str:

@@ -9,6 +9,7 @@ from django.db import IntegrityError
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
+from django.utils.translation import gettext
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_safe
 
@@ -63,7 +64,9 @@ def begin(request: MemberRequest, form: AddCreditForm) -> TopUp:
     except IntegrityError as error:  # sent twice at the same moment, or in another organization
         made = TopUp.objects.filter(organization=request.organization, pk=form.cleaned_data["ticket"]).first()
         if made is None:
-            raise InvalidRequest("This form was used already. Nothing was charged. Open Add credit again.") from error
+            raise InvalidRequest(
+                gettext("This form was used already. Nothing was charged. Open Add credit again.")
+            ) from error
         return made
 
 

@@ -7,6 +7,7 @@ from decimal import Decimal
 from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
+from django.utils.translation import gettext
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST
 
@@ -32,8 +33,14 @@ def change(request: MemberRequest) -> HttpResponse:
         else:
             messages.success(
                 request,
-                f"Automatic top-up is on: {dollars(rule.amount_cents)} whenever less than "
-                f"{dollars(form.cleaned_data['threshold'])} is free, at most {dollars(rule.monthly_ceiling_cents)} a month.",
+                gettext(
+                    "Automatic top-up is on: %(amount)s whenever less than %(threshold)s is free, at most %(ceiling)s a month."
+                )
+                % {
+                    "amount": dollars(rule.amount_cents),
+                    "threshold": dollars(form.cleaned_data["threshold"]),
+                    "ceiling": dollars(rule.monthly_ceiling_cents),
+                },
             )
             return redirect("billing:overview")
     return render(
@@ -45,5 +52,5 @@ def change(request: MemberRequest) -> HttpResponse:
 @billing_required
 def stop(request: MemberRequest) -> HttpResponse:
     automatic.switch_off(organization=request.organization, actor=request.user)
-    messages.success(request, "Automatic top-up is off. A payment that is on its way already still arrives.")
+    messages.success(request, gettext("Automatic top-up is off. A payment that is on its way already still arrives."))
     return redirect("billing:overview")

@@ -10,6 +10,7 @@ from django.http import Http404, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.translation import gettext
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_safe
 
@@ -95,7 +96,7 @@ def changed(request: MemberRequest, budget: Budget, name: str) -> HttpResponse:
     form = LimitsForm(request.POST or None, budget=budget)
     if request.method == "POST" and form.is_valid():
         limits.change(budget=budget, actor=request.user, limits=form.limits)
-        messages.success(request, f"The limits of {name} are in force for the next request.")
+        messages.success(request, gettext("The limits of %(name)s are in force for the next request.") % {"name": name})
         return redirect("billing:limits")
     context = {"form": form, "budget": budget, "name": name, "spent": limits.spent(budget, timezone.now())}
     return render(request, "billing/limits_change.html", context, status=422 if form.errors else 200)
@@ -127,6 +128,6 @@ def warnings(request: MemberRequest) -> HttpResponse:
             target=request.organization.public_id,
             data={"low_balance_microusd": low, "mail_enabled": mail},
         )
-        messages.success(request, "The warnings are set.")
+        messages.success(request, gettext("The warnings are set."))
         return redirect("billing:limits")
     return render(request, "billing/warnings.html", {"form": form}, status=422 if form.errors else 200)

@@ -7,10 +7,12 @@ from django.http import Http404, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.translation import gettext
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from apps.accounts.permissions import MemberRequest, billing_required
+from apps.accounts.times import written
 from apps.billing import plans, selectors, subscriptions
 from apps.billing.models import Plan, Subscription
 from apps.billing.pages.leaving import away
@@ -74,7 +76,11 @@ def cancel(request: MemberRequest) -> HttpResponse:
         except PortalError as error:
             refused = error
         else:
-            messages.success(request, f"Your plan ends on {row.period_end_at:%-d %b %Y}. Until then nothing changes.")
+            messages.success(
+                request,
+                gettext("Your plan ends on %(at)s. Until then nothing changes.")
+                % {"at": written(row.period_end_at, "j M Y")},
+            )
             return redirect("billing:plan")
     context = {"standing": standing, "refused": refused}
     return render(request, "billing/plan_cancel.html", context, status=refused.status if refused else 200)
@@ -88,11 +94,17 @@ def resume(request: MemberRequest) -> HttpResponse:
     except PortalError as error:
         messages.error(request, error.message)
     else:
-        messages.success(request, f"Your {row.plan.title} plan goes on.")
+        messages.success(request, gettext("Your %(plan)s plan goes on.") % {"plan": row.plan.title})
     return redirect("billing:plan")
 
 
 def changed(row: Subscription) -> str:
     if row.kept_plan and row.kept_until:
-        return f"{row.plan.title} begins on {row.kept_until:%-d %b %Y}. Until then {row.kept_plan.title} stays. Nothing was charged."
-    return f"Your plan is {row.plan.title}. What was charged for the rest of this month is among the invoices."
+        return gettext("%(plan)s begins on %(at)s. Until then %(kept)s stays. Nothing was charged.") % {
+            "plan": row.plan.title,
+            "at": written(row.kept_until, "j M Y"),
+            "kept": row.kept_plan.title,
+        }
+    return gettext("Your plan is %(plan)s. What was charged for the rest of this month is among the invoices.") % {
+        "plan": row.plan.title
+    }

@@ -10,6 +10,7 @@ from django.contrib import messages
 from django.db import IntegrityError
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
+from django.utils.translation import gettext
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
 
@@ -64,7 +65,7 @@ def begin(request: MemberRequest, top_up: TopUp, cents: int, ticket: UUID) -> Re
         made = Refund.objects.filter(top_up=top_up, pk=ticket).first()
         if made is None:
             raise InvalidRequest(
-                "This form was used for another payment. Nothing was moved. Open the page again."
+                gettext("This form was used for another payment. Nothing was moved. Open the page again.")
             ) from error
         return made
 
@@ -72,9 +73,12 @@ def begin(request: MemberRequest, top_up: TopUp, cents: int, ticket: UUID) -> Re
 def told(request: MemberRequest, row: Refund) -> HttpResponse:
     """Say where the refund stands, on the page with the list."""
     if row.state == Refund.State.FAILED:
-        messages.error(request, f"The refund failed and the credit is back in your balance. {row.failure}")
+        said = gettext("The refund failed and the credit is back in your balance. %(failure)s")
+        messages.error(request, said % {"failure": gettext(row.failure)})
     else:
         messages.success(
-            request, f"{dollars(row.total_cents)} is on its way back to the card. Banks take up to ten days to show it."
+            request,
+            gettext("%(amount)s is on its way back to the card. Banks take up to ten days to show it.")
+            % {"amount": dollars(row.total_cents)},
         )
     return redirect("billing:overview")

@@ -1,6 +1,7 @@
 """Amounts of payments, and what the lists of them need."""
 
 from django import template
+from django.utils.translation import gettext_lazy, pgettext_lazy
 
 from apps.billing.models import Invoice
 from apps.billing.selectors import invoice_key
@@ -9,7 +10,12 @@ from apps.core.money import MICROUSD_PER_CENT
 
 register = template.Library()
 
-INVOICE_STATES = {"open": "Open", "paid": "Paid", "uncollectible": "Not paid", "void": "Void"}
+INVOICE_STATES = {
+    "open": pgettext_lazy("invoice", "Open"),
+    "paid": gettext_lazy("Paid"),
+    "uncollectible": gettext_lazy("Not paid"),
+    "void": gettext_lazy("Void"),
+}
 
 
 @register.filter
@@ -33,4 +39,4 @@ def key(invoice: Invoice) -> str:
 
 @register.filter
 def invoice_state(state: str) -> str:
-    return INVOICE_STATES.get(state, state)
+    return str(INVOICE_STATES.get(state, state))

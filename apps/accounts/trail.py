@@ -78,6 +78,7 @@ SAID = (
     gettext_noop("role"),
     gettext_noop("email"),
     gettext_noop("scopes"),
+    gettext_noop("event types"),
     gettext_noop("expires at"),
     gettext_noop("allowed models"),
     gettext_noop("residency"),

@@ -56,7 +56,7 @@ class HistoryForm(forms.Form):
             attrs={
                 "class": "input",
                 "type": "search",
-                "placeholder": "Id, name=value or text",
+                "placeholder": gettext_lazy("Id, name=value or text"),
                 "autocomplete": "off",
                 "spellcheck": "false",
             }

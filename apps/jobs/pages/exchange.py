@@ -85,7 +85,7 @@ class Exchange(Progress):
     @property
     def what(self) -> str:
         if self.job.writes:
-            return gettext("streamed request") if self.job.streaming else "request"
+            return gettext("streamed request") if self.job.streaming else gettext("request")
         return {"ocr": gettext("file read"), "rerank": gettext("rerank request")}.get(
             self.job.kind, gettext("embeddings request")
         )

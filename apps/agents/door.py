@@ -113,7 +113,7 @@ async def heartbeat(request: Request) -> None:
     right = enrolment.right(request.bearer, now=time.time())
     beat = await read(request, Heartbeat, limit=MAX_BEAT)
     answer = await collector().add(right, beat)
-    await request.json(answer.model_dump(mode="json", exclude_none=True))
+    await request.answer(answer.model_dump_json(exclude_none=True).encode())
 
 
 async def node(request: Request) -> None:

@@ -60,23 +60,35 @@ WITH lease AS (
 SELECT lease.node, lease.claimant, lease.job, lease.attempt, extended.id IS NULL AS lost, coalesce(extended.cancelled, false) AS cancelled, extended.kind
 FROM lease LEFT JOIN extended ON extended.id = lease.job AND extended.attempt = lease.attempt AND extended.node = lease.node
     AND extended.claimant = lease.claimant
+WHERE extended.id IS NULL OR extended.cancelled OR extended.kind = 'ocr'
 """
+NOTHING = HeartbeatAnswer()
 
 
 @dataclass(slots=True)
 class Beat:
-    """`node_id` is known once the flush has asked whose right it came with."""
+    """`node_id` is known once the flush has asked whose right it came with. Each call that waits has its own of `answers`."""
 
     right: Right
     heartbeat: Heartbeat
-    answer: asyncio.Future[HeartbeatAnswer]
+    answers: list[asyncio.Future[HeartbeatAnswer]]
     node_id: int = 0
+
+    def answer(self, said: HeartbeatAnswer) -> None:
+        for waiting in self.answers:
+            if not waiting.done():
+                waiting.set_result(said)
+
+    def fail(self, error: Exception) -> None:
+        for waiting in self.answers:
+            if not waiting.done():
+                waiting.set_exception(error)
 
 
 def take(beats: list[Beat]) -> Plan[list[Row]]:
-    """Write beats and extend their leases. Returns a row for each lease: whether it was lost, or is to be cancelled."""
+    """Write beats and extend their leases. Returns a row for each lease that was lost or is to be cancelled, and of pages read."""
     leases = [
-        {"node": beat.node_id, "claimant": beat.heartbeat.claimant, **lease.model_dump()}
+        {"node": beat.node_id, "claimant": beat.heartbeat.claimant, **vars(lease)}
         for beat in beats
         for lease in beat.heartbeat.leases
     ]
@@ -93,7 +105,7 @@ def take(beats: list[Beat]) -> Plan[list[Row]]:
         )
     changed = yield from sites.beat(
         nodes=[{"node": b.node_id, "claimant": b.heartbeat.claimant, "power_w": b.heartbeat.power_w} for b in beats],
-        pools=[{"node": b.node_id, **p.model_dump(exclude={"running"})} for b in beats for p in b.heartbeat.pools],
+        pools=[{"node": b.node_id, **vars(p)} for b in beats for p in b.heartbeat.pools],
     )
     if changed:
         yield Statement("SELECT pg_notify('dispatch', '')")  # a pool became ready: the backlog may move
@@ -113,12 +125,15 @@ class Collector:
         Whose right it is, and whether its node may speak now, is asked for all beats of a flush together. Raises
         NotAuthenticated, and InvalidRequest where PostgreSQL cannot read it; that keeps no other node's beat back.
         """
-        waiting = self.beats.get((right, heartbeat.claimant))
-        answer = waiting.answer if waiting else asyncio.get_running_loop().create_future()
-        self.beats[right, heartbeat.claimant] = Beat(right, heartbeat, answer)
+        key = right, heartbeat.claimant
+        waiting = self.beats.get(key)
+        answers = waiting.answers if waiting else []
+        answer: asyncio.Future[HeartbeatAnswer] = asyncio.get_running_loop().create_future()
+        answers.append(answer)
+        self.beats[key] = Beat(right, heartbeat, answers)
         if self.flushing is None:
             self.flushing = asyncio.create_task(self.flush())
-        return await asyncio.shield(answer)
+        return await answer
 
     async def flush(self) -> None:
         await asyncio.sleep(GATHER_SECONDS)
@@ -144,9 +159,9 @@ class Collector:
             if len(beats) > 1:  # one of them is malformed: each for itself
                 for beat in beats:
                     await self.write([beat])
-            elif not beats[0].answer.done():
+            else:
                 log.error("a heartbeat cannot be written", extra={"node": beats[0].node_id, "error": str(error)})
-                beats[0].answer.set_exception(InvalidRequest("A value of this heartbeat cannot be stored."))
+                beats[0].fail(InvalidRequest("A value of this heartbeat cannot be stored."))
             return
         except Exception as error:
             fail(beats, error)
@@ -157,15 +172,14 @@ class Collector:
                 told.setdefault((row["node"], row["claimant"]), []).append(row)
         wanted = await self.wanted(beats)
         for beat in beats:
-            mine = told.get((beat.node_id, beat.heartbeat.claimant), ())
-            if not beat.answer.done():
-                beat.answer.set_result(
-                    HeartbeatAnswer(
-                        stop=[attempt(row) for row in mine if row["lost"]],
-                        cancel=[attempt(row) for row in mine if row["cancelled"]],
-                        wanted=wanted.get((beat.node_id, beat.heartbeat.claimant)),
-                    )
-                )
+            key = beat.node_id, beat.heartbeat.claimant
+            if key in told or key in wanted:
+                mine = told.get(key, ())
+                stop = [attempt(row) for row in mine if row["lost"]]
+                cancel = [attempt(row) for row in mine if row["cancelled"]]
+                beat.answer(HeartbeatAnswer(stop=stop, cancel=cancel, wanted=wanted.get(key)))
+            else:
+                beat.answer(NOTHING)
         await bell.ring_async(*(f"job.{public('job', UUID(str(row['job'])))}" for row in rows if row["kind"] == "ocr"))
 
     async def wanted(self, beats: list[Beat]) -> dict[tuple[int, str], Wanted]:
@@ -193,15 +207,14 @@ async def known(beats: list[Beat]) -> list[Beat]:
         if beat.right in found:
             beat.node_id = found[beat.right]
             heard.append(beat)
-        elif not beat.answer.done():
-            beat.answer.set_exception(enrolment.unknown())
+        else:
+            beat.fail(enrolment.unknown())
     return heard
 
 
 def fail(beats: list[Beat], error: Exception) -> None:
     for beat in beats:
-        if not beat.answer.done():
-            beat.answer.set_exception(error)
+        beat.fail(error)
 
 
 async def listen() -> None:
@@ -226,4 +239,8 @@ _collectors: WeakKeyDictionary[asyncio.AbstractEventLoop, Collector] = WeakKeyDi
 
 
 def collector() -> Collector:
-    return _collectors.setdefault(asyncio.get_running_loop(), Collector())
+    loop = asyncio.get_running_loop()
+    found = _collectors.get(loop)
+    if found is None:
+        found = _collectors[loop] = Collector()
+    return found

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import hmac
 import secrets
 from collections.abc import Iterable
@@ -265,7 +264,7 @@ def signed_token(node_id: int, generation: int, *, expires: int) -> str:
 
 
 def mac(payload: str) -> str:
-    return hmac.new(settings.SECRET_KEY.encode(), f"node:{payload}".encode(), hashlib.sha256).hexdigest()
+    return hmac.digest(settings.SECRET_KEY.encode(), f"node:{payload}".encode(), "sha256").hex()
 
 
 def signed(public_key: str, proof: str, text: bytes) -> bool:

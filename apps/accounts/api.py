@@ -9,10 +9,14 @@ from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from apps.accounts.models import Organization, User
-from apps.accounts.permissions import PAYERS_ONLY, may_pay
+from apps.accounts.models import Membership, Organization, User
+from apps.accounts.permissions import may_pay
+from apps.accounts.rights import WHY, Right
 from apps.accounts.scopes import Needed, Scope
 from apps.core.errors import NotAllowed
+
+# What a member's role must allow where a key needs the scope. A view for keys that manage asks for its right itself.
+OF_SCOPE = {Scope.INFERENCE.value: Right.WORK, Scope.BATCHES.value: Right.WORK, Scope.WEBHOOKS.value: Right.WEBHOOKS}
 
 
 def needed_by(view: APIView, method: str | None) -> Needed:
@@ -35,15 +39,21 @@ class KeyInForce(Protocol):
 
 
 class InOrganization(IsAuthenticated):
-    """A key with the view's `scope`, or a signed-in member. Somebody without an organization has nothing to manage."""
+    """A key with the view's `scope`, or a signed-in member whose role does the same on pages. Somebody without an organization has nothing to manage."""
 
     def has_permission(self, request: Request, view: APIView) -> bool:
         if not super().has_permission(request, view):
             return False
         if getattr(request, "organization", None) is None:
             raise NotAllowed("You are not a member of an organization yet. Create one on the welcome page.")
+        needed = needed_by(view, request.method)
         if request.auth is not None:
-            cast(KeyInForce, request.auth).require(needed_by(view, request.method))
+            cast(KeyInForce, request.auth).require(needed)
+        elif isinstance(needed, str) and needed in OF_SCOPE:
+            right = OF_SCOPE[needed]
+            membership = getattr(request, "membership", None)
+            if not isinstance(membership, Membership) or not membership.may(right):
+                raise NotAllowed(str(WHY[right]))
         return True
 
 
@@ -54,7 +64,7 @@ class ReadsPayments(InOrganization):
         if not super().has_permission(request, view):
             return False
         if isinstance(request.user, User) and not may_pay(getattr(request, "membership", None)):
-            raise NotAllowed(str(PAYERS_ONLY))
+            raise NotAllowed(str(WHY[Right.PAY]))
         return True
 
 

@@ -17,8 +17,9 @@ from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext
 
-from apps.accounts import audit, letters
+from apps.accounts import audit, letters, rights
 from apps.accounts.models import Invitation, Membership, Organization, User
+from apps.accounts.rights import Right
 from apps.accounts.roles import BY_VALUE
 from apps.core.errors import NotAllowed, PortalError
 from apps.core.ids import parse
@@ -48,14 +49,29 @@ class OtherAddress(NotAllowed):
     code = "other_address"
 
 
+class BeyondRole(NotAllowed):
+    """Nobody gives or takes a role that may more than their own. Nothing was changed."""
+
+    code = "beyond_role"
+
+    def __init__(self, role: str) -> None:
+        super().__init__(
+            gettext(
+                "The role '%(role)s' may more than yours, so you cannot give or take it. Nothing was changed. An owner can."
+            )
+            % {"role": role},
+            param="role",
+        )
+
+
 @transaction.atomic
 def invite(*, organization: Organization, email: str, role: str, user: User) -> Invitation:
     """Offer a role to an address; the mail leaves after the commit. One that nobody took in time is offered anew.
 
-    Raises InvitationState, TooManyInvitations, and NotAllowed for who is no owner.
+    Raises InvitationState, TooManyInvitations, and NotAllowed for whose role may not give this one.
     """
     address, now = email.strip().lower(), timezone.now()
-    owner(organization, user)
+    inviter(organization, user, role)
     if Membership.objects.filter(organization=organization, user__email=address).exists():
         raise InvitationState(
             gettext("%(address)s is a member already. Change the role on the page of members.") % {"address": address},
@@ -82,7 +98,7 @@ def invite(*, organization: Organization, email: str, role: str, user: User) -> 
 @transaction.atomic
 def send_again(*, invitation: Invitation, user: User) -> Invitation:
     """The same mail once more, and seven days from now. Raises as `invite`."""
-    owner(invitation.organization, user)
+    inviter(invitation.organization, user, invitation.role)
     locked, now = pending(invitation.pk), timezone.now()
     if now < locked.sent_at + AGAIN_AFTER:
         raise TooManyInvitations(
@@ -103,16 +119,21 @@ def send_again(*, invitation: Invitation, user: User) -> Invitation:
 
 @transaction.atomic
 def withdraw(*, invitation: Invitation, user: User) -> None:
-    """From now on its address leads nowhere. Raises InvitationState, and NotAllowed for who is no owner."""
-    owner(invitation.organization, user)
+    """From now on its address leads nowhere. Raises InvitationState, and NotAllowed as `invite`."""
+    inviter(invitation.organization, user, invitation.role)
     locked = pending(invitation.pk)
     end(locked, Invitation.State.WITHDRAWN, timezone.now())
     recorded(locked, "invitation.withdrawn", user)
 
 
-def withdraw_of(*, organization: Organization, inviter: User, user: User | None) -> None:
-    """Whoever may invite nobody any more leaves no invitation behind. In the transaction that takes the right."""
+def withdraw_of(*, organization: Organization, inviter: User, user: User | None, role: str = "") -> None:
+    """Whoever may not give a role any more leaves no invitation to it behind. `role` is the inviter's now; none: they left.
+
+    In the transaction that takes the right.
+    """
     for each in organization.invitations.pending().filter(invited_by=inviter).select_for_update().order_by("pk"):
+        if rights.allows(role, Right.MEMBERS) and rights.covers(role, each.role):
+            continue
         end(each, Invitation.State.WITHDRAWN, timezone.now())
         recorded(each, "invitation.withdrawn", user)
 
@@ -154,11 +175,16 @@ def is_for(invitation: Invitation, user: User) -> bool:
     return bool(EmailAddress.objects.filter(user=user, email=invitation.email, verified=True).exists())
 
 
-def owner(organization: Organization, user: User) -> None:
-    """Locks the organization: two owners who invite the same address do so one after the other. Raises NotAllowed."""
+def inviter(organization: Organization, user: User, role: str) -> None:
+    """Locks the organization: two who invite the same address do so one after the other. Raises NotAllowed."""
     Organization.objects.select_for_update(no_key=True).get(pk=organization.pk)
-    if not Membership.objects.filter(organization=organization, user=user, role=Membership.Role.OWNER).exists():
-        raise NotAllowed(gettext("Members are invited by the owners of your organization. Nothing was changed."))
+    own = Membership.objects.filter(organization=organization, user=user).first()
+    if own is None or not own.may(Right.MEMBERS):
+        raise NotAllowed(
+            gettext("Members are invited by the owners and admins of your organization. Nothing was changed.")
+        )
+    if not rights.covers(own.role, role):
+        raise BeyondRole(role)
 
 
 def pending(pk: UUID) -> Invitation:

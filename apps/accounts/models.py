@@ -13,6 +13,7 @@ from django.db.models.functions import Lower
 from django.utils import timezone
 from django.utils.translation import gettext_lazy, pgettext_lazy
 
+from apps.accounts import rights
 from apps.accounts.mails import Mail
 from apps.core.ids import public, uuid7
 
@@ -110,8 +111,10 @@ class Organization(models.Model):
 class Membership(models.Model):
     class Role(models.TextChoices):
         OWNER = "owner", gettext_lazy("Owner")
+        ADMIN = "admin", gettext_lazy("Admin")
         DEVELOPER = "developer", gettext_lazy("Developer")
         BILLING = "billing", pgettext_lazy("role", "Billing")
+        VIEWER = "viewer", gettext_lazy("Viewer")
 
     organization = models.ForeignKey(Organization, models.CASCADE, related_name="memberships")
     user = models.ForeignKey(User, models.CASCADE, related_name="memberships")
@@ -123,6 +126,14 @@ class Membership(models.Model):
 
     def __str__(self) -> str:
         return f"{self.user}, {self.get_role_display().lower()} of {self.organization}"
+
+    def may(self, right: rights.Right) -> bool:
+        return rights.allows(self.role, right)
+
+    @property
+    def rights(self) -> frozenset[rights.Right]:
+        """For templates: `"pay" in membership.rights`."""
+        return rights.BY_ROLE.get(self.role, frozenset())
 
 
 class InvitationQuerySet(models.QuerySet["Invitation"]):

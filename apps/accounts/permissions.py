@@ -9,10 +9,10 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
-from django.utils.translation import gettext_lazy
 from django_htmx.middleware import HtmxDetails
 
 from apps.accounts.models import Membership, Organization, User
+from apps.accounts.rights import WHY, Right
 
 P = ParamSpec("P")
 
@@ -42,25 +42,34 @@ def organization_required(view: View[P]) -> Guarded[P]:
     return cast(Guarded[P], wraps(view)(login_required(guarded)))
 
 
-PAYERS = frozenset({Membership.Role.OWNER.value, Membership.Role.BILLING.value})
-PAYERS_ONLY = gettext_lazy(
-    "Payments, invoices, plans and limits are for the owners of your organization and its members with the billing role. "
-    "Balance, usage and limits are open to you to read. An owner can change your role."
-)
-
-
 def may_pay(membership: Membership | None) -> bool:
     """May this member see payments, and change what is paid and what may be spent?"""
-    return membership is not None and membership.role in PAYERS
+    return membership is not None and membership.may(Right.PAY)
+
+
+def right_required(right: Right) -> Callable[[View[P]], Guarded[P]]:
+    """Signed in, in an organization, in a role that has the right; else 403 and who has it."""
+
+    def decorated(view: View[P]) -> Guarded[P]:
+        @wraps(view)
+        def guarded(request: MemberRequest, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
+            require(request, right)
+            return view(request, *args, **kwargs)
+
+        return organization_required(guarded)
+
+    return decorated
+
+
+def require(request: MemberRequest, right: Right) -> None:
+    """Raises PermissionDenied, with who may."""
+    if not request.membership.may(right):
+        raise PermissionDenied(WHY[right])
 
 
 def billing_required(view: View[P]) -> Guarded[P]:
-    """Signed in, in an organization, as its owner or with the billing role; else 403 and who may."""
+    return right_required(Right.PAY)(view)
 
-    @wraps(view)
-    def guarded(request: MemberRequest, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
-        if not may_pay(request.membership):
-            raise PermissionDenied(PAYERS_ONLY)
-        return view(request, *args, **kwargs)
 
-    return organization_required(guarded)
+def work_required(view: View[P]) -> Guarded[P]:
+    return right_required(Right.WORK)(view)

@@ -30,11 +30,17 @@ MAY = {
     Membership.Role.OWNER: gettext_lazy(
         "Everything: members, payments, limits, settings, and work with every kind of API key."
     ),
+    Membership.Role.ADMIN: gettext_lazy(
+        "Members up to this role, settings, the audit log, webhooks, every API key, and all work. No payments or limits."
+    ),
     Membership.Role.DEVELOPER: gettext_lazy(
         "Sends work, makes API keys, manages webhooks, reads jobs, usage and the balance. No payments, limits or members."
     ),
     Membership.Role.BILLING: gettext_lazy(
         "Payments, invoices, plans and limits; also sends work and reads jobs and usage. No webhooks or members."
+    ),
+    Membership.Role.VIEWER: gettext_lazy(
+        "Reads jobs, batches, usage, the balance and who is a member. Sends no work, makes no API keys, changes nothing."
     ),
 }
 ROLES = [Role(role) for role in Membership.Role]

@@ -17,7 +17,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 from django.views.decorators.vary import vary_on_headers
 
 from apps.accounts import tickets
-from apps.accounts.permissions import MemberRequest, organization_required
+from apps.accounts.permissions import MemberRequest, organization_required, work_required
 from apps.batches import drafting, repeating, results, services
 from apps.batches.ending import CannotCancel
 from apps.batches.forms import DraftForm
@@ -48,7 +48,7 @@ def index(request: MemberRequest) -> HttpResponse:
 
 
 @never_cache
-@organization_required
+@work_required
 @require_http_methods(["GET", "HEAD", "POST"])
 def new(request: MemberRequest) -> HttpResponse:
     """A file and its terms; then to what its check finds. Nothing is held or started here."""
@@ -87,7 +87,7 @@ def prepared(request: MemberRequest, form: DraftForm) -> Draft:
 
 
 @never_cache
-@organization_required
+@work_required
 @require_http_methods(["GET", "HEAD", "POST"])
 def check(request: MemberRequest, public_id: str) -> HttpResponse:
     """What is wrong with a new batch and what it may cost; then its start, which is safe to repeat."""
@@ -130,7 +130,7 @@ def detail(request: MemberRequest, public_id: str) -> HttpResponse:
 
 
 @never_cache
-@organization_required
+@work_required
 @require_http_methods(["GET", "HEAD", "POST"])
 def cancel(request: MemberRequest, public_id: str) -> HttpResponse:
     """What stays, what it costs and what returns; then the act itself, which is safe to repeat."""
@@ -143,7 +143,7 @@ def cancel(request: MemberRequest, public_id: str) -> HttpResponse:
 
 
 @never_cache
-@organization_required
+@work_required
 @require_http_methods(["GET", "HEAD", "POST"])
 def again(request: MemberRequest, public_id: str) -> HttpResponse:
     """The rows without an answer, or with `rows=all` every row, as a new batch of whoever asks; then to it."""

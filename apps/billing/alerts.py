@@ -27,7 +27,8 @@ from django.utils.translation import gettext_noop
 
 from apps.accounts import letters
 from apps.accounts.mails import Mail, wanted
-from apps.accounts.models import Membership, Organization, User
+from apps.accounts.models import Organization, User
+from apps.accounts.rights import Right, with_right
 from apps.billing import entitlements
 from apps.billing.models import Alert, AlertSettings, Subscription
 from apps.core.ids import public
@@ -287,7 +288,7 @@ def readers(alert: Alert) -> list[User]:
     """Owners and billing members; of a member's or a key's own budget also the member, or who made the key. Who wants none gets none."""
     of_organization = Q(
         memberships__organization=alert.organization,
-        memberships__role__in=[Membership.Role.OWNER, Membership.Role.BILLING],
+        memberships__role__in=with_right(Right.PAY),
     )
     wanting = Q() if alert.kind == Alert.Kind.PLAN else wanted(Mail.BUDGETS)
     found = set(User.objects.filter(of_organization, wanting, is_active=True))

@@ -7,7 +7,8 @@ from typing import Any
 from django.db import transaction
 
 from apps.accounts import letters
-from apps.accounts.models import Membership, Organization, User
+from apps.accounts.models import Organization, User
+from apps.accounts.rights import Right, with_right
 
 
 def to_payers(organization: Organization, name: str, **context: Any) -> None:
@@ -15,7 +16,7 @@ def to_payers(organization: Organization, name: str, **context: Any) -> None:
     payers = User.objects.filter(
         is_active=True,
         memberships__organization=organization,
-        memberships__role__in=[Membership.Role.OWNER, Membership.Role.BILLING],
+        memberships__role__in=with_right(Right.PAY),
     )
     send(payers, name, organization=organization, **context)
 

@@ -8,7 +8,7 @@ from channels.db import database_sync_to_async
 from django.template.loader import render_to_string
 
 from apps.accounts.models import Membership
-from apps.accounts.permissions import PAYERS
+from apps.accounts.rights import Right, with_right
 from apps.billing import selectors
 from apps.billing.models import TopUp
 from apps.core.ids import parse
@@ -54,7 +54,7 @@ class TopUpTopic(Topic):
 def may_watch(viewer: Viewer, pk: UUID | None) -> bool:
     """Payers of its organization, whichever they have in use."""
     row = TopUp.objects.filter(pk=pk).first() if pk else None
-    payer = Membership.objects.filter(user=viewer.user, role__in=PAYERS)
+    payer = Membership.objects.filter(user=viewer.user, role__in=with_right(Right.PAY))
     return row is not None and payer.filter(organization=row.organization_id).exists()
 
 

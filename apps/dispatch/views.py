@@ -16,7 +16,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 from django.views.decorators.vary import vary_on_headers
 
 from apps.accounts import tickets
-from apps.accounts.permissions import MemberRequest, organization_required
+from apps.accounts.permissions import MemberRequest, work_required
 from apps.catalog.models import Model
 from apps.catalog.offers import Offer
 from apps.core.errors import InvalidRequest, PortalError
@@ -36,7 +36,7 @@ from cango_portal import database
 
 
 @never_cache
-@organization_required
+@work_required
 @require_http_methods(["GET", "HEAD", "POST"])
 def cancel(request: MemberRequest, public_id: str) -> HttpResponse:
     """What stays, what it costs and what returns; then the act itself, which is safe to repeat."""
@@ -50,7 +50,7 @@ def cancel(request: MemberRequest, public_id: str) -> HttpResponse:
     return render(request, "dispatch/cancel.html", {"page": page, "job": page.job})
 
 
-@organization_required
+@work_required
 @require_POST
 def again(request: MemberRequest, public_id: str) -> HttpResponse:
     """The same work once more, as a background job of whoever asks; then to it."""
@@ -82,7 +82,7 @@ def again(request: MemberRequest, public_id: str) -> HttpResponse:
 
 @never_cache
 @vary_on_headers("HX-Request")
-@organization_required
+@work_required
 @require_http_methods(["GET", "HEAD", "POST"])
 def playground(request: MemberRequest) -> HttpResponse:
     """A form that sends background jobs and shows them as they run. Without script one job leads to its own page."""

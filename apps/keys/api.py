@@ -15,7 +15,8 @@ from rest_framework.views import APIView
 
 from apps.accounts.api import InOrganization, organization_of
 from apps.accounts.models import Membership, User
-from apps.accounts.permissions import PAYERS_ONLY, may_pay
+from apps.accounts.permissions import may_pay
+from apps.accounts.rights import WHY, Right
 from apps.accounts.scopes import Needed, Scope
 from apps.core import ids
 from apps.core.errors import InvalidRequest, NotAllowed, NotFound
@@ -41,8 +42,6 @@ from apps.keys.serializers import (
 from apps.keys.services import Caller
 from apps.ledger.budgets import PERIODS, Period
 
-OWNERS_ONLY = "Members are managed by the owners of your organization. An owner can change your role."
-
 
 class Managing(APIView):
     permission_classes = (InOrganization,)
@@ -62,6 +61,11 @@ class Managing(APIView):
     def role(self) -> str | None:
         return self.membership.role if self.membership else None
 
+    def require(self, right: Right) -> None:
+        """Of a member; what a key may is its scope. Raises NotAllowed."""
+        if self.member and not (self.membership and self.membership.may(right)):
+            raise NotAllowed(str(WHY[right]))
+
     def calling_key(self) -> APIKey | None:
         caller = self.request.auth
         if not isinstance(caller, Caller) or caller.api_key_id is None:
@@ -79,7 +83,7 @@ class KeysAPI(Managing):
         return found
 
     def changeable(self, public_id: str) -> APIKey:
-        """As on the pages: an owner any key, others those they made; a key those that may do no more than itself.
+        """As on the pages: owners and admins any key, others those they made; a key those that may do no more than itself.
 
         One with a spending limit only those that spend from it too.
         """
@@ -90,10 +94,10 @@ class KeysAPI(Managing):
             figures.given_by_key(figures.of(key), figures.of(by))
             if services.has_limit(by) and key.budget_id != by.budget_id:
                 raise permits.beyond("limits")
-        elif self.role != Membership.Role.OWNER and key.created_by_id != self.request.user.pk:
-            raise NotAllowed(
-                "This key was created by someone else in your organization. Its creator and the owners may change it."
-            )
+        else:
+            self.require(Right.KEYS)
+            if key.created_by_id != self.request.user.pk:
+                self.require(Right.EVERY_KEY)
         return key
 
     def allowed(self, permit: Permit, *, before: Permit | None = None) -> Permit:
@@ -117,7 +121,7 @@ class KeysAPI(Managing):
         if by is not None and services.has_limit(by):
             raise permits.beyond("limits")
         if by is None and not new and not may_pay(self.membership):
-            raise NotAllowed(str(PAYERS_ONLY))
+            raise NotAllowed(str(WHY[Right.PAY]))
         return {period: asked[name] for period in PERIODS if (name := f"{period}_microusd") in asked}
 
     def allowed_rates(self, rates: Figures) -> Figures:
@@ -175,6 +179,7 @@ class KeysView(KeysAPI):
         responses={201: KeyWithSecretSerializer},
     )
     def post(self, request: Request) -> Response:
+        self.require(Right.KEYS)
         asked = KeyRequestSerializer(data=request.data)
         asked.is_valid(raise_exception=True)
         given = asked.validated_data
@@ -275,14 +280,13 @@ class OrganizationView(Managing):
     @extend_schema(
         operation_id="change_organization",
         summary="Change where your organization's work may run",
-        description="In force for the next request, of every key and page. By an owner; a key that manages only narrows "
+        description="In force for the next request, of every key and page. By an owner or admin; a key that manages only narrows "
         "them, to places where its own work may run.",
         request=OrganizationChangeSerializer,
         responses=OrganizationSerializer,
     )
     def patch(self, request: Request) -> Response:
-        if self.member and self.role != Membership.Role.OWNER:
-            raise NotAllowed("Owners decide where the work of your organization may run. Ask one of them to change it.")
+        self.require(Right.SETTINGS)
         asked = OrganizationChangeSerializer(data=request.data)
         asked.is_valid(raise_exception=True)
         organization, by = organization_of(request), self.calling_key()
@@ -300,10 +304,6 @@ class MembersAPI(Managing):
         if found is None:
             raise NotFound("There is no such member.", code="member_not_found")
         return found
-
-    def owners_only(self) -> None:
-        if self.member and self.role != Membership.Role.OWNER:
-            raise NotAllowed(OWNERS_ONLY)
 
 
 def is_number(text: str) -> bool:
@@ -342,14 +342,14 @@ class MemberView(MembersAPI):
     @extend_schema(
         operation_id="change_member",
         summary="Change a member's role",
-        description="One owner is left at least. Keys they made lose what the new role may not give. An API key changes "
+        description="One owner is left at least. A member gives and takes roles up to their own (403 beyond_role). Keys they made lose what the new role may not give. An API key changes "
         "neither an owner nor makes one (403 owner_required), nor gives a role that may more than its scopes (403 "
         "beyond_permit).",
         request=MemberChangeSerializer,
         responses=MemberSerializer,
     )
     def patch(self, request: Request, public_id: str) -> Response:
-        self.owners_only()
+        self.require(Right.MEMBERS)
         membership = self.found(public_id)
         asked = MemberChangeSerializer(data=request.data)
         asked.is_valid(raise_exception=True)
@@ -361,12 +361,14 @@ class MemberView(MembersAPI):
     @extend_schema(
         operation_id="remove_member",
         summary="Remove a member",
-        description="One owner is left at least. The keys they made go on, but manage nothing any more; revoke those they "
+        description="Anybody may leave, owners and admins remove; one owner is left at least. The keys they made go on, but manage nothing any more; revoke those they "
         "know. An API key removes no owner: 403 owner_required.",
         request=None,
         responses={204: None},
     )
     def delete(self, request: Request, public_id: str) -> Response:
-        self.owners_only()
-        members.remove(membership=self.found(public_id), user=self.member, by=self.calling_key())
+        membership = self.found(public_id)
+        if self.member is None or membership.user_id != self.member.pk:  # anybody leaves
+            self.require(Right.MEMBERS)
+        members.remove(membership=membership, user=self.member, by=self.calling_key())
         return Response(status=status.HTTP_204_NO_CONTENT)

@@ -15,7 +15,8 @@ from django.utils import timezone
 
 from apps.accounts import letters
 from apps.accounts.mails import Mail, wanted
-from apps.accounts.models import Membership, User
+from apps.accounts.models import User
+from apps.accounts.rights import Right, with_right
 from apps.core.ids import public
 from apps.keys.models import APIKey
 from apps.webhooks import services as webhooks
@@ -78,10 +79,10 @@ def tell(key_id: UUID, now: datetime) -> bool:
 
 
 def readers_of(key: APIKey) -> list[User]:
-    """Its maker, if still a member, and the owners: those who want such mails."""
+    """Its maker, if still a member, and who manages every key: those who want such mails."""
     members = User.objects.filter(wanted(Mail.KEYS), is_active=True, memberships__organization=key.organization)
-    owners = Q(memberships__organization=key.organization, memberships__role=Membership.Role.OWNER)
-    return list(members.filter(owners | Q(pk=key.created_by_id)).distinct().order_by("email"))
+    managers = Q(memberships__organization=key.organization, memberships__role__in=with_right(Right.EVERY_KEY))
+    return list(members.filter(managers | Q(pk=key.created_by_id)).distinct().order_by("email"))
 
 
 def sent(message: EmailMessage) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from django.db import transaction
 
-from apps.accounts import audit, invitations
+from apps.accounts import audit, invitations, rights
+from apps.accounts.invitations import BeyondRole
 from apps.accounts.models import Membership, Organization, User
-from apps.accounts.permissions import PAYERS
+from apps.accounts.rights import WHY, Right
 from apps.accounts.scopes import USUAL, holds
 from apps.core.errors import NotAllowed, PortalError
 from apps.keys import permits, services
@@ -29,11 +30,14 @@ class OwnersByOwners(NotAllowed):
 def change_role(*, membership: Membership, role: str, user: User | None, by: APIKey | None = None) -> Membership:
     """Another role, in force with the member's next request, and fewer scopes on their keys where it may give fewer.
 
-    Raises LastOwner, and for a key OwnersByOwners and BeyondPermit.
+    Raises LastOwner, NotAllowed and BeyondRole for a member, and for a key OwnersByOwners and BeyondPermit.
     """
     locked = locked_member(membership)
     if by is not None:
         spare_owners(locked, role)
+        spare_above_maker(locked, by)
+    elif user is not None:
+        given_by_member(locked, role, user)
     if locked.role == role:
         return locked
     if by is not None:
@@ -42,9 +46,8 @@ def change_role(*, membership: Membership, role: str, user: User | None, by: API
     old, locked.role = locked.role, role
     locked.save(update_fields=["role"])
     recorded(locked, "member.role_changed", user=user, by=by, data={"from": old, "to": role})
-    narrow_keys(locked, permits.BY_ROLE[role], user=user, by=by)
-    if role != Membership.Role.OWNER:
-        invitations.withdraw_of(organization=locked.organization, inviter=locked.user, user=user)
+    narrow_keys(locked, permits.BY_ROLE[role] or frozenset(USUAL), user=user, by=by)
+    invitations.withdraw_of(organization=locked.organization, inviter=locked.user, user=user, role=role)
     return locked
 
 
@@ -52,11 +55,14 @@ def change_role(*, membership: Membership, role: str, user: User | None, by: API
 def remove(*, membership: Membership, user: User | None, by: APIKey | None = None) -> None:
     """End a membership. The keys they made go on for the organization, but manage nothing any more.
 
-    Raises LastOwner, and OwnersByOwners for a key.
+    Anybody may leave. Raises LastOwner, NotAllowed and BeyondRole for a member, and OwnersByOwners for a key.
     """
     locked = locked_member(membership)
     if by is not None:
         spare_owners(locked, "")
+        spare_above_maker(locked, by)
+    elif user is not None and user.pk != locked.user_id:
+        given_by_member(locked, "", user)
     keep_an_owner(locked, "")
     recorded(locked, "member.removed", user=user, by=by, data={"role": locked.role})
     narrow_keys(locked, frozenset(USUAL), user=user, by=by)
@@ -70,6 +76,16 @@ def locked_member(membership: Membership) -> Membership:
     return (
         Membership.objects.select_for_update(of=("self",)).select_related("organization", "user").get(pk=membership.pk)
     )
+
+
+def given_by_member(membership: Membership, role: str, user: User) -> None:
+    """Members give, change and take roles up to their own. Raises NotAllowed and BeyondRole."""
+    own = Membership.objects.filter(organization=membership.organization, user=user).first()
+    if own is None or not own.may(Right.MEMBERS):
+        raise NotAllowed(str(WHY[Right.MEMBERS]))
+    for each in filter(None, (membership.role, role)):
+        if not rights.covers(own.role, each):
+            raise BeyondRole(each)
 
 
 def spare_owners(membership: Membership, role: str) -> None:
@@ -87,6 +103,17 @@ def spare_owners(membership: Membership, role: str) -> None:
     )
 
 
+def spare_above_maker(membership: Membership, by: APIKey) -> None:
+    """A key takes no role that its maker, while a member, may not. Raises BeyondPermit."""
+    maker = Membership.objects.filter(organization=by.organization, user=by.created_by).first()
+    if maker is not None and not rights.covers(maker.role, membership.role):
+        raise permits.BeyondPermit(
+            f"An API key cannot change or remove {membership.user.email}, whose role may more than that of whoever made "
+            "this key. Nothing was changed. An owner can, signed in.",
+            param="role",
+        )
+
+
 def given_by_key(role: str, by: APIKey) -> None:
     """A key makes nobody more than its scopes cover, nor more than its maker. Raises BeyondPermit.
 
@@ -95,11 +122,11 @@ def given_by_key(role: str, by: APIKey) -> None:
     scopes = frozenset(by.scopes)
     missing = sorted(scope for scope in permits.BY_ROLE[role] if not holds(scopes, scope))
     maker = Membership.objects.filter(organization=by.organization, user=by.created_by).first()
-    if role in PAYERS:
+    if rights.allows(role, Right.PAY):
         why = "may pay and set limits, which no key may"
     elif missing:
         why = f"may do what this key may not: {', '.join(missing)}"
-    elif by.created_by is not None and (maker is None or maker.role not in (Membership.Role.OWNER, role)):
+    elif by.created_by is not None and (maker is None or not rights.covers(maker.role, role)):
         why = "is not below that of whoever made this key"
     else:
         return

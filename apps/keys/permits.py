@@ -10,7 +10,9 @@ from typing import Any
 from django.utils import timezone
 from django.utils.translation import gettext
 
-from apps.accounts.models import Membership, Organization
+from apps.accounts import rights
+from apps.accounts.models import Organization
+from apps.accounts.rights import Right
 from apps.accounts.scopes import USUAL, Scope, holds
 from apps.catalog.models import Model
 from apps.core import places
@@ -21,10 +23,15 @@ from apps.keys.models import APIKey
 from apps.sites.models import Site
 
 # What a member may give a key, by role: no more than the role may do itself.
+NEEDS = {
+    Scope.INFERENCE.value: {Right.KEYS, Right.WORK},
+    Scope.BATCHES.value: {Right.KEYS, Right.WORK},
+    Scope.USAGE.value: {Right.KEYS},
+    Scope.WEBHOOKS.value: {Right.KEYS, Right.WEBHOOKS},
+    Scope.MANAGE.value: {Right.KEYS, Right.EVERY_KEY, Right.WEBHOOKS, Right.MEMBERS, Right.SETTINGS},
+}
 BY_ROLE = {
-    Membership.Role.OWNER.value: frozenset(Scope.values),
-    Membership.Role.DEVELOPER.value: frozenset({*USUAL, Scope.WEBHOOKS.value}),
-    Membership.Role.BILLING.value: frozenset(USUAL),
+    role: frozenset(scope for scope, needed in NEEDS.items() if needed <= held) for role, held in rights.BY_ROLE.items()
 }
 
 

@@ -10,12 +10,12 @@ from django.db.models import F
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
-from django.utils.translation import gettext, gettext_lazy
+from django.utils.translation import gettext
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_safe
 
-from apps.accounts.models import Membership
-from apps.accounts.permissions import PAYERS_ONLY, MemberRequest, may_pay, organization_required
+from apps.accounts.permissions import MemberRequest, may_pay, organization_required, require, right_required
+from apps.accounts.rights import WHY, Right
 from apps.accounts.scopes import Scope
 from apps.catalog import offers
 from apps.core import places
@@ -27,19 +27,6 @@ from apps.ledger import limits
 from apps.ledger.forms import LimitsForm
 from apps.ledger.limits import Spent
 from cango_portal import database
-
-OTHERS = {
-    "change": gettext_lazy(
-        "This key was created by someone else in your organization. Its creator and the owners may change it."
-    ),
-    "replace": gettext_lazy(
-        "This key was created by someone else in your organization. Its creator and the owners may replace it."
-    ),
-    "revoke": gettext_lazy(
-        "This key was created by someone else in your organization. Its creator and the owners may revoke it."
-    ),
-}
-OWNERS_ONLY = gettext_lazy("Owners decide where the work of your organization may run. Ask one of them to change it.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +64,7 @@ def index(request: MemberRequest) -> HttpResponse:
 
 @never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
-@organization_required
+@right_required(Right.KEYS)
 def new(request: MemberRequest) -> HttpResponse:
     form = KeyForm(request.POST or None, organization=request.organization, role=request.membership.role)
     if request.method == "POST" and form.is_valid():
@@ -129,7 +116,7 @@ def detail(request: MemberRequest, pk: UUID) -> HttpResponse:
     key = key_of(request, pk)
     payer = may_pay(request.membership)
     if request.method == "POST" and not payer:
-        raise PermissionDenied(PAYERS_ONLY)
+        raise PermissionDenied(WHY[Right.PAY])
     form = LimitsForm(request.POST or None, budget=key.budget) if key.budget and key.state == "active" else None
     if request.method == "POST":
         if form is None or key.budget is None:
@@ -164,7 +151,7 @@ def detail(request: MemberRequest, pk: UUID) -> HttpResponse:
 def change(request: MemberRequest, pk: UUID) -> HttpResponse:
     """Name, permit and rate limits of a key, in force for its next request."""
     key = key_of(request, pk)
-    theirs(request, key, "change")
+    theirs(request, key)
     form = PermitForm(request.POST or None, organization=request.organization, role=request.membership.role, key=key)
     if request.method == "POST" and form.is_valid():
         try:
@@ -195,7 +182,7 @@ def change(request: MemberRequest, pk: UUID) -> HttpResponse:
 def replace(request: MemberRequest, pk: UUID) -> HttpResponse:
     """Another key with the same permit and limits; the old one works on for a while."""
     key = key_of(request, pk)
-    theirs(request, key, "replace")
+    theirs(request, key)
     form = ReplaceForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
         key_id = form.cleaned_data["ticket"]
@@ -220,7 +207,7 @@ def replace(request: MemberRequest, pk: UUID) -> HttpResponse:
 @organization_required
 def revoke(request: MemberRequest, pk: UUID) -> HttpResponse:
     key = key_of(request, pk)
-    theirs(request, key, "revoke")
+    theirs(request, key)
     if key.revoked_at is not None:
         return redirect("keys:index")
     if request.method == "POST":
@@ -233,10 +220,10 @@ def revoke(request: MemberRequest, pk: UUID) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 @organization_required
 def allowed_places(request: MemberRequest) -> HttpResponse:
-    """Where the work of the organization may run: owners decide, members read."""
-    owner = request.membership.role == Membership.Role.OWNER
-    if request.method == "POST" and not owner:
-        raise PermissionDenied(OWNERS_ONLY)
+    """Where the work of the organization may run: owners and admins decide, members read."""
+    owner = request.membership.may(Right.SETTINGS)
+    if request.method == "POST":
+        require(request, Right.SETTINGS)
     form = PlacesForm(request.POST if request.method == "POST" else None, organization=request.organization)
     if request.method == "POST" and form.is_valid():
         chosen = tuple(form.cleaned_data["residency"]) or None
@@ -253,10 +240,12 @@ def key_of(request: MemberRequest, pk: UUID) -> APIKey:
 
 
 def may_change(request: MemberRequest, key: APIKey) -> bool:
-    """Owners any key, others those they created."""
-    return request.membership.role == Membership.Role.OWNER or key.created_by_id == request.user.pk
+    """Owners and admins any key, others those they created."""
+    membership = request.membership
+    return membership.may(Right.EVERY_KEY) or (membership.may(Right.KEYS) and key.created_by_id == request.user.pk)
 
 
-def theirs(request: MemberRequest, key: APIKey, verb: str) -> None:
+def theirs(request: MemberRequest, key: APIKey) -> None:
+    require(request, Right.KEYS)
     if not may_change(request, key):
-        raise PermissionDenied(OTHERS[verb])
+        raise PermissionDenied(WHY[Right.EVERY_KEY])

@@ -1,17 +1,19 @@
-"""The audit trail of an organization: for its owners, filtered by the address, also as CSV."""
+"""The audit trail of an organization: for its owners and admins, filtered by the address, also as CSV."""
 
 from django.http import HttpResponse, StreamingHttpResponse
 from django.shortcuts import render
 from django.utils import timezone
+from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
 from apps.accounts import trail
-from apps.accounts.permissions import MemberRequest
+from apps.accounts.permissions import MemberRequest, right_required
+from apps.accounts.rights import Right
 from apps.portal.forms import AuditForm
-from apps.portal.members import owner_required
 
 
-@owner_required
+@never_cache
+@right_required(Right.SETTINGS)
 @require_safe
 def index(request: MemberRequest) -> HttpResponse:
     form = AuditForm(request.GET, organization=request.organization)
@@ -32,7 +34,8 @@ def index(request: MemberRequest) -> HttpResponse:
     return render(request, "portal/audit.html", context, status=422 if form.errors else 200)
 
 
-@owner_required
+@never_cache
+@right_required(Right.SETTINGS)
 @require_safe
 def export(request: MemberRequest) -> StreamingHttpResponse:
     form = AuditForm(request.GET, organization=request.organization)

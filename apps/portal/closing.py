@@ -18,6 +18,7 @@ from django.utils.translation import gettext
 
 from apps.accounts import audit, invitations, letters
 from apps.accounts.models import Membership, Organization, User
+from apps.accounts.rights import Right, with_right
 from apps.batches.models import ENDED, Batch
 from apps.billing import automatic
 from apps.billing.models import Subscription
@@ -80,7 +81,7 @@ def owned(organization: Organization, user: User) -> Organization:
     locked = Organization.objects.select_for_update(no_key=True).get(pk=organization.pk)
     if locked.closed_at is not None:
         raise CannotClose(gettext("The organization is deleted."))
-    if not Membership.objects.filter(organization=locked, user=user, role=Membership.Role.OWNER).exists():
+    if not Membership.objects.filter(organization=locked, user=user, role__in=with_right(Right.OWN)).exists():
         raise NotAllowed(gettext("An organization is deleted by its owners. Nothing was changed."))
     return locked
 

@@ -9,6 +9,7 @@ from django.urls import reverse
 from django.utils.translation import gettext
 
 from apps.accounts.models import Organization
+from apps.accounts.rights import Right
 from apps.ledger import services as ledger
 from apps.portal.words import words
 
@@ -99,6 +100,10 @@ class Shell:
             return None
         return balance(organization)
 
+    def may(self, right: Right) -> bool:
+        membership = getattr(self.request, "membership", None)
+        return membership is None or membership.may(right)
+
     @cached_property
     def navigation(self) -> list[Group]:
         return [
@@ -106,7 +111,11 @@ class Shell:
                 "",
                 [
                     self.link(gettext("Overview"), "home", reverse("portal:dashboard")),
-                    self.link(gettext("Playground"), "play", reverse("dispatch:playground")),
+                    *(
+                        [self.link(gettext("Playground"), "play", reverse("dispatch:playground"))]
+                        if self.may(Right.WORK)
+                        else []
+                    ),
                     self.link(gettext("Models"), "models", reverse("portal:models")),
                     self.link(gettext("Jobs"), "jobs", reverse("jobs:history")),
                     self.link(gettext("Batches"), "batch", reverse("batches:index")),

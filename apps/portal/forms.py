@@ -6,6 +6,7 @@ from django.utils.translation import gettext, gettext_lazy
 
 from apps.accounts import trail
 from apps.accounts.models import Membership, Organization
+from apps.accounts.rights import covers
 from apps.accounts.roles import ROLES, Role
 
 
@@ -20,13 +21,22 @@ class WelcomeForm(forms.ModelForm):  # type: ignore[type-arg]
 
 
 class RoleForm(forms.Form):
-    """Offered with what each role may do (`accounts.roles`)."""
+    """Offered with what each role may do (`accounts.roles`): those that `giver`, the role of who fills it in, may give."""
 
-    role = forms.ChoiceField(label=gettext_lazy("Role"), choices=Membership.Role.choices, widget=forms.RadioSelect)
+    role = forms.ChoiceField(
+        label=gettext_lazy("Role"),
+        widget=forms.RadioSelect,
+        error_messages={"invalid_choice": gettext_lazy("Choose a role from the list: yours may give no other.")},
+    )
+
+    def __init__(self, *args: Any, giver: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.given = [role for role in ROLES if covers(giver, role.value)]
+        self.fields["role"].choices = [(role.value, role.label) for role in self.given]  # type: ignore[attr-defined]
 
     @property
     def roles(self) -> list[tuple[BoundWidget, Role]]:
-        return list(zip(self["role"], ROLES, strict=True))
+        return list(zip(self["role"], self.given, strict=True))
 
 
 class InviteForm(RoleForm):

@@ -8,10 +8,12 @@ from django.core.files.storage import default_storage
 from django.http import FileResponse, Http404, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext
+from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 from django.views.decorators.vary import vary_on_headers
 
-from apps.accounts.permissions import MemberRequest
+from apps.accounts.permissions import MemberRequest, right_required
+from apps.accounts.rights import Right
 from apps.batches.models import ENDED, Batch
 from apps.core.errors import PortalError
 from apps.core.ids import parse
@@ -20,13 +22,13 @@ from apps.keys.models import APIKey
 from apps.ledger import services as ledger
 from apps.portal import closing, exporting
 from apps.portal.forms import CloseForm
-from apps.portal.members import owner_required
 from apps.portal.models import Export
 
 SHOWN = 5
 
 
-@owner_required
+@never_cache
+@right_required(Right.OWN)
 @require_http_methods(["GET", "HEAD", "POST"])
 def delete(request: MemberRequest) -> HttpResponse:
     """What goes, what is kept and why; confirmed by the organization's name. While it can be undone, how."""
@@ -53,7 +55,8 @@ def delete(request: MemberRequest) -> HttpResponse:
     return render(request, "portal/delete.html", context, status=422 if form.errors else 200)
 
 
-@owner_required
+@never_cache
+@right_required(Right.OWN)
 @require_POST
 def undo(request: MemberRequest) -> HttpResponse:
     try:
@@ -67,7 +70,8 @@ def undo(request: MemberRequest) -> HttpResponse:
     return redirect("portal:organization")
 
 
-@owner_required
+@never_cache
+@right_required(Right.OWN)
 @require_http_methods(["GET", "HEAD", "POST"])
 @vary_on_headers("HX-Request")
 def exports(request: MemberRequest) -> HttpResponse:
@@ -83,7 +87,8 @@ def exports(request: MemberRequest) -> HttpResponse:
     return render(request, "portal/_exports.html" if request.htmx else "portal/exports.html", context)
 
 
-@owner_required
+@never_cache
+@right_required(Right.OWN)
 @require_safe
 def download(request: MemberRequest, public_id: str) -> FileResponse:
     pk = parse("exp", public_id)

@@ -1,46 +1,29 @@
-"""Members of the organization and who is invited: members read, owners change. Anybody may leave, but for the last owner."""
+"""Members of the organization and who is invited: members read, owners and admins change, up to their own role. Anybody may leave, but
+for the last owner."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import wraps
-from typing import Any
 
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpResponse
-from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
-from django.utils.translation import gettext, gettext_lazy
+from django.utils.translation import gettext
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from apps.accounts import invitations
 from apps.accounts.models import Membership
-from apps.accounts.permissions import Guarded, MemberRequest, organization_required
+from apps.accounts.permissions import MemberRequest, organization_required, require, right_required
+from apps.accounts.rights import Right, covers
 from apps.accounts.roles import BY_VALUE
 from apps.core.errors import PortalError
 from apps.core.ids import parse
 from apps.keys import members
 from apps.portal.forms import InviteForm, RoleForm
 
-OWNERS_ONLY = gettext_lazy("Members are managed by the owners of your organization. Ask one of them.")
-
-
-def owner_required(view: Callable[..., HttpResponseBase]) -> Guarded[...]:
-    """Signed in, in an organization, as its owner; else 403 and who may."""
-
-    @wraps(view)
-    def guarded(request: MemberRequest, /, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        if not is_owner(request):
-            raise PermissionDenied(OWNERS_ONLY)
-        return view(request, *args, **kwargs)
-
-    return never_cache(organization_required(guarded))
-
-
-def is_owner(request: MemberRequest) -> bool:
-    return request.membership.role == Membership.Role.OWNER
+manager_required = right_required(Right.MEMBERS)
 
 
 @require_safe
@@ -48,18 +31,24 @@ def is_owner(request: MemberRequest) -> bool:
 @organization_required
 def index(request: MemberRequest) -> HttpResponse:
     rows = Membership.objects.filter(organization=request.organization).select_related("user").order_by("pk")
+    invited = request.organization.invitations.pending().select_related("invited_by").order_by("-sent_at")
     context = {
-        "members": [(each, BY_VALUE[each.role]) for each in rows],
-        "invitations": request.organization.invitations.pending().select_related("invited_by").order_by("-sent_at"),
-        "owner": is_owner(request),
+        "members": [(each, BY_VALUE[each.role], may_manage(request, each.role)) for each in rows],
+        "invitations": [(each, may_manage(request, each.role)) for each in invited],
+        "manager": request.membership.may(Right.MEMBERS),
     }
     return render(request, "portal/members.html", context)
 
 
-@owner_required
+@never_cache
+@manager_required
 @require_http_methods(["GET", "HEAD", "POST"])
 def invite(request: MemberRequest) -> HttpResponse:
-    form = InviteForm(request.POST if request.method == "POST" else None, initial={"role": "developer"})
+    form = InviteForm(
+        request.POST if request.method == "POST" else None,
+        initial={"role": "developer"},
+        giver=request.membership.role,
+    )
     if request.method == "POST" and form.is_valid():
         try:
             made = invitations.invite(organization=request.organization, user=request.user, **form.cleaned_data)
@@ -71,13 +60,15 @@ def invite(request: MemberRequest) -> HttpResponse:
     return render(request, "portal/invite.html", {"form": form}, status=422 if form.errors else 200)
 
 
-@owner_required
+@never_cache
+@manager_required
 @require_POST
 def send_again(request: MemberRequest, public_id: str) -> HttpResponse:
     return told(request, public_id, invitations.send_again, gettext("{} was sent the invitation again."))
 
 
-@owner_required
+@never_cache
+@manager_required
 @require_POST
 def withdraw(request: MemberRequest, public_id: str) -> HttpResponse:
     return told(request, public_id, invitations.withdraw, gettext("The invitation of {} is withdrawn."))
@@ -97,12 +88,18 @@ def told(request: MemberRequest, public_id: str, verb: Callable[..., object], do
     return redirect("portal:members")
 
 
-@owner_required
+@never_cache
+@manager_required
 @require_http_methods(["GET", "HEAD", "POST"])
 def member(request: MemberRequest, number: int) -> HttpResponse:
     """Another role for a member."""
     found = member_of(request, number)
-    form = RoleForm(request.POST if request.method == "POST" else None, initial={"role": found.role})
+    manageable(request, found)
+    form = RoleForm(
+        request.POST if request.method == "POST" else None,
+        initial={"role": found.role},
+        giver=request.membership.role,
+    )
     if request.method == "POST" and form.is_valid():
         try:
             members.change_role(membership=found, role=form.cleaned_data["role"], user=request.user)
@@ -119,11 +116,11 @@ def member(request: MemberRequest, number: int) -> HttpResponse:
 @organization_required
 @require_http_methods(["GET", "HEAD", "POST"])
 def remove(request: MemberRequest, number: int) -> HttpResponse:
-    """Owners remove members; anybody leaves."""
+    """Owners and admins remove members; anybody leaves."""
     found = member_of(request, number)
     own = found.user_id == request.user.pk
-    if not own and not is_owner(request):
-        raise PermissionDenied(OWNERS_ONLY)
+    if not own:
+        manageable(request, found)
     refused = ""
     if request.method == "POST":
         try:
@@ -140,6 +137,17 @@ def remove(request: MemberRequest, number: int) -> HttpResponse:
             return redirect("portal:dashboard" if own else "portal:members")
     context = {"member": found, "own": own, "refused": refused}
     return render(request, "portal/member_remove.html", context, status=422 if refused else 200)
+
+
+def may_manage(request: MemberRequest, role: str) -> bool:
+    return request.membership.may(Right.MEMBERS) and covers(request.membership.role, role)
+
+
+def manageable(request: MemberRequest, found: Membership) -> None:
+    """Raises PermissionDenied."""
+    require(request, Right.MEMBERS)
+    if not covers(request.membership.role, found.role):
+        raise PermissionDenied(invitations.BeyondRole(found.role).message)
 
 
 def member_of(request: MemberRequest, number: int) -> Membership:

@@ -1,26 +1,21 @@
-"""The organization's own page: its name, where it runs, and how long text is kept. Owners change it, members read."""
+"""The organization's own page: its name, where it runs, and how long text is kept. Owners and admins change it, members read."""
 
 from django.contrib import messages
-from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
-from django.utils.translation import gettext, gettext_lazy
+from django.utils.translation import gettext
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
 
 from apps.accounts import services
-from apps.accounts.models import Membership
-from apps.accounts.permissions import MemberRequest, organization_required
+from apps.accounts.permissions import MemberRequest, organization_required, require
+from apps.accounts.rights import Right
 from apps.batches import keeping
 from apps.core import places
 from apps.dispatch.tasks import forget_soon
 from apps.portal.forms import OrganizationForm
 from cango_portal import database
-
-OWNERS_ONLY = gettext_lazy(
-    "Owners change the name of your organization and how long its text is kept. Ask one of them."
-)
 
 
 @never_cache
@@ -28,9 +23,8 @@ OWNERS_ONLY = gettext_lazy(
 @require_http_methods(["GET", "HEAD", "POST"])
 def organization(request: MemberRequest) -> HttpResponse:
     owned = request.organization
-    owner = request.membership.role == Membership.Role.OWNER
-    if request.method == "POST" and not owner:
-        raise PermissionDenied(OWNERS_ONLY)
+    if request.method == "POST":
+        require(request, Right.SETTINGS)
     posted = request.POST if request.method == "POST" else None
     form = OrganizationForm(posted, initial={"name": owned.name, "keep_text_days": owned.keep_text_days})
     if request.method == "POST" and form.is_valid():
@@ -45,5 +39,5 @@ def organization(request: MemberRequest) -> HttpResponse:
                 forget_soon(owned.pk)
         return redirect("portal:organization")
     rule = None if owned.residency is None else places.words(owned.residency)
-    context = {"form": form, "owner": owner, "rule": rule}
+    context = {"form": form, "rule": rule}
     return render(request, "portal/organization.html", context, status=422 if form.errors else 200)

@@ -11,13 +11,12 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from apps.accounts.api import InOrganization, organization_of
-from apps.accounts.models import Membership, User
+from apps.accounts.models import User
 from apps.accounts.scopes import Scope
 from apps.core import ids
-from apps.core.errors import InvalidRequest, NotAllowed, NotFound
+from apps.core.errors import InvalidRequest, NotFound
 from apps.webhooks import selectors, services
 from apps.webhooks.models import Endpoint
-from apps.webhooks.permissions import WHY, may_manage
 from apps.webhooks.serializers import (
     DeliveryPageSerializer,
     DeliverySerializer,
@@ -30,20 +29,8 @@ from apps.webhooks.serializers import (
 )
 
 
-class ManagesWebhooks(InOrganization):
-    """A key with the scope, or a member whose role manages webhooks."""
-
-    def has_permission(self, request: Request, view: APIView) -> bool:
-        if not super().has_permission(request, view):
-            return False
-        membership = getattr(request, "membership", None) if isinstance(request.user, User) else None
-        if isinstance(membership, Membership) and not may_manage(membership):
-            raise NotAllowed(str(WHY))
-        return True
-
-
 class WebhooksAPI(APIView):
-    permission_classes = (ManagesWebhooks,)
+    permission_classes = (InOrganization,)
     scope = Scope.WEBHOOKS
 
     def endpoint(self, public_id: str) -> Endpoint:

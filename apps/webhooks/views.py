@@ -14,20 +14,20 @@ from django.utils.translation import gettext
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from apps.accounts.permissions import MemberRequest
+from apps.accounts.permissions import MemberRequest, right_required
+from apps.accounts.rights import Right
 from apps.core import ids
 from apps.core.errors import PortalError
 from apps.webhooks import events, outbound, selectors, sending, services
 from apps.webhooks.forms import EndpointForm
 from apps.webhooks.models import Delivery, Endpoint
-from apps.webhooks.permissions import manager_required
 
 PAGE_SIZE = 50
 
 
 @require_safe
 @never_cache
-@manager_required
+@right_required(Right.WEBHOOKS)
 def index(request: MemberRequest) -> HttpResponse:
     return render(
         request,
@@ -38,7 +38,7 @@ def index(request: MemberRequest) -> HttpResponse:
 
 @never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
-@manager_required
+@right_required(Right.WEBHOOKS)
 def new(request: MemberRequest) -> HttpResponse:
     form = EndpointForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
@@ -61,7 +61,7 @@ def new(request: MemberRequest) -> HttpResponse:
 
 @require_safe
 @never_cache
-@manager_required
+@right_required(Right.WEBHOOKS)
 def detail(request: MemberRequest, public_id: str) -> HttpResponse:
     endpoint = endpoint_of(request, public_id)
     before = request.GET.get("before", "")
@@ -84,7 +84,7 @@ def detail(request: MemberRequest, public_id: str) -> HttpResponse:
 
 @never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
-@manager_required
+@right_required(Right.WEBHOOKS)
 def edit(request: MemberRequest, public_id: str) -> HttpResponse:
     endpoint = endpoint_of(request, public_id)
     form = EndpointForm(request.POST or None, initial=services.shape(endpoint))
@@ -98,7 +98,7 @@ def edit(request: MemberRequest, public_id: str) -> HttpResponse:
 
 
 @require_POST
-@manager_required
+@right_required(Right.WEBHOOKS)
 def test(request: MemberRequest, public_id: str) -> HttpResponse:
     endpoint = endpoint_of(request, public_id)
     try:
@@ -112,7 +112,7 @@ def test(request: MemberRequest, public_id: str) -> HttpResponse:
 
 @never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
-@manager_required
+@right_required(Right.WEBHOOKS)
 def rotate(request: MemberRequest, public_id: str) -> HttpResponse:
     """`current` names the secret the form was made for, so that the form sent twice rotates once."""
     endpoint = endpoint_of(request, public_id)
@@ -129,7 +129,7 @@ def name_of(sealed: str) -> str:
 
 
 @require_POST
-@manager_required
+@right_required(Right.WEBHOOKS)
 def disable(request: MemberRequest, public_id: str) -> HttpResponse:
     endpoint = endpoint_of(request, public_id)
     services.disable(endpoint, user=request.user)
@@ -137,7 +137,7 @@ def disable(request: MemberRequest, public_id: str) -> HttpResponse:
 
 
 @require_POST
-@manager_required
+@right_required(Right.WEBHOOKS)
 def enable(request: MemberRequest, public_id: str) -> HttpResponse:
     endpoint = endpoint_of(request, public_id)
     services.enable(endpoint, user=request.user)
@@ -145,7 +145,7 @@ def enable(request: MemberRequest, public_id: str) -> HttpResponse:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@manager_required
+@right_required(Right.WEBHOOKS)
 def delete(request: MemberRequest, public_id: str) -> HttpResponse:
     endpoint = endpoint_of(request, public_id)
     if request.method == "POST":
@@ -157,7 +157,7 @@ def delete(request: MemberRequest, public_id: str) -> HttpResponse:
 
 @require_safe
 @never_cache
-@manager_required
+@right_required(Right.WEBHOOKS)
 def delivery(request: MemberRequest, public_id: str, delivery_id: str) -> HttpResponse:
     endpoint = endpoint_of(request, public_id)
     shown = delivery_in(endpoint, delivery_id)
@@ -180,7 +180,7 @@ def pretty(body: str) -> str:
 
 
 @require_POST
-@manager_required
+@right_required(Right.WEBHOOKS)
 def replay(request: MemberRequest, public_id: str, delivery_id: str) -> HttpResponse:
     endpoint = endpoint_of(request, public_id)
     try:

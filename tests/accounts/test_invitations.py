@@ -178,7 +178,7 @@ def test_what_is_refused_writes_nothing(owner, page, invited):
         answer = page.post("/settings/members/invite/", {"email": email, "role": "owner"})
         assert answer.status_code == 422
         assert words in answer.content.decode()
-    assert page.post("/settings/members/invite/", {"email": "new@meridian.example", "role": "admin"}).status_code == 422
+    assert page.post("/settings/members/invite/", {"email": "new@meridian.example", "role": "king"}).status_code == 422
     developer = make.user()
     organization.memberships.create(user=developer, role="developer")
     client, row = signed_in(developer), Invitation.objects.get()

@@ -247,7 +247,7 @@ def test_another_organization_and_visitors_see_nothing(hook, method, path):
     assert getattr(Client(), method)(url).headers["location"].startswith("/login/")
     refused = getattr(member(hook.organization, "billing"), method)(url)
     assert refused.status_code == 403
-    assert b"managed by the owners and developers" in refused.content
+    assert b"managed by the owners, admins and developers" in refused.content
     assert state_of_everything() == before
     for public_id in ("x", "wh_0", Endpoint.objects.get(organization=theirs).pk):
         assert getattr(client, method)(url.replace(hook.endpoint.public_id, str(public_id))).status_code == 404
@@ -268,7 +268,7 @@ def test_developers_manage_and_billing_is_told_why_not(owner):
     billing = member(owner.organization, "billing")
     for answer in (billing.get("/settings/webhooks/"), billing.post("/settings/webhooks/new/", {"url": URL})):
         assert answer.status_code == 403
-        assert b"managed by the owners and developers" in answer.content
+        assert b"managed by the owners, admins and developers" in answer.content
     assert Endpoint.objects.count() == 1
 
 

@@ -1,8 +1,11 @@
 """The language of pages, mails and live parts: what the person chose, else this browser, else what it asks for."""
 
+from datetime import timedelta
+
 import pytest
 from django.core import mail
 from django.test import Client
+from django.utils import timezone
 
 from apps.accounts import languages
 from apps.accounts.letters import letter
@@ -64,7 +67,9 @@ def test_who_signs_up_on_a_chinese_page_gets_chinese_mails(db):
     Client(headers=CHINESE).post("/signup/", {"email": "li@example.org", "password1": "correct horse battery"})
     user = User.objects.get()
     assert user.language == "zh-hans"
-    message = letter(user, "keys/mail/expiring.txt", kind=Mail.KEYS)
+    key, _ = make.api_key(make.organization(), name="夜间", expires_at=timezone.now() + timedelta(days=7))
+    message = letter(user, "keys/mail/expiring.txt", kind=Mail.KEYS, key=key, days=7)
+    assert message.subject == "API 密钥“夜间”将在 7 天后结束"
     assert "此类邮件的发送条件：API 密钥将在 7 天或 1 天后到期。" in message.body
     assert '<html lang="zh-hans">' in str(message.alternatives[0][0])
     assert len(mail.outbox) == 1

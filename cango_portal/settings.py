@@ -221,6 +221,7 @@ ACCOUNT_EMAIL_NOTIFICATIONS = True  # of what guards the account: password and f
 MFA_ADAPTER = "apps.accounts.adapter.FactorAdapter"
 MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
 MFA_PASSKEY_LOGIN_ENABLED = True
+MFA_WEBAUTHN_USER_VERIFICATION = "required"  # by a finger or a PIN, in every ceremony: one challenge serves them all
 MFA_TOTP_ISSUER = "Cango Portal"
 MFA_FORMS = {
     "add_webauthn": "apps.accounts.forms.AddPasskeyForm",

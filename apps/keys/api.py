@@ -112,7 +112,7 @@ class KeysAPI(Managing):
 
     def allowed_spending(self, given: dict[str, Any], *, new: bool = False) -> dict[Period, int | None]:
         """The limits that the request names, in micro-USD. As on the pages: on a new key by whoever makes it, later by those
-        who pay; by a key that has no limit itself, or it would lift its own. Raises NotAllowed and BeyondPermit.
+        who pay; by a key whose maker pays and that has no limit itself, or it would lift its own. Raises NotAllowed and BeyondPermit.
         """
         asked = given.get("limits")
         if asked is None:
@@ -120,7 +120,7 @@ class KeysAPI(Managing):
         by = self.calling_key()
         if by is not None and services.has_limit(by):
             raise permits.beyond("limits")
-        if by is None and not new and not may_pay(self.membership):
+        if not new and not (may_pay(self.membership) if by is None else members.maker_may(by, Right.PAY)):
             raise NotAllowed(str(WHY[Right.PAY]))
         return {period: asked[name] for period in PERIODS if (name := f"{period}_microusd") in asked}
 
@@ -342,7 +342,7 @@ class MemberView(MembersAPI):
     @extend_schema(
         operation_id="change_member",
         summary="Change a member's role",
-        description="One owner is left at least. A member gives and takes roles up to their own (403 beyond_role). Keys they made lose what the new role may not give. An API key changes "
+        description="One owner is left at least. A member gives and takes roles up to their own (403 beyond_role). Keys they made lose what the new role may not give; those of a viewer keep inference, batches and usage until they are revoked. An API key changes "
         "neither an owner nor makes one (403 owner_required), nor gives a role that may more than its scopes (403 "
         "beyond_permit).",
         request=MemberChangeSerializer,

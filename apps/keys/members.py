@@ -104,9 +104,8 @@ def spare_owners(membership: Membership, role: str) -> None:
 
 
 def spare_above_maker(membership: Membership, by: APIKey) -> None:
-    """A key takes no role that its maker, while a member, may not. Raises BeyondPermit."""
-    maker = Membership.objects.filter(organization=by.organization, user=by.created_by).first()
-    if maker is not None and not rights.covers(maker.role, membership.role):
+    """A key takes no role that its maker may not. Raises BeyondPermit."""
+    if by.created_by_id is not None and not rights.covers(role_of_maker(by), membership.role):
         raise permits.BeyondPermit(
             f"An API key cannot change or remove {membership.user.email}, whose role may more than that of whoever made "
             "this key. Nothing was changed. An owner can, signed in.",
@@ -121,12 +120,11 @@ def given_by_key(role: str, by: APIKey) -> None:
     """
     scopes = frozenset(by.scopes)
     missing = sorted(scope for scope in permits.BY_ROLE[role] if not holds(scopes, scope))
-    maker = Membership.objects.filter(organization=by.organization, user=by.created_by).first()
     if rights.allows(role, Right.PAY):
         why = "may pay and set limits, which no key may"
     elif missing:
         why = f"may do what this key may not: {', '.join(missing)}"
-    elif by.created_by is not None and (maker is None or not rights.covers(maker.role, role)):
+    elif by.created_by_id is not None and not rights.covers(role_of_maker(by), role):
         why = "is not below that of whoever made this key"
     else:
         return
@@ -134,6 +132,17 @@ def given_by_key(role: str, by: APIKey) -> None:
         f"An API key cannot give the role '{role}': it {why}. Nothing was changed. An owner can, signed in.",
         param="role",
     )
+
+
+def role_of_maker(key: APIKey) -> str:
+    """Of whoever made it; that of a viewer, who may nothing, where they are no member any more."""
+    maker = Membership.objects.filter(organization=key.organization, user=key.created_by_id).first()
+    return maker.role if maker else Membership.Role.VIEWER
+
+
+def maker_may(key: APIKey, right: Right) -> bool:
+    """A key does no more than its maker may; one that no person made is bound by its scopes alone."""
+    return key.created_by_id is None or rights.allows(role_of_maker(key), right)
 
 
 def keep_an_owner(membership: Membership, role: str) -> None:

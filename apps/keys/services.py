@@ -252,7 +252,7 @@ def replace_key(
 ) -> tuple[APIKey, str]:
     """A new key with the same permit, rate limits and budget, and its secret; the old one works for `overlap` more at most.
 
-    Without overlap the old one is revoked. Raises KeyState, and IntegrityError for a form sent twice.
+    It belongs to whoever replaces, who has its secret: what a role takes from its maker's keys, it takes from this one. Without overlap the old one is revoked. Raises KeyState, and IntegrityError for a form sent twice.
     """
     old = in_force(key)
     if APIKey.objects.filter(organization=old.organization, replaces=old).exists():
@@ -263,7 +263,7 @@ def replace_key(
     new, secret = write(
         id=key_id or uuid7(),
         organization=old.organization,
-        created_by=old.created_by,
+        created_by=by.created_by if by else user,
         budget=old.budget,
         name=old.name,
         permit=permits.of(old),

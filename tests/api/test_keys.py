@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from apps.accounts.models import AuditEvent, Membership
 from apps.accounts.scopes import Scope
-from apps.keys import services
+from apps.keys import members, services
 from apps.keys.models import APIKey, RateLimit
 from apps.ledger import limits
 from tests import make
@@ -475,3 +475,29 @@ def test_places_of_the_organization(shop, manager):
         {"from": None, "to": ["US"], "by_key": shop.key.prefix},
         {"from": ["US"], "to": None},
     ]
+
+
+def test_spending_limits_are_changed_by_keys_of_those_who_pay(shop, manager):
+    admin, _ = member(shop.organization, "admin")
+    _, secret = make.api_key(shop.organization, name="of an admin", scopes=ALL, user=admin.user)
+    path = f"/api/v1/keys/{shop.key.public_id}"
+    refused = send(KeyClient(secret), "PATCH", path, {"name": "other", "limits": {"total_microusd": 9}})
+    assert error(refused, 403)[0] == "permission_denied"
+    shop.key.refresh_from_db()
+    assert (shop.key.name, shop.key.budget.total_limit_microusd) == ("test", None)
+    assert send(manager, "PATCH", path, {"limits": {"total_microusd": 9}}).status_code == 200
+
+
+def test_a_replacement_is_bound_by_who_made_it(shop, manager):
+    """An admin who takes an owner's key over gets no more than an admin's, and loses it with the role."""
+    admin, client = member(shop.organization, "admin")
+    billing, _ = member(shop.organization, "billing")
+    made = send(client, "POST", f"/api/v1/keys/{shop.key.public_id}/replace", {"overlap_seconds": 0})
+    assert made.status_code == 201, made.content
+    assert made.json()["created_by"] == admin.user.email
+    taken = KeyClient(made.json()["secret"])
+    refused = send(taken, "DELETE", f"/api/v1/members/mem_{billing.pk}")
+    assert error(refused, 403)[0] == "beyond_permit"
+    assert Membership.objects.filter(pk=billing.pk).exists()
+    members.change_role(membership=admin, role="developer", user=shop.owner)
+    assert APIKey.objects.get(prefix=made.json()["prefix"]).scopes == ["inference", "usage"]

@@ -4,7 +4,7 @@ BIN := .venv/bin
 LAUNCHER := $(BIN)/python -m cango_portal.launcher
 PYTEST := $(BIN)/python -m pytest
 # What a part leaves out is not collected: that costs each process of a run many seconds.
-QUICK := --ignore tests/house --ignore tests/whole --ignore tests/compat --ignore tests/browser -n auto --maxprocesses 4 --dist worksteal
+QUICK := --ignore tests/house --ignore tests/whole --ignore tests/compat --ignore tests/browser --ignore tests/e2e -n auto --maxprocesses 4 --dist worksteal
 MONEY := $(foreach app,billing catalog gateway ledger operations webhooks,--ignore tests/$(app))
 
 .DEFAULT_GOAL := help

@@ -24,18 +24,23 @@ class Form:
 
 
 class Forms(HTMLParser):
-    """The forms of a page with the values they would send untouched."""
+    """The forms of a page's `main` with the values they would send untouched: those around it are on every page."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
         self.found: list[Form] = []
         self.open: Form | None = None
         self.select = ""
+        self.inside = False
         self.feed(page)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         values = {name: value or "" for name, value in attrs}
-        if tag == "form":
+        if tag == "main":
+            self.inside = True
+        elif not self.inside:
+            return
+        elif tag == "form":
             self.open = Form(values.get("action", ""), values.get("method", "get").lower())
             self.found.append(self.open)
         elif self.open is None:
@@ -55,7 +60,9 @@ class Forms(HTMLParser):
                 self.open.fields.setdefault(values["name"], []).append(values.get("value", ""))
 
     def handle_endtag(self, tag: str) -> None:
-        if tag == "form":
+        if tag == "main":
+            self.inside = False
+        elif tag == "form":
             self.open = None
         elif tag == "select":
             self.select = ""

@@ -7,7 +7,7 @@ import stripe as library
 from playwright.sync_api import sync_playwright
 
 from cango_portal.launcher import chromium
-from tests.browser.test_journey import WIDTHS, Visitor
+from tests.browser.visitor import WIDTHS, Visitor
 
 pytestmark = [pytest.mark.browser, pytest.mark.whole, pytest.mark.timeout(180)]
 

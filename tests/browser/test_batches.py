@@ -5,8 +5,8 @@ import json
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.test_journey import visitor  # noqa: F401  (a fixture)
 from tests.browser.test_live import MODEL, sign_in
+from tests.browser.visitor import visitor  # noqa: F401  (a fixture)
 
 pytestmark = [pytest.mark.browser, pytest.mark.whole, pytest.mark.timeout(300)]
 

@@ -17,7 +17,7 @@ from playwright.sync_api import Page, sync_playwright
 
 from cango_portal.launcher import chromium
 from tests.browser.inventory import PLACES, Place, World
-from tests.browser.test_journey import SETTLED
+from tests.browser.visitor import SETTLED
 
 pytestmark = [pytest.mark.browser, pytest.mark.whole, pytest.mark.timeout(300)]
 

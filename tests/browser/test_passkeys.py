@@ -11,7 +11,7 @@ from playwright.sync_api import Page, expect, sync_playwright
 from cango_portal.launcher import chromium
 from cango_portal.launcher.browser import Browser
 from cango_portal.launcher.demo import LINK
-from tests.browser.test_journey import Visitor
+from tests.browser.visitor import Visitor
 
 pytestmark = [pytest.mark.browser, pytest.mark.whole, pytest.mark.timeout(300)]
 
@@ -127,6 +127,10 @@ def test_a_passkey_s_life(portal, visitor):
     page.wait_for_url("**/login/code/**")
     expect(page.get_by_role("button", name="Use a passkey")).to_be_visible()
     visitor.check()
+    device.knows_the_finger(False)  # whoever holds the device is not enough, here neither
+    page.get_by_role("button", name="Use a passkey").click()
+    expect(page.get_by_role("alert")).to_contain_text("No passkey was used")
+    device.knows_the_finger(True)
     page.get_by_role("button", name="Use a passkey").click()
     page.wait_for_url("**/dashboard/")
 

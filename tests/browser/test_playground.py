@@ -6,8 +6,8 @@ import pytest
 from playwright.sync_api import expect
 
 from tests import engine as words
-from tests.browser.test_journey import Visitor, visitor  # noqa: F401  (fixtures)
 from tests.browser.test_live import sign_in
+from tests.browser.visitor import Visitor, visitor  # noqa: F401  (fixtures)
 
 pytestmark = [pytest.mark.browser, pytest.mark.whole, pytest.mark.timeout(300)]
 MODEL = "engine/mock-chat"

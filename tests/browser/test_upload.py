@@ -5,8 +5,8 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.test_journey import Visitor, visitor  # noqa: F401  (fixtures)
 from tests.browser.test_live import sign_in
+from tests.browser.visitor import Visitor, visitor  # noqa: F401  (fixtures)
 
 pytestmark = [pytest.mark.browser, pytest.mark.whole, pytest.mark.timeout(300)]
 

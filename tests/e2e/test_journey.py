@@ -1,69 +1,24 @@
-"""A customer's whole way in a real browser: from the front page to a settled job, with the web process killed on the way."""
+"""A customer's whole way in a real browser: from the front page to a revoked key, with the web process killed twice on the way."""
 
 import json
 import threading
 import time
 from functools import partial
-from urllib.parse import urlsplit
+from pathlib import Path
 
 import httpx
 import pytest
-from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
-from cango_portal.launcher import chromium
 from tests import engine as words
+from tests.browser.visitor import WIDTHS, Visitor, visitor  # noqa: F401  (a fixture)
 
 pytestmark = [pytest.mark.browser, pytest.mark.whole, pytest.mark.timeout(500)]
 
 MODEL = "engine/mock-chat"
 TOKENS = 800
+ROWS = 40
 MIXED = ["Brot", "🥐", "und", "面包", ",", "a", "👨\u200d👩\u200d👧", "&", "<b>bold</b>", "🇩🇪", "end", "."]
-WIDTHS = [1440, 390]
-SETTLED = """async () => {
-  await new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))
-  await Promise.allSettled(document.getAnimations().map(animation => animation.finished))
-}"""  # colors of the other scheme have arrived
-
-
-class Visitor:
-    """A browser that notes everything it should not see."""
-
-    def __init__(self, page: Page, base_url: str) -> None:
-        self.page = page
-        self.base_url = base_url
-        self.faults: list[str] = []
-        self.away = False  # the server is being killed: refused connections are no fault of the page
-        page.context.on("request", lambda request: self.request(request.url))
-        page.on("websocket", lambda socket: self.request(socket.url.replace("ws", "http", 1)))
-        page.on("pageerror", lambda error: self.faults.append(f"script: {error}"))
-        page.on("console", lambda message: self.console(message.type, message.text))
-
-    def request(self, url: str) -> None:
-        if urlsplit(url).scheme in ("http", "https") and urlsplit(url).netloc != urlsplit(self.base_url).netloc:
-            self.faults.append(f"request to another host: {url}")
-
-    def console(self, kind: str, text: str) -> None:
-        if kind in ("error", "warning") and not (
-            self.away and ("WebSocket connection" in text or "ERR_CONNECTION" in text)
-        ):
-            self.faults.append(f"{kind}: {text}")
-
-    def go(self, path: str) -> None:
-        self.page.goto(f"{self.base_url}{path}")
-
-    def check(self) -> None:
-        """The page at hand: no violation of accessibility in light or dark, nothing wider than the screen."""
-        path = urlsplit(self.page.url).path
-        for scheme in ("light", "dark"):
-            self.page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
-            self.page.evaluate(SETTLED)
-            found = Axe().run(self.page)
-            assert found.violations_count == 0, f"{path} {scheme}\n{found.generate_report()}"
-        self.page.emulate_media(color_scheme="light", reduced_motion="reduce")
-        width = self.page.viewport_size["width"]
-        assert self.page.evaluate("document.documentElement.scrollWidth") <= width, f"{path} scrolls sideways"
-        assert self.faults == [], path
 
 
 class Stream:
@@ -102,20 +57,6 @@ class Stream:
             self.began.set()
 
 
-@pytest.fixture
-def visitor(portal, request):
-    path = chromium.find()
-    if path is None:
-        pytest.skip("Chromium is not installed")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        context = browser.new_context(viewport={"width": request.param, "height": 900}, reduced_motion="reduce")
-        context.grant_permissions(["clipboard-read", "clipboard-write"], origin=portal.base_url)
-        context.set_default_timeout(20_000)
-        yield Visitor(context.new_page(), portal.base_url)
-        browser.close()
-
-
 @pytest.fixture(autouse=True)
 def _words(monkeypatch, engine):
     monkeypatch.setattr(words, "WORDS", MIXED)
@@ -125,17 +66,23 @@ def _words(monkeypatch, engine):
 
 
 @pytest.mark.parametrize("visitor", WIDTHS, indirect=True)
-def test_the_whole_way(portal, engine, visitor):
-    key = sign_up(visitor)
-    live_through_two_restarts(portal, engine, visitor, key)
+def test_the_whole_way(portal, engine, visitor, tmp_path):  # noqa: F811
+    sign_up(visitor)
+    top_up(visitor)
+    key = make_key(visitor)
+    play(engine, visitor)
+    live_through_two_restarts(portal, engine, visitor, key, tmp_path)
     engine.control(tokens_per_second=25)
     look_around(visitor)
     cancel(portal, visitor, key)
+    invoice(visitor)
+    invite(visitor)
+    revoke(portal, visitor, key)
     assert visitor.faults == []
 
 
-def sign_up(visitor: Visitor) -> str:
-    """From the front page to a key in the clipboard."""
+def sign_up(visitor: Visitor) -> None:  # noqa: F811
+    """From the front page to an organization with its starter credit."""
     page = visitor.page
     email = f"lena{time.time_ns()}@meridian.example"
     visitor.go("/")
@@ -165,6 +112,29 @@ def sign_up(visitor: Visitor) -> str:
     page.wait_for_url("**/dashboard/")
     expect(page.locator(".bar .live")).to_have_text("Live")
     visitor.check()
+
+
+def top_up(visitor: Visitor) -> None:  # noqa: F811
+    """$25 through the sandbox's payment page: in the balance when the event has come, without a reload."""
+    page = visitor.page
+    visitor.go("/billing/")
+    page.get_by_role("link", name="Add credit").first.click()
+    page.get_by_label("Another amount, in USD").fill("25")
+    visitor.check()
+    page.get_by_role("button", name="Go to payment").click()
+    page.wait_for_url("**/sandbox/**")
+    page.get_by_label("Company name").fill("Meridian Foods")
+    page.get_by_label("Country").select_option("US")
+    visitor.check()
+    page.get_by_role("button", name="Pay $25.00").click()
+    page.wait_for_url("**/billing/return/**")
+    expect(page.get_by_role("heading", level=1)).to_have_text("$25.00 of credit is in your balance", timeout=40_000)
+    visitor.check()
+
+
+def make_key(visitor: Visitor) -> str:  # noqa: F811
+    """A key, in the clipboard."""
+    page = visitor.page
     visitor.go("/keys/new/")
     page.get_by_label("Name").fill("catalog-sync")
     visitor.check()
@@ -176,14 +146,70 @@ def sign_up(visitor: Visitor) -> str:
     return secret
 
 
-def live_through_two_restarts(portal, engine, visitor: Visitor, key: str) -> None:
-    """The text is complete and exact, the state final, and the page was never loaded again.
+def play(engine, visitor: Visitor) -> None:  # noqa: F811
+    """A prompt answered in the playground."""
+    page = visitor.page
+    engine.control(tokens_per_second=50)
+    visitor.go(f"/playground/?model={MODEL}&max_tokens=30")
+    page.get_by_label("Prompt", exact=True).fill("Say the words.")
+    page.get_by_role("button", name="Run the prompt").click()
+    expect(page.locator("#play-runs .state")).to_have_text("Done", timeout=40_000)
+    expect(page.locator("#play-runs [id^=text-]")).to_have_text(words.text(30))
+    visitor.check()
+
+
+def begin_batch(visitor: Visitor, folder: Path) -> Page:  # noqa: F811
+    """A file of rows is checked and started in a tab of its own, which then shows it live."""
+    rows = [
+        {
+            "custom_id": f"row-{number}",
+            "method": "POST",
+            "url": "/v1/chat/completions",
+            "body": {"model": MODEL, "messages": [{"role": "user", "content": f"Say {number}."}], "max_tokens": 10},
+        }
+        for number in range(ROWS)
+    ]
+    file = folder / "descriptions.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    tab = visitor.page.context.new_page()
+    visitor.watch(tab)
+    tab.goto(f"{visitor.base_url}/batches/new/")
+    tab.locator("input[type=file]").set_input_files(file)
+    tab.get_by_label("Name").fill("Descriptions")
+    tab.get_by_role("button", name="Check the file").click()
+    begin = tab.get_by_role("button", name="Start")
+    on = tab.get_by_role("link", name="Go on to its start")  # where the check ended after the page was there
+    expect(begin.or_(on)).to_be_visible(timeout=40_000)
+    if on.is_visible():
+        on.click()
+    begin.click()
+    expect(tab.locator("h1")).to_have_text("Descriptions")
+    tab.evaluate("window.loadedOnce = true")
+    return tab
+
+
+def end_batch(visitor: Visitor, tab: Page) -> None:  # noqa: F811
+    """It ended under the reader's eyes; each row has its answer in the file."""
+    expect(tab.locator("#batch-state")).to_have_text("Done", timeout=90_000)
+    expect(tab.locator(".run-count")).to_have_text(f"{ROWS} of {ROWS} rows")
+    assert tab.evaluate("window.loadedOnce") is True
+    with tab.expect_download() as download:
+        tab.locator("#file-output").click()
+    answers = [json.loads(line) for line in Path(download.value.path()).read_text().splitlines()]
+    said = {answer["custom_id"]: answer["response"]["body"]["choices"][0]["message"]["content"] for answer in answers}
+    assert said == {f"row-{number}": words.text(10) for number in range(ROWS)}
+    tab.close()
+
+
+def live_through_two_restarts(portal, engine, visitor: Visitor, key: str, folder: Path) -> None:  # noqa: F811
+    """The text is complete and exact, the state final, and neither the job's page nor the batch's was loaded again.
 
     The engine speaks slowly until both are over: on a busy machine a page may need half a minute to come back.
     """
     page = visitor.page
     engine.control(tokens_per_second=6)
     stream = Stream(visitor.base_url, key, TOKENS)
+    tab = begin_batch(visitor, folder)
     visitor.go(f"/jobs/{stream.job}/")
     page.evaluate("window.loadedOnce = true")
     text = page.locator("#job-text")
@@ -203,6 +229,7 @@ def live_through_two_restarts(portal, engine, visitor: Visitor, key: str) -> Non
     assert text.text_content() == words.text(TOKENS)
     assert page.evaluate("window.loadedOnce") is True
     expect(page.locator(".bar .live")).to_have_text("Live")
+    end_batch(visitor, tab)
     visitor.away = False
     expect(page.locator(".run-count")).to_have_text(f"{TOKENS} tokens written")
     expect(page.locator("#job-facts")).to_contain_text("Returned")
@@ -217,7 +244,7 @@ def longer(text, than: int) -> bool:
     return len(text.text_content()) > than
 
 
-def look_around(visitor: Visitor) -> None:
+def look_around(visitor: Visitor) -> None:  # noqa: F811
     """Every view of the job, the history with a filter, the pages beside it."""
     page = visitor.page
     for view in ("Request", "Attempts", "Events", "Code", "Output"):
@@ -230,13 +257,13 @@ def look_around(visitor: Visitor) -> None:
     assert "state=failed" in page.url
     visitor.check()
     page.get_by_role("link", name="Clear filters").click()
-    expect(page.locator("#job-history tbody tr")).to_have_count(1)
+    expect(page.locator("#job-history tbody tr").first).to_be_visible()
     for path in ("/dashboard/", "/usage/", "/models/", f"/models/{MODEL}/", "/keys/", "/settings/organization/"):
         visitor.go(path)
         visitor.check()
 
 
-def cancel(portal, visitor: Visitor, key: str) -> None:
+def cancel(portal, visitor: Visitor, key: str) -> None:  # noqa: F811
     """A job that runs appears in the history, is reloaded in the middle, and is stopped: what was written is charged."""
     page = visitor.page
     visitor.go("/dashboard/")
@@ -273,3 +300,49 @@ def cancel(portal, visitor: Visitor, key: str) -> None:
     assert job["charge_microusd"] > 0
     kept = httpx.get(f"{portal.base_url}/api/v1/jobs/{stream.job}", headers={"authorization": f"Bearer {key}"}).json()
     assert kept["text"] == written
+
+
+def invoice(visitor: Visitor) -> None:  # noqa: F811
+    """The payment's invoice, with the company's name and what it paid."""
+    page = visitor.page
+    visitor.go("/billing/invoices/")
+    row = page.locator("main tbody tr").first
+    expect(row).to_contain_text("$25.00")
+    expect(row).to_contain_text("Paid")
+    visitor.check()
+    row.get_by_role("link", name="Open").click()
+    page.wait_for_url("**/sandbox/**")
+    expect(page.locator("main")).to_contain_text("Meridian Foods")
+    visitor.check()
+
+
+def invite(visitor: Visitor) -> None:  # noqa: F811
+    """A colleague is invited, and the mail with the link is sent."""
+    page = visitor.page
+    email = f"omar{time.time_ns()}@meridian.example"
+    visitor.go("/settings/members/")
+    page.get_by_role("link", name="Invite a member").click()
+    page.get_by_label("E-mail").fill(email)
+    page.get_by_label("Viewer").check()
+    visitor.check()
+    page.get_by_role("button", name="Send invitation").click()
+    expect(page.locator("main")).to_contain_text(email)
+    visitor.check()
+    visitor.go("/mail/")
+    expect(page.locator("article", has_text=email).first).to_contain_text("Meridian Foods")
+
+
+def revoke(portal, visitor: Visitor, key: str) -> None:  # noqa: F811
+    """The key is refused with the next request."""
+    page = visitor.page
+    models = f"{portal.base_url}/v1/models"
+    headers = {"authorization": f"Bearer {key}"}
+    assert httpx.get(models, headers=headers).status_code == httpx.codes.OK
+    visitor.go("/keys/")
+    page.get_by_role("link", name="catalog-sync").first.click()
+    page.get_by_role("link", name="Revoke key").click()
+    visitor.check()
+    page.get_by_role("button", name="Revoke key").click()
+    expect(page.locator("main")).to_contain_text("Revoked")
+    refused = httpx.get(models, headers=headers)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (401, "invalid_api_key")

@@ -108,9 +108,9 @@ function update({ k, t, v, html, set }) {
   at.set(t, v)
   if (k === 'set') for (const [field, value] of Object.entries(set)) fill(`${t}.${field}`, value)
   else {
-    const parts = document.createElement('template')
+    const parts = document.createElement('template')   // a row comes in a table: a parser drops it elsewhere
     parts.innerHTML = html
-    for (const part of [...parts.content.children]) put(part)
+    for (const part of [...parts.content.children]) for (const each of [...(part.rows ?? [part])]) put(each)
     subscribe()                                // a part may have brought topics of its own
   }
 }

@@ -5,7 +5,7 @@ import json
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.test_live import MODEL, sign_in
+from tests.browser.test_live import MODEL, sign_in, start
 from tests.browser.visitor import visitor  # noqa: F401  (a fixture)
 
 pytestmark = [pytest.mark.browser, pytest.mark.whole, pytest.mark.timeout(300)]
@@ -110,5 +110,27 @@ def test_a_new_batch_from_its_file_to_its_rows(portal, engine, visitor, tmp_path
     expect(page.locator("#batch-state")).to_have_text("Done", timeout=60_000)
     expect(page.locator("#batch-rows")).to_contain_text("the first 10 of 59 rows")
     assert page.evaluate("window.loadedOnce") is True
+    visitor.check()
+    assert visitor.faults == []
+
+
+@pytest.mark.parametrize("visitor", [1440, 390], indirect=True)
+def test_rows_of_lists_change_with_what_they_are_of(portal, engine, visitor):  # noqa: F811
+    """Both lists stay open from the first phase to the last, and each row says it."""
+    page = visitor.page
+    sign_in(visitor, portal)
+    job = start(portal, engine, 400, per_second=5)
+    batch = send(portal, 20)
+    tab = page.context.new_page()
+    visitor.watch(tab)
+    tab.goto(f"{visitor.base_url}/batches/")
+    visitor.go("/jobs/")
+    for each, row in ((page, f"#row-{job}"), (tab, f"#row-{batch}")):
+        expect(each.locator(row)).to_contain_text("Running", timeout=40_000)
+        each.evaluate("window.loadedOnce = true")
+    engine.control(tokens_per_second=0)
+    for each, row in ((page, f"#row-{job}"), (tab, f"#row-{batch}")):
+        expect(each.locator(row)).to_contain_text("Done", timeout=60_000)
+        assert each.evaluate("window.loadedOnce") is True
     visitor.check()
     assert visitor.faults == []

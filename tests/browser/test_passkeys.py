@@ -3,32 +3,17 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
-from cango_portal.launcher import chromium
 from cango_portal.launcher.browser import Browser
 from cango_portal.launcher.demo import LINK
-from tests.browser.visitor import Visitor
+from tests.browser.visitor import Visitor, visitor  # noqa: F401  (a fixture)
 
 pytestmark = [pytest.mark.browser, pytest.mark.whole, pytest.mark.timeout(300)]
 
 PASSWORD = "correct horse battery staple"
-
-
-@pytest.fixture
-def visitor(portal) -> Iterator[Visitor]:
-    path = chromium.find()
-    if path is None:
-        pytest.skip("Chromium is not installed")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        context = browser.new_context(viewport={"width": 390, "height": 900}, reduced_motion="reduce")
-        context.set_default_timeout(20_000)
-        yield Visitor(context.new_page(), portal.base_url)
-        browser.close()
 
 
 class Device:
@@ -67,20 +52,21 @@ def person(portal) -> str:
     return email
 
 
-def enter(visitor: Visitor, email: str) -> None:
+def enter(visitor: Visitor, email: str) -> None:  # noqa: F811
     visitor.go("/login/")
     visitor.page.get_by_label("E-mail").fill(email)
     visitor.page.get_by_label("Password").fill(PASSWORD)
     visitor.page.get_by_role("button", name="Sign in", exact=True).click()
 
 
-def sign_out(visitor: Visitor) -> None:
+def sign_out(visitor: Visitor) -> None:  # noqa: F811
     visitor.page.locator("details.account summary").click()
     visitor.page.get_by_role("button", name="Sign out", exact=True).last.click()
     visitor.page.wait_for_url("**/login/")
 
 
-def test_a_passkey_s_life(portal, visitor):
+@pytest.mark.parametrize("visitor", [390], indirect=True)
+def test_a_passkey_s_life(portal, visitor):  # noqa: F811
     page, email = visitor.page, person(portal)
     device = Device(page)
     enter(visitor, email)

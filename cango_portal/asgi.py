@@ -21,6 +21,7 @@ pages: Any = get_asgi_application()  # loads the apps; what is imported below ne
 
 from apps.agents import heartbeats
 from apps.agents.door import application as agents
+from apps.core import garbage
 from apps.core.asgi import Application, BodyTooLarge, Receive, Request, Scope, Send
 from apps.core.logging import request_id
 from apps.gateway.door import application as gateway
@@ -29,6 +30,7 @@ from apps.live.routing import application as live
 from cango_portal import checks, database
 
 checks.refuse()  # uvicorn runs no system checks by itself
+garbage.settle()
 BATCH_PAGE = "/batches/new/"  # its file is a batch's, as large as the API takes it
 FORM_BYTES = 1024 * 1024  # a form's other fields beside the largest file
 MIB = 1024 * 1024

@@ -15,9 +15,10 @@ from django.db import connection, transaction
 from psycopg import AsyncConnection
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import dict_row
+from psycopg.types.json import set_json_dumps
 from psycopg_pool import AsyncConnectionPool
 
-from apps.core import sql
+from apps.core import jsons, sql
 
 T = TypeVar("T")
 Pool = AsyncConnectionPool[AsyncConnection[dict[str, Any]]]
@@ -54,9 +55,13 @@ async def run_async(plan: sql.Plan[T]) -> T:
 async def acquire() -> AsyncIterator[AsyncConnection[dict[str, Any]]]:
     """A connection in autocommit, given back at the end. Waits at most 5 s (psycopg_pool.PoolTimeout)."""
     pool = _pool()
-    await pool.open()  # returns at once when it is open
-    async with pool.connection() as held:
+    if pool.closed:  # not open yet
+        await pool.open()
+    held = await pool.getconn()
+    try:  # without `pool.connection()`, which ends a transaction that autocommit never begins
         yield held
+    finally:
+        await pool.putconn(held)
 
 
 async def check(connection: AsyncConnection[Any]) -> None:
@@ -65,6 +70,10 @@ async def check(connection: AsyncConnection[Any]) -> None:
     poll.register(connection.pgconn.socket, select.POLLIN)
     if poll.poll(0):
         await AsyncConnectionPool.check_connection(connection)
+
+
+async def configure(connection: AsyncConnection[Any]) -> None:
+    set_json_dumps(jsons.encoded, connection)
 
 
 def _pool() -> Pool:
@@ -79,6 +88,7 @@ def _pool() -> Pool:
             open=False,
             kwargs={"row_factory": dict_row, "autocommit": True},
             check=check,
+            configure=configure,
         )
         _pools[loop] = pool
     return pool

@@ -6,7 +6,6 @@ Django's ASGI handler costs about ten times the processor time of these lines on
 import asyncio
 import contextlib
 import hashlib
-import json
 import logging
 import re
 import secrets
@@ -14,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from typing import Any
 from urllib.parse import parse_qs
 
+from apps.core import jsons
 from apps.core.errors import InvalidRequest, NotAuthenticated, NotFound, PortalError
 from apps.core.logging import request_id
 
@@ -190,8 +190,7 @@ class Request:
     async def json(
         self, value: Any, *, status: int = 200, headers: Mapping[str, str] | None = None, discard: bool = False
     ) -> None:
-        content = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
-        await self.answer(content, status=status, headers=headers, discard=discard)
+        await self.answer(jsons.encoded(value), status=status, headers=headers, discard=discard)
 
     async def refuse(self, error: PortalError, *, discard: bool | None = None) -> None:
         """The refusal in the official shape. `discard`: is there more of the body to read? By itself: if it is too large."""

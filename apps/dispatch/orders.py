@@ -1,6 +1,5 @@
 """The order of one attempt: made from what the job holds, carried by the pool's queue."""
 
-import json
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +8,7 @@ from uuid import UUID, uuid4
 from django.conf import settings
 from psycopg.types.json import Jsonb
 
+from apps.core import jsons
 from apps.core.signing import sign
 from apps.core.sql import Plan, Statement
 from apps.files import services as files
@@ -48,7 +48,7 @@ def make(draft: Draft, *, attempt: int, pool: str, fence: UUID) -> protocol.Orde
     """A body above 64 kB travels as a signed URL; a file always does. Both end with the order's deadline."""
     now = time.time()
     deadline = now + settings.RUN_SECONDS
-    inline = not draft.shard and len(json.dumps(draft.request, ensure_ascii=False).encode()) <= protocol.INLINE_BYTES
+    inline = not draft.shard and len(jsons.encoded(draft.request, errors="surrogatepass")) <= protocol.INLINE_BYTES
     path = BODY_PATH.format(job=draft.job_id)
     return protocol.Order(
         job=str(draft.job_id),

@@ -17,6 +17,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from django.conf import settings
 
+from apps.core import jsons
 from apps.core.errors import PortalError
 
 # A sealed body: FORMAT, the key's name, the nonce, the cipher text with its tag.
@@ -55,8 +56,7 @@ def unseal(sealed: bytes | memoryview, about: bytes) -> bytes:
 
 
 def seal_json(value: Any, about: bytes) -> bytes:
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    return seal(text.encode("utf-8", "surrogatepass"), about)
+    return seal(jsons.encoded(value, errors="surrogatepass"), about)
 
 
 def unseal_json(sealed: bytes | memoryview, about: bytes) -> Any:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import time
 from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
 from typing import Any
 
+from apps.core import jsons
 from apps.core.asgi import Request, ServerError
 from apps.core.errors import PortalError
 from apps.core.sql import Row
@@ -156,11 +156,11 @@ class EventStream:
         self.waiting: Waiting | None = None
         self.writing = asyncio.Lock()
 
-    async def write(self, text: str) -> None:
+    async def write(self, content: bytes) -> None:
         async with self.writing:
-            await self._write(text)
+            await self._write(content)
 
-    async def _write(self, text: str) -> None:
+    async def _write(self, content: bytes) -> None:
         if not self.request.began:
             await self.request.start(
                 200,
@@ -171,19 +171,17 @@ class EventStream:
                 },
             )
         self.sent_at = time.monotonic()
-        await self.request.send({"type": "http.response.body", "body": text.encode(), "more_body": True})
+        await self.request.send({"type": "http.response.body", "body": content, "more_body": True})
 
     async def data(self, *values: Any) -> None:
-        await self.write(
-            "".join(f"data: {json.dumps(value, ensure_ascii=False, separators=(',', ':'))}\n\n" for value in values)
-        )
+        await self.write(b"".join(b"data: %b\n\n" % jsons.encoded(value) for value in values))
 
     async def comment(self) -> None:
         waiting = self.waiting
         text = "running" if waiting is None else "queued"
         if waiting is not None and waiting.position is not None:
             text += f" position={waiting.position}"
-        await self.write(f": {text}\n\n")
+        await self.write(f": {text}\n\n".encode())
 
     async def keep_open(self) -> None:
         """Break the silence: first after HIDDEN_SECONDS, then every KEEPALIVE_SECONDS."""
@@ -196,7 +194,7 @@ class EventStream:
                 await asyncio.sleep(patience - silence)
 
     async def end(self) -> None:
-        await self.write("data: [DONE]\n\n")
+        await self.write(b"data: [DONE]\n\n")
         await self.request.send({"type": "http.response.body", "body": b""})
 
 

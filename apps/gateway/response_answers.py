@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 from collections.abc import Mapping
 from typing import Any
 
+from apps.core import jsons
 from apps.core.asgi import Request, ServerError
 from apps.core.errors import PortalError
 from apps.core.sql import Row
@@ -98,7 +98,7 @@ class ResponseEvents(EventStream):
             if self.number > self.after:
                 told.append(line(event, self.number))
         if told:
-            await self.write("".join(told))
+            await self.write(b"".join(told))
 
     async def reached(self, status: str) -> None:
         """`queued` or `in_progress`; the first call tells that the response was created, and none goes back."""
@@ -127,9 +127,9 @@ class ResponseEvents(EventStream):
         await self.request.send({"type": "http.response.body", "body": b""})
 
 
-def line(event: Event, number: int) -> str:
+def line(event: Event, number: int) -> bytes:
     data = {"type": event["type"], "sequence_number": number, **event}
-    return f"event: {event['type']}\ndata: {json.dumps(data, ensure_ascii=False, separators=(',', ':'))}\n\n"
+    return b"event: %b\ndata: %b\n\n" % (event["type"].encode(), jsons.encoded(data))
 
 
 async def stream(

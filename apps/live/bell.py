@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -26,6 +25,7 @@ from redis.exceptions import ConnectionError as Disconnected
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
+from apps.core import jsons
 from cango_portal import valkey
 
 log = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ class Ringer:
 
     def ring(self, topics: tuple[str, ...]) -> None:
         try:
-            self.client.publish(CHANNEL, json.dumps(topics))
+            self.client.publish(CHANNEL, jsons.encoded(topics))
         except RedisError as error:
             self.failed(error)
         else:
@@ -144,7 +144,7 @@ class Bell:
 
     async def ring(self, *topics: str) -> None:
         try:
-            await valkey.ask_async("PUBLISH", CHANNEL, json.dumps(topics))
+            await valkey.ask_async("PUBLISH", CHANNEL, jsons.encoded(topics))
         except (RedisError, OSError) as error:
             if not self.quiet:
                 log.warning("the bell cannot be rung", extra={"error": type(error).__name__})
@@ -188,7 +188,7 @@ class Bell:
             self.away = False
             topics: Iterable[str] = list(self.listeners)
         elif message["type"] == "message":
-            topics = json.loads(message["data"])
+            topics = jsons.decoded(message["data"])
         else:
             return
         for topic in topics:

@@ -10,6 +10,7 @@ from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from apps.core import garbage
 from apps.core.logging import JSONFormatter
 
 if TYPE_CHECKING:
@@ -179,6 +180,8 @@ def serve(configuration: Configuration) -> int:
     for name in ("httpx", "httpcore", "kombu"):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("celery").setLevel(logging.CRITICAL)  # it would print an order it cannot read
+
+    garbage.settle()
 
     async def work() -> None:
         await Runner(await completed(configuration)).run()

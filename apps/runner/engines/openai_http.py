@@ -22,6 +22,7 @@ from typing import Any
 
 import aiohttp
 
+from apps.core import jsons
 from apps.runner.answer import says
 from apps.runner.engines import legacy
 from apps.runner.engines.child import Child
@@ -365,7 +366,7 @@ async def limited(answer: aiohttp.ClientResponse, limit: int) -> bytes:
 
 def decoded(data: bytes) -> dict[str, Any]:
     try:
-        value = json.loads(data)
+        value = jsons.decoded(data)
         if b"\\ud" in data.lower():  # half of a surrogate pair is no text: nothing after this could encode it
             value = json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
     except ValueError as error:

@@ -339,10 +339,16 @@ FILE_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
 MAX_BODY_BYTES = env_int("MAX_BODY_BYTES", 8 * 1024 * 1024)
 
 
-def file_storage() -> dict[str, Any]:
-    """Where files lie: below `PORTAL_VAR`, in any store that speaks S3 (STORAGE_BACKEND=s3), or in a class of yours.
+PLAIN_FILES = env_bool("PLAIN_FILES", True)  # whether files that were stored before they were encrypted are read
 
-    The options are those of django-storages 1.14, "Amazon S3". Parts go one after the other, so that an upload holds one
+
+def file_storage() -> dict[str, Any]:
+    """Where files lie, encrypted: below `PORTAL_VAR`, in any store that speaks S3 (STORAGE_BACKEND=s3), or in a class of yours."""
+    return {"BACKEND": "apps.files.vault.SealedStorage", "OPTIONS": {"store": file_store()}}
+
+
+def file_store() -> dict[str, Any]:
+    """The options are those of django-storages 1.14, "Amazon S3". Parts go one after the other, so that an upload holds one
     part (8 MiB) and not ten; a download is spooled to the disk, not to memory.
     """
     backend = env("STORAGE_BACKEND", "disk")

@@ -270,9 +270,12 @@ async def file(request: Request) -> None:
     stored = await database.run_async(files.stored(identifier(request)))
     if stored is None:
         raise NotFound("This file is no longer kept.")
+    parts = reading.parts(stored["path"])
+    part = await anext(parts, b"")  # one that cannot be read is refused before anything is answered
     await request.start(200, {"content-type": "application/octet-stream", "content-length": str(stored["size_bytes"])})
-    async for part in reading.parts(stored["path"]):
+    while part:
         await request.send({"type": "http.response.body", "body": part, "more_body": True})
+        part = await anext(parts, b"")
     await request.send({"type": "http.response.body", "body": b""})
 
 

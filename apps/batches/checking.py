@@ -30,6 +30,7 @@ from apps.dispatch.work import Work
 from apps.files import services as files
 from apps.files import statements as stored
 from apps.files.reading import Line
+from apps.files.sealing import Unreadable
 from apps.jobs.models import Job
 from apps.keys.services import Caller
 from apps.ledger import statements as ledger
@@ -124,11 +125,10 @@ class Check:
                 "input_file_id",
             )
         else:
-            with files.open_lines(file["path"], longest=settings.MAX_BODY_BYTES) as lines:
-                if lines.bom:
-                    says = "The file begins with a byte order mark. Save it as UTF-8 without one."
-                    self.wrong("invalid_json_line", says, None, 1)
-                self.read(lines)
+            try:
+                self.open(file["path"])
+            except Unreadable as error:
+                self.wrong(error.reason, f"{error.message} Upload it again.", "input_file_id")
         if not self.lines and not self.bad:
             self.wrong("empty_file", "The file has no lines. Each request is a line of JSON.", "input_file_id")
         if self.bad > len(self.errors):
@@ -140,6 +140,14 @@ class Check:
             self.discard()
         else:
             self.store()
+
+    def open(self, path: str) -> None:
+        """Raises Stopped, Unreadable."""
+        with files.open_lines(path, longest=settings.MAX_BODY_BYTES) as lines:
+            if lines.bom:
+                says = "The file begins with a byte order mark. Save it as UTF-8 without one."
+                self.wrong("invalid_json_line", says, None, 1)
+            self.read(lines)
 
     def read(self, lines: Iterable[Line]) -> None:
         blank = 0  # only at the end are blank lines nothing

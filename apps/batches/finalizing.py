@@ -154,7 +154,7 @@ def body_of(row: Row) -> dict[str, Any] | None:
 def asked_of(shard: Shard) -> dict[int, shards.Line]:
     """By line, as far as the shard's file is there and can be read."""
     found: dict[int, shards.Line] = {}
-    with contextlib.suppress(FileNotFoundError, ValueError):
+    with contextlib.suppress(FileNotFoundError, Unreadable, ValueError):
         for line in shards.lines(shard.path) if shard.path else ():
             found[line.number] = line
     return found
@@ -167,7 +167,7 @@ def custom_ids_of_input(batch: Record, claim: Claim) -> dict[int, str]:
     if file is None:
         return found
     with (
-        contextlib.suppress(FileNotFoundError),
+        contextlib.suppress(FileNotFoundError, Unreadable),
         files.open_lines(file["path"], longest=settings.MAX_BODY_BYTES) as lines,
     ):
         for line in lines:

@@ -97,7 +97,7 @@ class Line(NamedTuple):
 
 
 def lines(path: str) -> Iterator[Line]:
-    """The rows of a shard's file. Raises FileNotFoundError, and ValueError for one that is damaged."""
+    """The rows of a shard's file. Raises FileNotFoundError, and Unreadable or ValueError for one that is damaged."""
     with default_storage.open(path, "rb") as opened:
         for raw in opened:
             number, custom_id, task, *kept = raw.rstrip(b"\n").split(b"\t")

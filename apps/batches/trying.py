@@ -21,7 +21,7 @@ from cango_portal import database
 
 MOST_BAD = 10_000  # lines that may be left out
 KEPT_SECONDS = 24 * 3600
-BEYOND_LINES = frozenset({"file_not_found", "file_too_large", "empty_file", "too_many_requests"})
+BEYOND_LINES = frozenset({"file_not_found", "file_too_large", "content_unreadable", "empty_file", "too_many_requests"})
 
 CLAIM = """
 UPDATE batches_draft SET working_until = clock_timestamp() + make_interval(secs => %(seconds)s)

@@ -80,6 +80,8 @@ class Lines:
 def open_lines(path: str, *, start: int = 0, number: int = 1, longest: int = LONGEST_LINE) -> Iterator[Lines]:
     """Read a stored file (`file.path`) line by line; from the offset of line `number`, where one is known.
 
+    Raises FileNotFoundError, and Unreadable at any line.
+
     >>> with files.open_lines(file.path) as lines:
     ...     for line in lines:
     ...         check(line.content)
@@ -89,7 +91,7 @@ def open_lines(path: str, *, start: int = 0, number: int = 1, longest: int = LON
 
 
 async def parts(path: str) -> AsyncGenerator[bytes]:
-    """The bytes of a stored file, each piece read in a thread. Raises FileNotFoundError."""
+    """The bytes of a stored file, each piece read in a thread. Raises FileNotFoundError, Unreadable."""
     opened = await asyncio.to_thread(default_storage.open, path)
     try:
         while part := await asyncio.to_thread(opened.read, CHUNK):

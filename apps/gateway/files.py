@@ -20,6 +20,7 @@ from apps.core.sql import Row
 from apps.files import services as files
 from apps.files import statements
 from apps.files.models import File
+from apps.files.sealing import Unreadable
 from apps.gateway.uploads import FORM_BYTES, Upload, turn
 from apps.keys.door import authenticated
 from apps.keys.services import Caller
@@ -184,6 +185,9 @@ async def file_content(request: Request) -> None:
         except FileNotFoundError:
             log.exception("a file's bytes are gone", extra={"file": ids.public("file", row["id"])})
             raise NotFound("The content of this file is no longer kept.", code="file_not_found") from None
+        except Unreadable:
+            log.exception("a file does not open", extra={"file": ids.public("file", row["id"])})
+            raise
         except Exception as error:
             log.exception("a file cannot be read", extra={"file": ids.public("file", row["id"])})
             raise Unavailable("The portal cannot read files just now; try again.", retry_after_seconds=5) from error

@@ -178,6 +178,21 @@ def test_a_batch_ends_without_the_file_of_a_shard(works, input_is_there):
     works.correct(batch)
 
 
+def test_a_batch_ends_and_another_begins_without_files_that_do_not_open(works, settings):
+    batch = works.begin(2)
+    (shard,) = works.feed()
+    deliver(finished(shard))
+    again = works.create(works.lines(2))
+    settings.SECRET_KEY = "another" * 8
+    works.finalize(batch)
+    assert (batch.state, batch.completed, batch.charge_microusd) == ("completed", 2, 2 * ROW_MICROUSD)
+    assert [line["error"]["code"] for line in works.read(batch.error_file_id)] == ["content_unreadable"] * 2
+    checking.check(again.pk)
+    again.refresh_from_db()
+    assert (again.state, again.hold_microusd, again.errors[0]["code"]) == ("failed", 0, "content_unreadable")
+    works.correct(batch)
+
+
 @pytest.mark.story
 def test_files_that_take_long_to_store_are_not_overtaken_and_are_seen_at_the_end(works, monkeypatch):
     monkeypatch.setattr(claims, "ALIVE_SECONDS", 0.05)

@@ -96,7 +96,7 @@ class RowsPage:
                     found.append(of_line(json.loads(line.content)))
                     if len(found) == MOST:
                         break
-        except (OSError, ValueError):  # the file's card says what is left of it
+        except (OSError, Unreadable, ValueError):  # the file's card says what is left of it
             pass
         return found
 

@@ -89,7 +89,8 @@ async def run_async(connection: Any, plan: Plan[T]) -> T:
                         await transaction.enter_async_context(connection.transaction())
                         begun = True
                     cursor = await connection.execute(statement.sql, statement.params)
-                    rows = await cursor.fetchall() if cursor.description is not None else []
+                    answer = cursor.pgresult  # as in `_rows`
+                    rows = await cursor.fetchall() if answer is not None and answer.nfields else []
                 except Exception as error:
                     statement = plan.throw(error)
                 else:

@@ -63,10 +63,9 @@ def broker() -> Celery:
 
 def send(body: dict[str, Any], *, queue: str) -> bool:
     """Hand one order to the broker. False where that failed; the dispatcher sends it again."""
+    unquoted = {"argsrepr": "", "kwargsrepr": ""}  # Celery would print the arguments into headers as well
     try:
-        broker().send_task(
-            protocol.TASK, args=[body], queue=queue, retry=False, ignore_result=True, argsrepr="", kwargsrepr=""
-        )
+        broker().send_task(protocol.TASK, args=[body], queue=queue, retry=False, ignore_result=True, **unquoted)
     except (OperationalError, *valkey.Away) as error:
         log.warning("order not sent", extra={"queue": queue, "reason": type(error).__name__})
         return False

@@ -41,11 +41,14 @@ async def steps(submitted: Submitted, *, refusing: bool = True) -> AsyncGenerato
     said: End | None = None
     async with contextlib.aclosing(follow(submitted.job_id, known=known_of(submitted))) as following:
         while True:
-            try:
-                async with asyncio.timeout(SETTLE_SECONDS if said is not None and said.state == "succeeded" else None):
-                    step = await anext(following)
-            except TimeoutError:
-                return
+            if said is not None and said.state == "succeeded":
+                try:
+                    async with asyncio.timeout(SETTLE_SECONDS):
+                        step = await anext(following)
+                except TimeoutError:
+                    return
+            else:
+                step = await anext(following)
             if isinstance(step, Waiting) and step.deadline_at <= datetime.now(UTC):
                 await dispatch.expire_async(job_id=submitted.job_id)
             elif isinstance(step, Piece) and step.entry.end is not None:

@@ -269,7 +269,9 @@ class Answer:
             return None  # written again after a loss, and given before it
         if fresh or not self.claimant:
             self.claimant, self.fence = entry.claimant, entry.fence
-        piece = Piece(entry.model_copy(update={"chunks": fresh, "seq": self.given}), self.attempt)
+        if entry.seq != self.given:
+            entry = entry.model_copy(update={"chunks": fresh, "seq": self.given})
+        piece = Piece(entry, self.attempt)
         self.usage = entry.usage
         self.ended = entry.end is not None
         self.note(fresh)

@@ -256,7 +256,7 @@ class OpenAIEngine:
                     elif usage := chunk.get("usage"):
                         counted = usage_of(usage, cached=counted.cached_prompt_tokens)
                     elif said > counted.completion_tokens:
-                        counted = counted.model_copy(update={"completion_tokens": said})
+                        counted = written(counted, said)
                     last = index_of(choices, last)
                     yield Piece(choices=choices or None, usage=counted)
         except BROKEN as error:
@@ -399,7 +399,16 @@ def usage_of_timings(timings: dict[str, Any]) -> Usage:
 def together(each: dict[int, Usage]) -> Usage:
     """The choices of one prompt: the prompt once, as the first of them had it, and all that was written."""
     first = each[min(each)]
-    return first.model_copy(update={"completion_tokens": sum(usage.completion_tokens for usage in each.values())})
+    return written(first, sum(usage.completion_tokens for usage in each.values()))
+
+
+def written(counted: Usage, tokens: int) -> Usage:
+    """The same prompt, and so many tokens of answer. Made for each chunk: pydantic's copy takes four times as long."""
+    return Usage(
+        prompt_tokens=counted.prompt_tokens,
+        cached_prompt_tokens=counted.cached_prompt_tokens,
+        completion_tokens=tokens,
+    )
 
 
 def added(usages: Iterable[Usage]) -> Usage:

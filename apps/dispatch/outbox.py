@@ -63,9 +63,11 @@ def broker() -> Celery:
 
 def send(body: dict[str, Any], *, queue: str) -> bool:
     """Hand one order to the broker. False where that failed; the dispatcher sends it again."""
-    unquoted = {"argsrepr": "", "kwargsrepr": ""}  # Celery would print the arguments into headers as well
     try:
-        broker().send_task(protocol.TASK, args=[body], queue=queue, retry=False, ignore_result=True, **unquoted)
+        # Without `argsrepr` Celery would print the arguments into the headers as well.
+        broker().send_task(
+            protocol.TASK, args=[body], queue=queue, retry=False, ignore_result=True, argsrepr="", kwargsrepr=""
+        )
     except (OperationalError, *valkey.Away) as error:
         log.warning("order not sent", extra={"queue": queue, "reason": type(error).__name__})
         return False

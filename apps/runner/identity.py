@@ -44,6 +44,7 @@ WAIT_SECONDS = 2.0
 RENEW_PART = 0.5  # of a token's life that may pass before the next one is asked for
 ASK_AGAIN_SECONDS = 1.0  # after a refusal
 SECONDS = 10.0
+QUESTIONS = 3  # to NVML before it counts as silent: a busy machine, or a driver nothing used yet, misses the first
 
 
 class NotEnrolled(Exception):
@@ -188,6 +189,8 @@ def write_private(path: Path, content: dict[str, Any]) -> None:
 async def taken(sampler: Sampler) -> Inventory:
     """What this machine is. Raises NotEnrolled where its GPUs cannot be named: one that is left out could be another's."""
     found = await sampler.readings()
+    while found is None and sampler.misses < QUESTIONS:
+        found = await sampler.readings()
     await sampler.stop()
     if found is None:
         raise NotEnrolled("NVML is here and does not answer. Reboot the node, then enroll it.")

@@ -20,13 +20,13 @@ from apps.runner import identity
 from apps.runner.counters import Sampler
 from cango_portal.launcher.place import ROOT, Place, Refused, Turn, write_private
 from cango_portal.launcher.processes import Supervisor, spawn
-from cango_portal.launcher.run import Interrupted, interruptible, say, with_environment
+from cango_portal.launcher.run import Interrupted, interruptible, run_interruptible, say, with_environment
 
 MOST = 200
 NODE_MIB = 80  # of a runner and its stand-in for NVML, in memory of their own
-START_SECONDS = 240  # of a portal
-TESTED_SECONDS = 300  # a burn-in takes half a minute, many side by side somewhat longer
-READY_SECONDS = 120  # of all nodes
+START_SECONDS = 600  # of a portal: one that fails says so itself
+TESTED_SECONDS = 300  # without one more node tested: a burn-in takes half a minute, many side by side much longer
+READY_SECONDS = 120  # without one more node ready
 AT_ONCE = 4  # enrolments
 TOKENS_PER_SECOND = 20
 TICK_SECONDS = 0.2
@@ -52,7 +52,7 @@ class Fleet:
                 self.find_portal()
                 self.describe()
                 url = self.start_engine()
-                asyncio.run(self.enroll())
+                run_interruptible(self.enroll())
                 self.start(url)
                 self.until_admitted()
                 self.until_ready()
@@ -203,16 +203,16 @@ class Fleet:
 
     def until_admitted(self) -> None:
         """Nodes that are new are tested first, as any other."""
-        deadline = time.monotonic() + TESTED_SECONDS
-        said = False
+        fewest, since = self.count + 1, time.monotonic()
         while waiting := int(self.manage("--admit")):
-            if not said:
+            if fewest > self.count:
                 say("Testing new nodes: golden prompts, speed and power …")
-                said = True
-            if time.monotonic() > deadline:
+            if waiting < fewest:
+                fewest, since = waiting, time.monotonic()
+            if time.monotonic() > since + TESTED_SECONDS:
                 logs = self.directory / "log"
                 raise Refused(
-                    f"{waiting} nodes have no burn-in result after {TESTED_SECONDS} s; their logs are in {logs}."
+                    f"{waiting} nodes have no burn-in result for {TESTED_SECONDS} s; their logs are in {logs}."
                 )
             self.rest(2)
 
@@ -224,13 +224,16 @@ class Fleet:
             time.sleep(TICK_SECONDS)
 
     def until_ready(self) -> None:
-        deadline = time.monotonic() + READY_SECONDS
-        while time.monotonic() < deadline:
-            self.tick()
-            if all(row["ready"] for row in self.table()):
-                return
-            time.sleep(1)
-        raise Refused(f"Not all nodes were ready after {READY_SECONDS} s; their logs are in {self.directory / 'log'}.")
+        most, since = -1, time.monotonic()
+        while (ready := sum(row["ready"] for row in self.table())) < self.count:
+            if ready > most:
+                most, since = ready, time.monotonic()
+            if time.monotonic() > since + READY_SECONDS:
+                logs = self.directory / "log"
+                raise Refused(
+                    f"{ready} of {self.count} nodes are ready after {READY_SECONDS} s more; logs are in {logs}."
+                )
+            self.rest(1)
 
     def welcome(self) -> None:
         sites = {node["site"] for node in self.nodes}

@@ -1,5 +1,6 @@
 """`make run`: everything on one machine, in the foreground, until Ctrl-C."""
 
+import asyncio
 import errno
 import json
 import os
@@ -8,10 +9,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
+from typing import Any, TypeVar
 
 import httpx
 
@@ -19,6 +21,8 @@ from cango_portal.launcher import first_work
 from cango_portal.launcher.place import ROOT, Place, Refused, Turn, write_private
 from cango_portal.launcher.processes import Supervisor, read, spawn
 from cango_portal.launcher.servers import NO_ROOM, Servers, ServersFailed
+
+T = TypeVar("T")
 
 READY_SECONDS = 90
 TICK_SECONDS = 0.1
@@ -113,6 +117,34 @@ def interruptible() -> Iterator[None]:
     for name in taken:
         signal.signal(name, interrupt)
     yield
+
+
+def run_interruptible(work: Coroutine[Any, Any, T]) -> T:
+    """`asyncio.run` within `interruptible`: a signal cancels the work, and Interrupted is raised when it has ended.
+
+    Raised amid the loop's own steps it would lose one of them, and the loop wait for ever for what was to follow.
+    """
+    before = {
+        name: handler
+        for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        if callable(handler := signal.getsignal(name))
+    }
+
+    async def cancellable() -> T:
+        task = asyncio.ensure_future(work)
+        for name in before:
+            asyncio.get_running_loop().add_signal_handler(name, task.cancel)
+        return await task
+
+    after: dict[signal.Signals, Any] = before
+    try:
+        return asyncio.run(cancellable())
+    except asyncio.CancelledError:
+        after = dict.fromkeys(before, signal.SIG_IGN)
+        raise Interrupted from None
+    finally:
+        for name, handler in after.items():
+            signal.signal(name, handler)
 
 
 def installing(environment: Mapping[str, str]) -> float:

@@ -13,7 +13,7 @@ from typing import Any
 import pynvml
 import pytest
 
-from apps.runner import counters, faults, nvml
+from apps.runner import counters, faults, identity, nvml
 from apps.runner.counters import GPUCounter, Sampler
 from apps.runner.watch import MOST_MISSES, Watch
 from tests.runner import fake_nvml
@@ -289,3 +289,18 @@ async def test_a_driver_that_hangs_three_times_is_not_trusted() -> None:
     assert watch.refusal([]) == ""  # a pool on the CPU goes on
     watch, changes = await looked(*[None] * MOST_MISSES, WELL)
     assert (watch.refusal(["GPU-1"]), changes) == ("", 2)
+
+
+@pytest.mark.parametrize(("misses", "named"), [(2, ["GPU-0", "GPU-1"]), (3, None)])
+async def test_a_machine_is_asked_three_times_what_it_is(driver: Driver, misses: int, named: list[str] | None) -> None:
+    asked = driver.path.with_name("asked")
+    fake = (sys.executable, "-m", "tests.runner.fake_nvml", str(driver.path))
+    stumbling = f'echo >> "$0"; test $(wc -l < "$0") -le {misses} || exec "$@"'
+    sampler = Sampler(["sh", "-c", stumbling, str(asked), *fake], present=True)
+    if named is None:
+        with pytest.raises(identity.NotEnrolled, match="NVML is here and does not answer"):
+            await identity.taken(sampler)
+    else:
+        assert [gpu.uuid for gpu in (await identity.taken(sampler)).gpus] == named
+    assert asked.read_text().count("\n") == 3
+    assert sampler.process is None

@@ -1,11 +1,17 @@
-"""Who may use an engine: other work always, rows of shards what that leaves free."""
+"""Who may use an engine: other work always, rows of shards what that leaves free.
+
+The shard that came first goes first, so that shards end one after the other: side by side they would end together, and
+leave the engine idle until the next one comes.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+import heapq
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+
+Place = tuple[int, int, asyncio.Future[None]]
 
 
 class Gate:
@@ -15,7 +21,9 @@ class Gate:
         self.slots = slots
         self.others = 0
         self.rows = 0
-        self.line: deque[asyncio.Future[None]] = deque()
+        self.shards = 0
+        self.asked = 0
+        self.line: list[Place] = []  # a heap
 
     @property
     def free(self) -> bool:
@@ -29,20 +37,28 @@ class Gate:
         self.others -= 1
         self.wake()
 
+    def number(self) -> int:
+        """A shard's place among others."""
+        self.shards += 1
+        return self.shards
+
     @asynccontextmanager
-    async def row(self) -> AsyncGenerator[None]:
-        """Room for one row, when there is some."""
+    async def row(self, shard: int) -> AsyncGenerator[None]:
+        """Room for one row of a shard, when there is some."""
         if self.line or not self.free:
             turn = asyncio.get_running_loop().create_future()
-            self.line.append(turn)
+            self.asked += 1
+            place = shard, self.asked, turn
+            heapq.heappush(self.line, place)
             try:
                 await turn  # whoever wakes it has counted it
             except asyncio.CancelledError:
                 if turn.done() and not turn.cancelled():
                     self.rows -= 1
                     self.wake()
-                else:
-                    self.line.remove(turn)
+                elif place in self.line:
+                    self.line.remove(place)
+                    heapq.heapify(self.line)
                 raise
         else:
             self.rows += 1
@@ -54,7 +70,7 @@ class Gate:
 
     def wake(self) -> None:
         while self.line and self.free:
-            turn = self.line.popleft()
+            _, _, turn = heapq.heappop(self.line)
             if not turn.done():
                 self.rows += 1
                 turn.set_result(None)

@@ -37,6 +37,7 @@ class ShardExecution(Execution):
     def __init__(self, order: Order, *, station: Station, output: Output, gate: Gate) -> None:
         super().__init__(order, station=station, output=output)
         self.gate = gate
+        self.place = gate.number()
         self.waiting: deque[Task] = deque()
         self.results: list[RowResult] = []  # not reported yet; the last one is kept until there is another
         self.size = 0  # of `results`
@@ -74,7 +75,7 @@ class ShardExecution(Execution):
         pause = FIRST_PAUSE
         for left in reversed(range(TRIES)):
             try:
-                async with self.gate.row():
+                async with self.gate.row(self.place):
                     result = await self.answer_of(task)
             except EngineFailed as error:
                 if not error.failure.retryable:

@@ -113,6 +113,36 @@ async def test_no_more_rows_run_than_the_engine_takes_beside_its_other_work(exec
     await full.run()  # one may always run
 
 
+async def test_the_shard_that_came_first_ends_first(execution: Any) -> None:
+    engine = Scripted(seconds=0.01)
+    first, _ = execution(engine, 20, slots=4)
+    second, bench = execution(engine, 20, slots=4)
+    second.gate, second.place = first.gate, first.gate.number()
+    running = asyncio.create_task(second.run())
+    await first.run()
+    assert (second.done or 0) <= 8  # side by side both would be nearly through
+    await running
+    assert (engine.most, len(rows(bench))) == (4, 40)
+
+
+async def test_a_row_that_is_given_up_in_line_leaves_no_place_taken(execution: Any) -> None:
+    gate = execution(Scripted(), 1, slots=1)[0].gate
+
+    async def row(shard: int) -> None:
+        async with gate.row(shard):
+            await asyncio.sleep(0)
+
+    async with gate.row(1):
+        waiting = [asyncio.create_task(row(shard)) for shard in (2, 3, 4)]
+        await asyncio.sleep(0)
+        waiting[0].cancel()
+        await asyncio.sleep(0)
+        waiting[1].cancel()  # and is still in line when the row before it ends
+    await asyncio.wait_for(waiting[2], 1)
+    assert (gate.rows, gate.line) == (0, [])
+    await asyncio.wait_for(row(5), 1)
+
+
 async def test_energy_of_the_rows_sums_to_what_the_meter_gave(execution: Any, monkeypatch: Any) -> None:
     monkeypatch.setattr(shards, "PART_SECONDS", 0.02)
     meter = Counter()

@@ -36,6 +36,7 @@ def described(offer: Offer, sites: Iterable[dict[str, Any]] = ()) -> dict[str, A
         "max_pages": offer.max_pages or None,
         "dimensions": offer.dimensions or None,
         "shorter_dimensions": offer.shorter_dimensions,
+        "vocabulary_tokens": offer.vocabulary_tokens or None,
         "modalities": {"input": [*read, *images], "output": written},
         "capabilities": sorted(offer.capabilities),
         "max_choices": offer.max_choices if offer.kind == Model.Kind.CHAT else None,
@@ -98,6 +99,9 @@ class ModelSerializer(serializers.Serializer[Any]):
     dimensions = serializers.IntegerField(allow_null=True)
     shorter_dimensions = serializers.ListField(
         child=serializers.IntegerField(), help_text="What `dimensions` may ask for"
+    )
+    vocabulary_tokens = serializers.IntegerField(
+        allow_null=True, help_text="Token ids in place of text are from 0 to one less; null: not known"
     )
     modalities = ModalitiesSerializer()
     capabilities = serializers.ListField(

@@ -104,6 +104,11 @@ class Model(models.Model):
         db_default=0,
         help_text="The most prompt tokens one image can become: what is held for it. Needed for image input",
     )
+    vocabulary_tokens = models.PositiveIntegerField(
+        default=0,
+        db_default=0,
+        help_text="How many tokens its engine knows. Ids from there on are refused where tokens are sent in place of text; 0: its engine judges",
+    )
     max_queue_seconds = models.PositiveIntegerField(default=20)
     listed = models.BooleanField(default=True)
     retires_at = models.DateTimeField(

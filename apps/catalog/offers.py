@@ -11,7 +11,7 @@ from apps.wire.capabilities import Ability
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """A listed model and its price version. Limits count tokens or pages; 0 where they do not apply."""
+    """A listed model and its price version. Limits count tokens or pages; 0 where they do not apply or are not known."""
 
     model_id: int
     name: str
@@ -25,6 +25,7 @@ class Offer:
     capabilities: list[str]
     max_choices: int
     image_tokens: int
+    vocabulary_tokens: int
     max_queue_seconds: int
     title: str
     description: str
@@ -40,7 +41,7 @@ class Offer:
 
 OFFERS = """
 SELECT m.id AS model_id, m.name, m.kind, m.engine_name, m.context_tokens, m.max_output_tokens, m.max_pages, m.dimensions,
-    m.shorter_dimensions, m.capabilities, m.max_choices, m.image_tokens, m.max_queue_seconds, m.title, m.description, m.license, m.created_at, m.retires_at,
+    m.shorter_dimensions, m.capabilities, m.max_choices, m.image_tokens, m.vocabulary_tokens, m.max_queue_seconds, m.title, m.description, m.license, m.created_at, m.retires_at,
     p.id, p.input_microusd_per_mtok, p.cached_input_microusd_per_mtok, p.output_microusd_per_mtok, p.request_microusd,
     p.page_microusd, p.batch_basis_points, p.flexible_basis_points
 FROM catalog_model m

@@ -43,6 +43,16 @@ class InvalidRequest(PortalError):
     code = "invalid_request"
 
 
+class Unprocessable(InvalidRequest):
+    """The form of the request is right, yet what is in it cannot be worked on: the same again will end the same.
+
+    Official clients say it with an exception of its own (`UnprocessableEntityError`: "unable to process the request
+    despite the format being correct"). What OpenAI answers with 400 stays 400.
+    """
+
+    code, status = "unprocessable_content", 422
+
+
 class NotAuthenticated(PortalError):
     code, status, type = "invalid_api_key", 401, "authentication_error"
 

@@ -83,7 +83,12 @@ def completion_work(offer: Offer, body: Mapping[str, Any], *, interactive: bool,
     of_kind(offer, Model.Kind.CHAT)
     most = offer.max_output_tokens or offer.context_tokens
     capabilities.check(body, offer.ability, text.needed(body))
-    text.check_limits(body, context_tokens=offer.context_tokens, max_output_tokens=most)
+    text.check_limits(
+        body,
+        context_tokens=offer.context_tokens,
+        vocabulary_tokens=offer.vocabulary_tokens,
+        max_output_tokens=most,
+    )
     return Work(
         offer=offer,
         body=text.engine_body(body, max_output_tokens=most, echoes=Capability.ECHO in offer.ability),
@@ -146,6 +151,7 @@ def embeddings_work(offer: Offer, body: Mapping[str, Any], *, interactive: bool)
     embeddings.check_limits(
         body,
         context_tokens=offer.context_tokens,
+        vocabulary_tokens=offer.vocabulary_tokens,
         dimensions=offer.dimensions,
         shorter_dimensions=offer.shorter_dimensions,
     )

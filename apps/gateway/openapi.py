@@ -102,7 +102,7 @@ REFUSALS = {
     "409": "Cancelled, or the Idempotency-Key has another body",
     "413": "The body is too large",
     "415": "The body is not JSON, or is compressed",
-    "422": "The site could not do it",
+    "422": "The form is right, but the content cannot be worked on: `param` names it",
     "429": "A limit is reached: the header Retry-After says how long",
     "500": "A mistake of ours",
     "503": "No free slot in time, or a part of the portal is away",

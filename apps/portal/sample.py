@@ -34,6 +34,7 @@ MODELS: dict[str, dict[str, Any]] = {
         "license": "MIT",
         "engine_name": "demo-chat",
         "context_tokens": 4096,
+        "vocabulary_tokens": 1024,
         "max_output_tokens": 1024,
         # What llama.cpp does with this file, each tried in tests/runner/test_llama.py. Its template prints no tools.
         "capabilities": [
@@ -59,6 +60,7 @@ MODELS: dict[str, dict[str, Any]] = {
         "license": "Apache-2.0",
         "engine_name": "minilm",
         "context_tokens": 512,
+        "vocabulary_tokens": 30_522,
         "dimensions": 384,
         "capabilities": ["token_input", "rerank"],
     },

@@ -12,6 +12,7 @@ from pydantic import Discriminator, Field, Tag
 from apps.core.errors import InvalidRequest
 from apps.wire.bodies import Shape, fit
 from apps.wire.ceilings import inputs, prompt_tokens_floor
+from apps.wire.vocabulary import check_tokens
 
 MAX_INPUTS = 2048
 MAX_TOKENS = 300_000  # of one request, all inputs together
@@ -63,7 +64,12 @@ def embeddings_request(body: Mapping[str, Any]) -> EmbeddingsRequest:
 
 
 def check_limits(
-    body: Mapping[str, Any], *, context_tokens: int, dimensions: int, shorter_dimensions: Collection[int] = ()
+    body: Mapping[str, Any],
+    *,
+    context_tokens: int,
+    vocabulary_tokens: int,
+    dimensions: int,
+    shorter_dimensions: Collection[int] = (),
 ) -> None:
     """Refuse what cannot fit. 0 means no limit is known. Vectors are cut only to sizes their model was made for."""
     floor = prompt_tokens_floor(body)
@@ -79,6 +85,7 @@ def check_limits(
             param="input",
             code="invalid_value",
         )
+    check_tokens(body["input"], vocabulary_tokens, param="input")
     asked = body.get("dimensions")
     if asked is not None and asked not in {dimensions, *shorter_dimensions}:
         sizes = ", ".join(str(size) for size in sorted({dimensions, *shorter_dimensions}))

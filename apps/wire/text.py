@@ -20,6 +20,7 @@ from apps.wire.chat import MAX_CHOICES, LogitBias, Metadata, Stop, StreamOptions
 from apps.wire.completions import Choices, created
 from apps.wire.embeddings import Token, input_kind
 from apps.wire.logprobs import written
+from apps.wire.vocabulary import check_tokens
 
 MAX_PROMPTS = 128
 MAX_PROMPT_TOKENS = 300_000
@@ -126,7 +127,9 @@ def needed(body: Mapping[str, Any]) -> Iterator[tuple[str, Capability, str]]:
         yield "best_of", Capability.BEST_OF, ""
 
 
-def check_limits(body: Mapping[str, Any], *, context_tokens: int, max_output_tokens: int) -> None:
+def check_limits(
+    body: Mapping[str, Any], *, context_tokens: int, vocabulary_tokens: int, max_output_tokens: int
+) -> None:
     """Refuse what cannot fit. 0 means no limit is known."""
     for prompt in inputs(body["prompt"]):
         floor = len(prompt) if isinstance(prompt, list) else input_bytes(prompt) // LONGEST_TOKEN_BYTES
@@ -136,6 +139,7 @@ def check_limits(body: Mapping[str, Any], *, context_tokens: int, max_output_tok
                 param="prompt",
                 code="context_length_exceeded",
             )
+    check_tokens(body["prompt"], vocabulary_tokens, param="prompt")
     if max_output_tokens and (body.get("max_tokens") or 0) > max_output_tokens:
         raise InvalidRequest(
             f"This model writes at most {max_output_tokens:,} tokens; ask for that or less in 'max_tokens'.",

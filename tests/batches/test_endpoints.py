@@ -289,6 +289,10 @@ def test_what_a_batch_cannot_do_is_refused_by_name(works):
         ("missing_required_parameter", "body.prompt", 3),
         ("invalid_value", "body.service_tier", 4),
     ]
+    small = make.model(kind="embeddings", vocabulary_tokens=100).name
+    assert refused(
+        works, "/v1/embeddings", {"model": small, "input": [99]}, {"model": small, "input": [[1], [100]]}
+    ) == [("token_out_of_vocabulary", "body.input[1][0]", 2)]
     ranks = make.model(kind="rerank")
     assert refused(
         works,

@@ -221,6 +221,7 @@ def test_capabilities_are_ticked_and_an_image_needs_its_bound(staff: Client, mod
         "capabilities": ["tools", "image_input"],
         "max_choices": 2,
         "image_tokens": 0,
+        "vocabulary_tokens": 0,
         "max_queue_seconds": 20,
         "listed": "on",
         "staff_reason": "Tried with the engine",

@@ -6,6 +6,7 @@ import openai
 import pytest
 
 from tests.compat.conftest import CHAT, EMBEDDINGS, MOCK
+from tests.engine import Behaviour
 
 ASK = [{"role": "user", "content": "x"}]
 
@@ -76,6 +77,12 @@ def asks(client: openai.OpenAI, **options: Any) -> Any:
             "unsupported_media_type",
             lambda client, keys: asks(client, extra_headers={"Content-Type": "text/plain"}),
         ),
+        (
+            422,
+            openai.UnprocessableEntityError,
+            "token_out_of_vocabulary",
+            lambda client, keys: client.embeddings.create(model=EMBEDDINGS, input=[[30_521], [100, 30_522]]),
+        ),
     ],
 )
 def test_each_status_is_the_clients_own_exception(client, keys, portal, status, raised, code, ask):
@@ -93,6 +100,37 @@ def written(portal) -> list[dict[str, int]]:
     return portal.sql(
         "SELECT (SELECT count(*) FROM jobs_job) AS jobs, (SELECT count(*) FROM ledger_hold) AS holds, (SELECT count(*) FROM files_file) AS files"
     )
+
+
+def test_content_that_cannot_be_worked_on_is_named_for_every_endpoint_that_reads_tokens(client, portal):
+    """The last id of each vocabulary is one: a real engine works on it. The official clients do not try 422 again."""
+    assert client.embeddings.create(model=EMBEDDINGS, input=[30_521]).usage.prompt_tokens >= 1
+    assert client.completions.create(model=CHAT, prompt=[1023], max_tokens=1).usage.prompt_tokens == 1
+    before = written(portal)
+    for ask, param in (
+        (lambda: client.embeddings.create(model=EMBEDDINGS, input=[[1], [100, 30_522]]), "input[1][1]"),
+        (lambda: client.completions.create(model=CHAT, prompt=[1, 1024], stream=True), "prompt[1]"),
+    ):
+        with pytest.raises(openai.UnprocessableEntityError) as refused:
+            ask()
+        assert (refused.value.code, refused.value.param) == ("token_out_of_vocabulary", param)
+        assert refused.value.type == "invalid_request_error"
+        assert "or text" in refused.value.body["message"]
+    assert written(portal) == before
+
+
+def test_an_engine_that_cannot_work_on_the_content_says_so_with_its_own_status(client, portal, engine):
+    engine.control(fail_status=422, fail_body='{"error": "Tokenization error", "error_type": "tokenizer"}')
+    try:
+        with pytest.raises(openai.UnprocessableEntityError) as failed:
+            asks(client, model=MOCK)
+    finally:
+        engine.control(fail_status=0, fail_body=Behaviour().fail_body)
+    assert (failed.value.code, failed.value.body["message"]) == ("unprocessable_content", "Tokenization error")
+    job = failed.value.response.headers["x-job-id"]
+    with portal.client() as http:
+        ended = http.get(f"/api/v1/jobs/{job}").json()
+    assert (ended["state"], ended["charge_microusd"]) == ("failed", 0)
 
 
 def test_a_rate_limit_says_how_long_and_the_client_waits_as_told(client, keys):

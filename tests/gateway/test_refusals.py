@@ -187,6 +187,27 @@ def test_wrong_parameters_of_embeddings_are_named(shop, post):
             assert (found["code"], found["param"]) == (code, param), changes
 
 
+def test_tokens_outside_the_vocabulary_are_no_fault_of_form(shop, post):
+    """422 and not 400: the same ids are right for another model. Where no size is known the engine judges."""
+    vectors = make.model(kind="embeddings", vocabulary_tokens=100)
+    texts = make.model(vocabulary_tokens=100)
+    wrong = [
+        ("/v1/embeddings", {"model": vectors.name, "input": [99, 100]}, "input[1]"),
+        ("/v1/embeddings", {"model": vectors.name, "input": [[0], [5, 2**31 - 1]]}, "input[1][1]"),
+        ("/v1/completions", {"model": texts.name, "prompt": [100]}, "prompt[0]"),
+        ("/v1/completions", {"model": texts.name, "prompt": [[1], [1, 2, 100]], "stream": True}, "prompt[1][2]"),
+    ]
+    with nothing_written():
+        for path, body, param in wrong:
+            response = post(body, path=path)
+            assert response.status_code == 422, body
+            found = error(response)
+            assert (found["code"], found["param"]) == ("token_out_of_vocabulary", param)
+            assert found["type"] == "invalid_request_error"
+            assert "its vocabulary has 100, counted from 0" in found["message"]
+            assert "retry-after" not in response.headers
+
+
 NOT_JSON = [
     b"",
     b"{",

@@ -95,13 +95,13 @@ async def test_no_engine_is_unavailable() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "code"), [(500, "engine_unavailable"), (401, "engine_unavailable"), (404, "engine_unavailable"), (429, "engine_unavailable"), (400, "invalid_request"), (422, "invalid_request")]
+    ("status", "code"), [(500, "engine_unavailable"), (401, "engine_unavailable"), (404, "engine_unavailable"), (429, "engine_unavailable"), (400, "invalid_request"), (422, "unprocessable_content")]
 )  # fmt: skip
 async def test_what_a_status_means(engine: tests.engine.Running, status: int, code: str) -> None:
     engine.control(fail_status=status)
     failure = await failure_of(OpenAIEngine(url=engine.url), chat())
     assert (failure.code, failure.retryable) == (code, code == "engine_unavailable")
-    assert failure.status == (503 if failure.retryable else 400)
+    assert failure.status == (503 if failure.retryable else status)
 
 
 async def test_a_key_is_sent(engine: tests.engine.Running) -> None:

@@ -76,5 +76,5 @@ def unavailable(message: str = "The engine is not answering. The request may be 
     return EngineFailed(Failure(code="engine_unavailable", message=message, status=503, retryable=True))
 
 
-def refused(code: str, message: str, *, param: str | None = None) -> EngineFailed:
-    return EngineFailed(Failure(code=code, message=message, status=400, param=param))
+def refused(code: str, message: str, *, param: str | None = None, status: int = 400) -> EngineFailed:
+    return EngineFailed(Failure(code=code, message=message, status=status, param=param))

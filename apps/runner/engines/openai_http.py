@@ -484,7 +484,8 @@ def cut(embedding: str, dimensions: int) -> str:
 def failed(status: int, content: bytes, *, param: str | None = None) -> EngineFailed:
     """What an engine's refusal means for the customer.
 
-    A request it cannot do is theirs (400). Everything else, a wrong key or an unknown model too, is ours: another
+    A request it cannot do is theirs: 400, or 422 where it says that the form is right and the content is not to be worked
+    on (text-embeddings-inference does for what its tokenizer cannot read). Everything else, a wrong key or an unknown model too, is ours: another
     attempt may succeed.
     """
     try:
@@ -500,9 +501,10 @@ def failed(status: int, content: bytes, *, param: str | None = None) -> EngineFa
     if status in {400, 413, 422}:
         code = error.get("code")
         return refused(
-            code if isinstance(code, str) and code else "invalid_request",
+            code if isinstance(code, str) and code else "unprocessable_content" if status == 422 else "invalid_request",
             message or "The engine cannot do this request.",
             param=named,
+            status=422 if status == 422 else 400,
         )
     log.warning("engine refused", extra={"status": status, "engine_message": message})
     if status == 429:

@@ -43,6 +43,8 @@ for (const [status, raised, code, work] of [
   [404, OpenAI.NotFoundError, "response_not_found", () => client.responses.retrieve("resp_" + "0".repeat(26))],
   [413, OpenAI.APIError, "request_too_large", () => ask(client, { messages: [{ role: "user", content: "x".repeat(9_000_000) }] })],
   [415, OpenAI.APIError, "unsupported_media_type", () => ask(client, {}, { headers: { "Content-Type": "text/plain" } })],
+  [422, OpenAI.UnprocessableEntityError, "token_out_of_vocabulary", () => client.embeddings.create({ model: EMBEDDINGS, input: [[1], [30_522]] })],
+  [422, OpenAI.UnprocessableEntityError, "token_out_of_vocabulary", () => client.completions.create({ model: CHAT, prompt: [1024] })],
 ]) {
   test(`${status} is the client's own error`, async () => {
     await assert.rejects(

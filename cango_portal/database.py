@@ -23,6 +23,14 @@ from apps.core import jsons, sql
 T = TypeVar("T")
 Pool = AsyncConnectionPool[AsyncConnection[dict[str, Any]]]
 
+# A plan of a statement with an array is made anew each time it runs, which takes PostgreSQL longer than the running. One plan
+# for all keeps what it was when the tables were small, so none may read a whole table where there is another way.
+PLANS = """
+SELECT set_config(name, value, false) FROM (VALUES
+    ('plan_cache_mode', 'force_generic_plan'), ('enable_seqscan', 'off'), ('jit', 'off')
+) AS wanted(name, value)
+"""
+
 _pools: WeakKeyDictionary[asyncio.AbstractEventLoop, Pool] = WeakKeyDictionary()
 
 
@@ -74,6 +82,7 @@ async def check(connection: AsyncConnection[Any]) -> None:
 
 async def configure(connection: AsyncConnection[Any]) -> None:
     set_json_dumps(jsons.encoded, connection)
+    await connection.execute(PLANS)
 
 
 def _pool() -> Pool:

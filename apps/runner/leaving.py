@@ -8,12 +8,11 @@ import logging
 import time
 from collections.abc import Callable
 
-import httpx
 from pydantic import ValidationError
 
 from apps.runner import identity
 from apps.runner.config import Configuration
-from apps.runner.portal import Portal
+from apps.runner.portal import BROKEN, Portal
 from apps.runner.protocol import DrainWish, NodeTold
 
 log = logging.getLogger(__name__)
@@ -52,7 +51,7 @@ async def drain(
                 return REFUSED
         put(began(told))
         return await emptied(portal, told, put) if wait else EMPTY
-    except (httpx.HTTPError, OSError, ValidationError) as error:
+    except (*BROKEN, ValidationError) as error:
         put(
             f"The portal {configuration.portal_url} does not answer ({type(error).__name__}). Nothing is known to have changed."
         )
@@ -80,7 +79,7 @@ async def emptied(portal: Portal, told: NodeTold, put: Put) -> int:
         await asyncio.sleep(LOOK_SECONDS)
         try:
             told = await said(portal)
-        except (httpx.HTTPError, OSError, ValidationError) as error:
+        except (*BROKEN, ValidationError) as error:
             log.warning("the portal does not answer; asking again", extra={"error": type(error).__name__})
     put(f"{told.node} is {told.state} and empty. Its runner may be stopped; staff admit the node again.")
     return EMPTY
@@ -98,7 +97,7 @@ def began(told: NodeTold) -> str:
 
 
 async def said(portal: Portal, wish: DrainWish | None = None) -> NodeTold:
-    """How the portal sees this node, after the wish where there is one. Raises NotDrained and httpx.HTTPError."""
+    """How the portal sees this node, after the wish where there is one. Raises NotDrained and what is BROKEN."""
     if wish:
         answer = await portal.call("/agent/v1/drain", wish.model_dump_json(), seconds=SECONDS)
     else:
@@ -106,7 +105,7 @@ async def said(portal: Portal, wish: DrainWish | None = None) -> NodeTold:
     if answer.status_code == 200:
         return NodeTold.model_validate_json(answer.content)
     if answer.status_code >= 500:
-        raise httpx.HTTPError(f"it answered {answer.status_code}")
+        raise OSError(f"it answered {answer.status_code}")
     try:
         raise NotDrained(str(answer.json()["error"]["message"]))
     except (json.JSONDecodeError, KeyError, TypeError):

@@ -39,6 +39,7 @@ class PortalAdmin(_Admin[M]):
     list_max_show_all = 50
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
+    formfield_overrides = {models.URLField: {"assume_scheme": "https"}}
     public_ids: ClassVar[dict[str, str]] = {}
 
     def has_delete_permission(self, request: HttpRequest, obj: M | None = None) -> bool:

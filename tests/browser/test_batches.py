@@ -6,7 +6,6 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.test_live import MODEL, sign_in, start
-from tests.browser.visitor import visitor  # noqa: F401  (a fixture)
 
 pytestmark = [pytest.mark.browser, pytest.mark.whole, pytest.mark.timeout(300)]
 
@@ -28,7 +27,7 @@ def send(portal, count: int, **changes) -> str:
 
 
 @pytest.mark.parametrize("visitor", [1440, 390], indirect=True)
-def test_a_batch_runs_under_the_readers_eyes(portal, engine, visitor):  # noqa: F811
+def test_a_batch_runs_under_the_readers_eyes(portal, engine, visitor):
     page = visitor.page
     sign_in(visitor, portal)
     engine.control(tokens_per_second=4)
@@ -57,7 +56,7 @@ def test_a_batch_runs_under_the_readers_eyes(portal, engine, visitor):  # noqa: 
 
 
 @pytest.mark.parametrize("visitor", [1440, 390], indirect=True)
-def test_cancel_and_the_rest_again(portal, engine, visitor):  # noqa: F811
+def test_cancel_and_the_rest_again(portal, engine, visitor):
     page = visitor.page
     sign_in(visitor, portal)
     engine.control(tokens_per_second=4)
@@ -82,7 +81,7 @@ def test_cancel_and_the_rest_again(portal, engine, visitor):  # noqa: F811
 
 
 @pytest.mark.parametrize("visitor", [1440, 390], indirect=True)
-def test_a_new_batch_from_its_file_to_its_rows(portal, engine, visitor, tmp_path):  # noqa: F811
+def test_a_new_batch_from_its_file_to_its_rows(portal, engine, visitor, tmp_path):
     page = visitor.page
     sign_in(visitor, portal)
     engine.control(tokens_per_second=4)
@@ -115,7 +114,7 @@ def test_a_new_batch_from_its_file_to_its_rows(portal, engine, visitor, tmp_path
 
 
 @pytest.mark.parametrize("visitor", [1440, 390], indirect=True)
-def test_rows_of_lists_change_with_what_they_are_of(portal, engine, visitor):  # noqa: F811
+def test_rows_of_lists_change_with_what_they_are_of(portal, engine, visitor):
     """Both lists stay open from the first phase to the last, and each row says it."""
     page = visitor.page
     sign_in(visitor, portal)

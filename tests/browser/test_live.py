@@ -5,7 +5,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.visitor import Visitor, visitor  # noqa: F401  (fixtures)
+from tests.browser.visitor import Visitor
 
 pytestmark = [pytest.mark.browser, pytest.mark.whole, pytest.mark.timeout(300)]
 MODEL = "engine/mock-chat"
@@ -14,7 +14,7 @@ MODEL = "engine/mock-chat"
 class Wire:
     """Between the page's sockets and the server: `cut` ends what is open and refuses what comes."""
 
-    def __init__(self, visitor: Visitor) -> None:  # noqa: F811
+    def __init__(self, visitor: Visitor) -> None:
         self.cut_off = False
         self.open = []
         visitor.away = True
@@ -36,7 +36,7 @@ class Wire:
         self.open = []
 
 
-def sign_in(visitor, portal) -> None:  # noqa: F811
+def sign_in(visitor, portal) -> None:
     visitor.go("/login/")
     visitor.page.get_by_label("E-mail").fill(portal.demo["email"])
     visitor.page.get_by_label("Password").fill(portal.demo["password"])
@@ -62,7 +62,7 @@ def state(portal, job: str) -> str:
 
 
 @pytest.mark.parametrize("visitor", [1440], indirect=True)
-def test_a_lost_connection_is_named_and_caught_up_with(portal, engine, visitor):  # noqa: F811
+def test_a_lost_connection_is_named_and_caught_up_with(portal, engine, visitor):
     page = visitor.page
     wire = Wire(visitor)
     sign_in(visitor, portal)
@@ -91,7 +91,7 @@ def test_a_lost_connection_is_named_and_caught_up_with(portal, engine, visitor):
 
 
 @pytest.mark.parametrize("visitor", [1440], indirect=True)
-def test_without_sockets_the_parts_are_fetched(portal, engine, visitor):  # noqa: F811
+def test_without_sockets_the_parts_are_fetched(portal, engine, visitor):
     page = visitor.page
     wire = Wire(visitor)
     wire.cut_off = True

@@ -9,7 +9,7 @@ from playwright.sync_api import Page, expect
 
 from cango_portal.launcher.browser import Browser
 from cango_portal.launcher.demo import LINK
-from tests.browser.visitor import Visitor, visitor  # noqa: F401  (a fixture)
+from tests.browser.visitor import Visitor
 
 pytestmark = [pytest.mark.browser, pytest.mark.whole, pytest.mark.timeout(300)]
 
@@ -52,21 +52,21 @@ def person(portal) -> str:
     return email
 
 
-def enter(visitor: Visitor, email: str) -> None:  # noqa: F811
+def enter(visitor: Visitor, email: str) -> None:
     visitor.go("/login/")
     visitor.page.get_by_label("E-mail").fill(email)
     visitor.page.get_by_label("Password").fill(PASSWORD)
     visitor.page.get_by_role("button", name="Sign in", exact=True).click()
 
 
-def sign_out(visitor: Visitor) -> None:  # noqa: F811
+def sign_out(visitor: Visitor) -> None:
     visitor.page.locator("details.account summary").click()
     visitor.page.get_by_role("button", name="Sign out", exact=True).last.click()
     visitor.page.wait_for_url("**/login/")
 
 
 @pytest.mark.parametrize("visitor", [390], indirect=True)
-def test_a_passkey_s_life(portal, visitor):  # noqa: F811
+def test_a_passkey_s_life(portal, visitor):
     page, email = visitor.page, person(portal)
     device = Device(page)
     enter(visitor, email)

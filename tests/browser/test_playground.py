@@ -7,14 +7,14 @@ from playwright.sync_api import expect
 
 from tests import engine as words
 from tests.browser.test_live import sign_in
-from tests.browser.visitor import Visitor, visitor  # noqa: F401  (fixtures)
+from tests.browser.visitor import Visitor
 
 pytestmark = [pytest.mark.browser, pytest.mark.whole, pytest.mark.timeout(300)]
 MODEL = "engine/mock-chat"
 
 
 @pytest.mark.parametrize("visitor", [1440, 390], indirect=True)
-def test_a_prompt_is_answered_live(portal, engine, visitor: Visitor):  # noqa: F811
+def test_a_prompt_is_answered_live(portal, engine, visitor: Visitor):
     page = visitor.page
     sign_in(visitor, portal)
     engine.control(tokens_per_second=20)

@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.test_live import sign_in
-from tests.browser.visitor import Visitor, visitor  # noqa: F401  (fixtures)
+from tests.browser.visitor import Visitor
 
 pytestmark = [pytest.mark.browser, pytest.mark.whole, pytest.mark.timeout(300)]
 
@@ -15,7 +15,7 @@ PAGE = "/playground/?model=rapidocr%2Fpp-ocrv6"
 
 @pytest.mark.parametrize("visitor", [1440], indirect=True)
 @pytest.mark.parametrize("megabytes", [30, 60])
-def test_a_file_that_is_too_large_is_answered_with_a_page(portal, visitor: Visitor, tmp_path, megabytes) -> None:  # noqa: F811
+def test_a_file_that_is_too_large_is_answered_with_a_page(portal, visitor: Visitor, tmp_path, megabytes) -> None:
     scan = tmp_path / "scan.pdf"
     scan.write_bytes(b"%PDF-1.7\n" + bytes(megabytes * 1_000_000))
     sign_in(visitor, portal)

@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests import engine as words
-from tests.browser.visitor import WIDTHS, Visitor, visitor  # noqa: F401  (a fixture)
+from tests.browser.visitor import WIDTHS, Visitor
 
 pytestmark = [pytest.mark.browser, pytest.mark.whole, pytest.mark.timeout(500)]
 
@@ -66,7 +66,7 @@ def _words(monkeypatch, engine):
 
 
 @pytest.mark.parametrize("visitor", WIDTHS, indirect=True)
-def test_the_whole_way(portal, engine, visitor, tmp_path):  # noqa: F811
+def test_the_whole_way(portal, engine, visitor, tmp_path):
     sign_up(visitor)
     top_up(visitor)
     key = make_key(visitor)
@@ -81,7 +81,7 @@ def test_the_whole_way(portal, engine, visitor, tmp_path):  # noqa: F811
     assert visitor.faults == []
 
 
-def sign_up(visitor: Visitor) -> None:  # noqa: F811
+def sign_up(visitor: Visitor) -> None:
     """From the front page to an organization with its starter credit."""
     page = visitor.page
     email = f"lena{time.time_ns()}@meridian.example"
@@ -114,7 +114,7 @@ def sign_up(visitor: Visitor) -> None:  # noqa: F811
     visitor.check()
 
 
-def top_up(visitor: Visitor) -> None:  # noqa: F811
+def top_up(visitor: Visitor) -> None:
     """$25 through the sandbox's payment page: in the balance when the event has come, without a reload."""
     page = visitor.page
     visitor.go("/billing/")
@@ -132,7 +132,7 @@ def top_up(visitor: Visitor) -> None:  # noqa: F811
     visitor.check()
 
 
-def make_key(visitor: Visitor) -> str:  # noqa: F811
+def make_key(visitor: Visitor) -> str:
     """A key, in the clipboard."""
     page = visitor.page
     visitor.go("/keys/new/")
@@ -146,7 +146,7 @@ def make_key(visitor: Visitor) -> str:  # noqa: F811
     return secret
 
 
-def play(engine, visitor: Visitor) -> None:  # noqa: F811
+def play(engine, visitor: Visitor) -> None:
     """A prompt answered in the playground."""
     page = visitor.page
     engine.control(tokens_per_second=50)
@@ -158,7 +158,7 @@ def play(engine, visitor: Visitor) -> None:  # noqa: F811
     visitor.check()
 
 
-def begin_batch(visitor: Visitor, folder: Path) -> Page:  # noqa: F811
+def begin_batch(visitor: Visitor, folder: Path) -> Page:
     """A file of rows is checked and started in a tab of its own, which then shows it live."""
     rows = [
         {
@@ -188,7 +188,7 @@ def begin_batch(visitor: Visitor, folder: Path) -> Page:  # noqa: F811
     return tab
 
 
-def end_batch(visitor: Visitor, tab: Page) -> None:  # noqa: F811
+def end_batch(visitor: Visitor, tab: Page) -> None:
     """It ended under the reader's eyes; each row has its answer in the file."""
     expect(tab.locator("#batch-state")).to_have_text("Done", timeout=90_000)
     expect(tab.locator(".run-count")).to_have_text(f"{ROWS} of {ROWS} rows")
@@ -201,7 +201,7 @@ def end_batch(visitor: Visitor, tab: Page) -> None:  # noqa: F811
     tab.close()
 
 
-def live_through_two_restarts(portal, engine, visitor: Visitor, key: str, folder: Path) -> None:  # noqa: F811
+def live_through_two_restarts(portal, engine, visitor: Visitor, key: str, folder: Path) -> None:
     """The text is complete and exact, the state final, and neither the job's page nor the batch's was loaded again.
 
     The engine speaks slowly until both are over: on a busy machine a page may need half a minute to come back.
@@ -244,7 +244,7 @@ def longer(text, than: int) -> bool:
     return len(text.text_content()) > than
 
 
-def look_around(visitor: Visitor) -> None:  # noqa: F811
+def look_around(visitor: Visitor) -> None:
     """Every view of the job, the history with a filter, the pages beside it."""
     page = visitor.page
     for view in ("Request", "Attempts", "Events", "Code", "Output"):
@@ -263,7 +263,7 @@ def look_around(visitor: Visitor) -> None:  # noqa: F811
         visitor.check()
 
 
-def cancel(portal, visitor: Visitor, key: str) -> None:  # noqa: F811
+def cancel(portal, visitor: Visitor, key: str) -> None:
     """A job that runs appears in the history, is reloaded in the middle, and is stopped: what was written is charged."""
     page = visitor.page
     visitor.go("/dashboard/")
@@ -302,7 +302,7 @@ def cancel(portal, visitor: Visitor, key: str) -> None:  # noqa: F811
     assert kept["text"] == written
 
 
-def invoice(visitor: Visitor) -> None:  # noqa: F811
+def invoice(visitor: Visitor) -> None:
     """The payment's invoice, with the company's name and what it paid."""
     page = visitor.page
     visitor.go("/billing/invoices/")
@@ -316,7 +316,7 @@ def invoice(visitor: Visitor) -> None:  # noqa: F811
     visitor.check()
 
 
-def invite(visitor: Visitor) -> None:  # noqa: F811
+def invite(visitor: Visitor) -> None:
     """A colleague is invited, and the mail with the link is sent."""
     page = visitor.page
     email = f"omar{time.time_ns()}@meridian.example"
@@ -332,7 +332,7 @@ def invite(visitor: Visitor) -> None:  # noqa: F811
     expect(page.locator("article", has_text=email).first).to_contain_text("Meridian Foods")
 
 
-def revoke(portal, visitor: Visitor, key: str) -> None:  # noqa: F811
+def revoke(portal, visitor: Visitor, key: str) -> None:
     """The key is refused with the next request."""
     page = visitor.page
     models = f"{portal.base_url}/v1/models"

@@ -1,0 +1,3 @@
+from tests.browser.visitor import visitor
+
+__all__ = ["visitor"]

@@ -1,9 +1,13 @@
 import hashlib
+from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import pytest
+from django.db import transaction
 from django.test import Client
+from pytest_django import DjangoDbBlocker
 
 from apps.accounts import audit, invitations
 from apps.accounts.models import Organization, User
@@ -43,10 +47,28 @@ class World:
     secrets: list[str]
 
 
+@pytest.fixture(scope="module")
+def rows(request: pytest.FixtureRequest, django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[World]:
+    """Made once for a file, in a transaction around those of its tests."""
+    around = transaction.atomic()
+    around._from_testcase = True  # type: ignore[attr-defined] # what is durable stands inside, as in any test
+    with django_db_blocker.unblock():
+        around.__enter__()
+        made = populate(getattr(request.module, "ROWS", 3))
+    yield made
+    with django_db_blocker.unblock():
+        transaction.set_rollback(True)
+        around.__exit__(None, None, None)
+
+
 @pytest.fixture
-def world(request: pytest.FixtureRequest, db: None) -> World:
+def world(rows: World, db: None) -> World:
+    return deepcopy(rows)  # what a test changes is rolled back in the database alone
+
+
+def populate(count: int) -> World:
     secrets = [PROMPT, NODE_TOKEN]
-    for number in range(getattr(request.module, "ROWS", 3)):
+    for number in range(count):
         owner = make.user()
         organization = make.organization(credit_microusd=5_000_000, promotional_microusd=1_000_000, owner=owner)
         invitations.invite(organization=organization, email="sam@example.org", role="developer", user=owner)

@@ -14,7 +14,7 @@ from psycopg.errors import DataError, IntegrityError, OperationalError
 from psycopg_pool import PoolTimeout
 from pydantic import BaseModel, ValidationError
 
-from apps.agents.heartbeats import collector
+from apps.agents.heartbeats import NOTHING, collector
 from apps.agents.standing import standing
 from apps.batches import collecting, shards
 from apps.batches import services as batches
@@ -51,6 +51,7 @@ log = logging.getLogger(__name__)
 
 REQUEST = f"SELECT {sealed.REQUEST} FROM jobs_content c WHERE c.job_id = %(id)s"  # noqa: S608 - a constant goes in
 MAX_BEAT = 1024 * 1024
+SAID_NOTHING = NOTHING.model_dump_json(exclude_none=True).encode()  # what nearly every beat hears
 MAX_BODY = 64 * 1024 * 1024  # a batch of reports carries results
 AT_ONCE = 4  # reports of one call that are written side by side: their commits share one flush of the disk
 
@@ -113,7 +114,7 @@ async def heartbeat(request: Request) -> None:
     right = enrolment.right(request.bearer, now=time.time())
     beat = await read(request, Heartbeat, limit=MAX_BEAT)
     answer = await collector().add(right, beat)
-    await request.answer(answer.model_dump_json(exclude_none=True).encode())
+    await request.answer(answer.model_dump_json(exclude_none=True).encode() if answer is not NOTHING else SAID_NOTHING)
 
 
 async def node(request: Request) -> None:

@@ -13,7 +13,9 @@ from django.utils.html import format_html, format_html_join
 
 from apps.accounts.readonly import HistoryAdmin
 from apps.accounts.reasoned import Given, ReasonForm, reasoned
-from apps.sites.admin import NodeAdmin, SiteAdmin, ago
+from apps.sites.admin.contact import ago
+from apps.sites.admin.nodes import NodeAdmin
+from apps.sites.admin.sites import SiteAdmin
 from apps.sites.models import Feed, Node, Site
 from apps.telemetry import meters, newest
 from apps.telemetry.models import MeterAlarm, Minute, SiteMeterReading

@@ -193,3 +193,21 @@ def test_without_a_contract_there_is_no_market_figure(shop):
     site_of.deliver(site_of.report(job, energy=Energy(gpu_energy_mj=3_600_000, quality="counter")))
     job.refresh_from_db()
     assert (job.carbon_gco2e, job.carbon_market_gco2e) == (pytest.approx(0.5016), None)
+
+
+@pytest.mark.django_db
+def test_old_values_go_in_one_statement_whatever_their_number(django_assert_num_queries):
+    source, other = feed(value=3.0, newest_at=NOW), feed(code="price-2")
+    FeedValue.objects.bulk_create(
+        FeedValue(feed=each, at=NOW - timedelta(days=days, seconds=second), value=days)
+        for each in (source, other)
+        for days in (1, 7)
+        for second in range(3)
+    )
+    with django_assert_num_queries(1):
+        feeds.forget(timedelta(days=7), NOW)
+    assert sorted(FeedValue.objects.values_list("at", flat=True)) == sorted(
+        [NOW - timedelta(days=7)] * 2 + [NOW - timedelta(days=1, seconds=second) for second in range(3)] * 2
+    )
+    source.refresh_from_db()
+    assert source.value == 3.0

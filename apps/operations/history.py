@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import UUID
 
 from django.db import connection, transaction
 from psycopg.types.json import Jsonb
@@ -27,6 +26,8 @@ from apps.sites.models import Pool
 from cango_portal import database
 
 PART = 50_000  # jobs of one transaction
+SAMPLE = 20_000  # jobs thought out one by one; where more are wanted, SQL draws them from these
+STRIDE = 7919  # a prime: neighbours in time are not neighbours in the sample
 HELD = 2  # times what was charged, of those that succeeded
 TEAMS = [f"team-{number}" for number in range(20)]
 CUSTOMERS, RUN = 10_000, 500  # customers that metadata names; jobs of one run
@@ -70,7 +71,43 @@ COLUMNS = (
     "error_message",
     "metadata",
 )
-MADE = "CREATE TEMPORARY TABLE made (LIKE jobs_job INCLUDING DEFAULTS) ON COMMIT DROP"
+SAMPLED = """
+CREATE TEMPORARY TABLE sample (LIKE jobs_job INCLUDING DEFAULTS, number integer PRIMARY KEY) ON COMMIT PRESERVE ROWS;
+CREATE TEMPORARY TABLE made (LIKE jobs_job INCLUDING DEFAULTS) ON COMMIT DELETE ROWS
+"""
+FORGET = "DROP TABLE IF EXISTS sample, made"
+
+
+def at(column: str) -> str:
+    return f"drawn.at + (sample.{column} - sample.created_at)"
+
+
+def id_at(moment: str) -> str:
+    """A new id that begins with its milliseconds, as every job's does: a table of ten million grows at its end, its indexes too."""
+    first = f"lpad(to_hex(floor(extract(epoch FROM {moment}) * 1000)::bigint), 12, '0') || '7'"
+    return f"overlay(replace(gen_random_uuid()::text, '-', '') PLACING {first} FROM 1)::uuid"
+
+
+# What differs from the job of the sample; `drawn.number` counts all jobs that are written.
+DIFFERENT = {
+    "id": id_at("drawn.at"),
+    **{
+        name: at(name)
+        for name in ("created_at", "deadline_at", "dispatched_at", "started_at", "first_token_at", "finished_at")
+    },
+    "metadata": f"""CASE WHEN sample.metadata = '{{}}' THEN sample.metadata ELSE sample.metadata || jsonb_build_object(
+        'customer', 'c' || abs(hashint8(drawn.number) %% {CUSTOMERS}), 'run', 'r' || (drawn.number / {RUN})) END""",
+}
+DRAWN = f"""
+INSERT INTO made ({", ".join(COLUMNS)})
+SELECT {", ".join(DIFFERENT.get(name, f"sample.{name}") for name in COLUMNS)}
+FROM (
+    SELECT number, %(from)s + (%(to)s - %(from)s) * (number / %(rows)s::float8) AS at
+    FROM generate_series(%(first)s::bigint, %(last)s::bigint) AS numbers (number)
+) drawn
+JOIN sample ON sample.number = (drawn.number * {STRIDE} + drawn.number / %(sample)s) %% %(sample)s
+ORDER BY drawn.number
+"""  # noqa: S608 - constants go in
 JOBS = "INSERT INTO jobs_job SELECT * FROM made"
 HOLDS = """
 INSERT INTO ledger_hold (id, key, organization_id, state, promotional_microusd, credit_microusd, promotional_charged_microusd,
@@ -79,16 +116,16 @@ SELECT id, 'job:' || id, organization_id, CASE WHEN charge_microusd > 0 THEN 'se
     charge_microusd, 0, created_at::date, created_at, finished_at
 FROM made
 """
-JOURNAL = """
+JOURNAL = f"""
 INSERT INTO ledger_transfer (id, key, organization_id, debit, credit, amount_microusd, hold_id, reason, actor, at)
-SELECT gen_random_uuid(), step || ':job:' || made.id || part, organization_id, debit, credit, amount, made.id, '', '', at
+SELECT {id_at("at")}, step || ':job:' || made.id || part, organization_id, debit, credit, amount, made.id, '', '', at
 FROM made CROSS JOIN LATERAL (VALUES
     ('reserve', ':credit', 'credit', 'held', hold_microusd, created_at),
     ('settle', ':charge', 'held', 'revenue', charge_microusd, finished_at),
     ('settle', ':return:credit', 'held', 'credit', hold_microusd - charge_microusd, finished_at)
 ) AS steps (step, part, debit, credit, amount, at)
 WHERE amount > 0
-"""
+"""  # noqa: S608 - constants go in
 CREDIT = """
 INSERT INTO ledger_transfer (id, key, organization_id, debit, credit, amount_microusd, reason, actor, at)
 SELECT gen_random_uuid(), 'sample:' || min(id::text), organization_id, 'adjustments', 'credit', sum(charge_microusd),
@@ -141,37 +178,41 @@ def customers(count: int) -> list[Organization]:
     return found
 
 
-def fill(*, rows: int, organizations: int, days: int, seed: int) -> Iterator[int]:
+def fill(*, rows: int, organizations: int, days: int, seed: int, booked: int | None = None) -> Iterator[int]:
     """Write `rows` jobs that ended in the last `days`, a part in each transaction. Yields how many there are so far.
 
-    Raises NothingOffered.
+    With `booked` only about so many of the newest are in the ledger, which then agrees with those alone. Raises NothingOffered.
     """
     models, made = offered(), customers(organizations)
     shares = [2.0**-number for number in range(organizations)]
     chance = random.Random(seed)  # noqa: S311 - nothing of it is a secret
     now = datetime.now(UTC)
-    written = 0
-    while written < rows:
-        count = min(PART, rows - written)
-        with transaction.atomic(), connection.cursor() as cursor:
-            cursor.execute(MADE)
-            with cursor.copy(f"COPY made ({', '.join(COLUMNS)}) FROM STDIN") as copy:
-                for number in range(written, written + count):
-                    at = now - timedelta(days=days) * (1 - number / rows)
-                    organization = chance.choices(made, shares)[0]
-                    job = ended_job(number, at, organization, chance.choice(models), chance)
-                    copy.write_row([job.get(name) for name in COLUMNS])
-            for sql in (JOBS, HOLDS, JOURNAL, CREDIT):
-                cursor.execute(sql)
-            database.run(rollup.again(now - timedelta(days=days)))
-        written += count
-        yield written
+    span: dict[str, Any] = {"from": now - timedelta(days=days), "to": now, "rows": rows, "sample": min(rows, SAMPLE)}
+    with connection.cursor() as cursor:
+        cursor.execute(FORGET)
+        cursor.execute(SAMPLED)
+        with cursor.copy(f"COPY sample ({', '.join(COLUMNS)}, number) FROM STDIN") as copy:
+            for number in range(span["sample"]):
+                organization = chance.choices(made, shares)[0]
+                job = ended_job(number, now, organization, chance.choice(models), chance)
+                copy.write_row([*(job.get(name) for name in COLUMNS), number])
+        cursor.execute("ANALYZE sample")
+        for first in range(0, rows, PART):
+            last = min(first + PART, rows)
+            with transaction.atomic():
+                cursor.execute(DRAWN, {**span, "first": first, "last": last - 1})
+                in_books = booked is None or last > rows - booked
+                for sql in (JOBS, HOLDS, JOURNAL, CREDIT) if in_books else (JOBS,):
+                    cursor.execute(sql)
+                database.run(rollup.again(span["from"]))
+            yield last
+        cursor.execute(FORGET)
 
 
 def ended_job(
     number: int, at: datetime, organization: Organization, offer: Offered, chance: random.Random
 ) -> dict[str, Any]:
-    """One row. Its id begins with its milliseconds, as every job's does."""
+    """One row of the sample."""
     state = chance.choice(STATES)
     good = state == "succeeded"
     prompt = chance.randint(20, 4000)
@@ -196,15 +237,9 @@ def ended_job(
         "carbon_gco2e": wh * 1.3 * 0.38,
         "finish_reason": "stop",
     }
-    words: dict[str, str] = {}
-    if chance.random() < 0.5:
-        words = {
-            "team": chance.choice(TEAMS),
-            "customer": f"c{chance.randrange(CUSTOMERS)}",
-            "run": f"r{number // RUN}",
-        }
+    words = {"team": chance.choice(TEAMS)} if chance.random() < 0.5 else {}
     return {
-        "id": UUID(int=int(at.timestamp() * 1000) << 80 | 7 << 76 | 2 << 62 | uuid7().int & (1 << 62) - 1),
+        "id": uuid7(),
         "organization_id": organization.pk,
         "model_id": offer.model_id,
         "price_id": offer.price.id,

@@ -344,7 +344,7 @@ def axis(page: str) -> list[str]:
 @time_machine.travel(NOW, tick=False)
 @pytest.mark.parametrize(
     ("charge", "marks"),
-    [(9, ["$0.000009", "$0.000004", "$0.000000"]), (120_000, ["$0.12", "$0.06", "$0.00"])],
+    [(9, ["$0.000009", "$0.000004", "0"]), (120_000, ["$0.12", "$0.06", "0"])],
 )
 def test_marks_of_the_axis_are_figures_however_little_was_spent(place, charge, marks):
     organization, owner, _ = place

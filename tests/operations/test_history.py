@@ -62,3 +62,21 @@ def test_without_a_model_it_says_what_to_do(db, settings):
     with pytest.raises(CommandError, match="No model is on offer"):
         call_command("seed_jobs", rows=10)
     assert not Organization.objects.exists()
+
+
+def test_many_are_drawn_from_a_sample_and_only_the_newest_are_booked_where_that_is_asked(
+    transactional_db, settings, monkeypatch, nobody_prints
+):
+    settings.DEMO = True
+    monkeypatch.setattr(history, "PART", 100)
+    monkeypatch.setattr(history, "SAMPLE", 60)
+    make.pool(model=make.model())
+    call_command("seed_jobs", rows=300, organizations=2, days=30, booked=150)
+    newest = list(Job.objects.order_by("-pk").values_list("created_at", "finished_at"))
+    assert len(newest) == 300
+    assert [at for at, _ in newest] == sorted((at for at, _ in newest), reverse=True)
+    assert all(created < finished for created, finished in newest)
+    assert (newest[0][0] - newest[-1][0]).days == 29
+    assert Hold.objects.count() == 200  # the part in which the newest 150 begin, and what follows
+    assert Job.objects.filter(metadata__run="r0").exists()
+    balanced()

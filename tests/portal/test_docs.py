@@ -137,6 +137,15 @@ def test_types_in_words(schema, words):
     assert "".join(each.text for each in reference.type_of(schema)) == words
 
 
+def test_a_table_of_the_docs_keeps_its_meaning_as_a_list():
+    """On small screens its rows are blocks: roles say what they are, and each cell after the first has its heading."""
+    [prose] = markdown.document("# T\n\n| Code | What `it` is |\n|---|---|\n| a | b |\n", link=str).parts
+    assert '<table class="table" role="table">' in prose.html
+    assert '<th scope="col" role="columnheader">Code</th>' in prose.html
+    assert '<td role="cell">a</td>' in prose.html
+    assert '<td role="cell" data-label="What it is">b</td>' in prose.html
+
+
 def test_markdown_has_no_html_of_its_own_and_tables_scroll_by_themselves():
     made = markdown.document(
         "# T\n\n<b>x</b>\n\n| | |\n|---|---|\n| `a` | b |\n\n- one\n\n  ```\n  x <y>\n  ```\n", link=str
@@ -146,5 +155,6 @@ def test_markdown_has_no_html_of_its_own_and_tables_scroll_by_themselves():
     assert "<thead" not in prose.html
     assert '<div class="table-wrap" tabindex="0"' in prose.html
     assert "x &lt;y&gt;" in prose.html
+    assert 'role="cell">b<' in prose.html
     with pytest.raises(LookupError):
         pages.find("quick-start").link("../money.md")

@@ -339,8 +339,8 @@ class UsagePage:
     def axis(self) -> list[str]:
         top = self.highest[1]
         if self.measure is MEASURES["spend"] and top < 2 * CENT:  # in words both marks would be "< $0.01"
-            return [numbers.dollars(round(value), 6) for value in (top, top / 2, 0)]
-        return [self.text(top), self.text(top / 2), self.text(0)]
+            return [*(numbers.dollars(round(value), 6) for value in (top, top / 2)), "0"]
+        return [self.text(top), self.text(top / 2), "0"]
 
     @property
     def times(self) -> list[str]:

@@ -137,13 +137,38 @@ def rendered(tokens: Sequence[Token]) -> SafeString:
     return mark_safe(html)  # noqa: S308
 
 
+ROLES = {
+    "thead_open": "rowgroup",
+    "tbody_open": "rowgroup",
+    "tr_open": "row",
+    "th_open": "columnheader",
+    "td_open": "cell",
+}
+
+
 def open_table(_renderer: Any, tokens: Sequence[Token], index: int, *_: Any) -> str:
-    """A box that scrolls by itself, for the keyboard too. A heading row without words is left out."""
+    """A box that scrolls by itself, for the keyboard too. A heading row without words is left out.
+
+    On small screens it is a list, so roles keep its meaning and each cell after the first names its column.
+    """
     end = next(at for at in range(index, len(tokens)) if tokens[at].type == "thead_close")
+    labels = [
+        plain(tokens[at + 1]) for at in range(index, end) if tokens[at].tag in {"th", "td"} and tokens[at].nesting > 0
+    ]
+    column = 0
+    for token in tokens[index : next(at for at in range(index, len(tokens)) if tokens[at].type == "table_close")]:
+        if token.type in ROLES:
+            token.attrSet("role", "cell" if token.tag == "td" else ROLES[token.type])
+        if token.type == "tr_open":
+            column = 0
+        elif token.type == "td_open":
+            if column and labels[column]:
+                token.attrSet("data-label", labels[column])
+            column += 1
     if not any(token.content for token in tokens[index:end]):
         for token in tokens[index + 1 : end + 1]:
             token.hidden, token.type, token.tag, token.children = True, "nothing", "", []
-    return '<div class="table-wrap" tabindex="0" role="group" aria-label="Table"><table class="table">\n'
+    return '<div class="table-wrap" tabindex="0" role="group" aria-label="Table"><table class="table" role="table">\n'
 
 
 def close_table(*_: Any) -> str:

@@ -1,24 +1,30 @@
 """Every page of the design guide's inventory that there is, and where a browser finds it.
 
-Addresses name what a portal has by `{job}`, `{batch}`, `{key}`, `{webhook}`, `{stop}`, `{invitation}`; `World` makes those once. A page that is new is one line here.
+Addresses name what a portal has by `{job}`, `{batch}`, `{key}`, `{webhook}`, `{stop}`, `{invitation}`, `{passkey}`; `World` makes those once.
+A page that is new is one line here.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 
 from django.core import signing
 from playwright.sync_api import Browser, BrowserContext, Page
 
 from apps.core.ids import public
+from tests.browser.people import PASSWORD, Device, person
 from tests.browser.test_live import MODEL
 from tests.started import Portal
 
 
 @dataclass(frozen=True)
 class Place:
-    """`who` is a visitor or a member of the demo's organization; `status` other than 200 is told to the console as an error."""
+    """`status` other than 200 is told to the console as an error.
+
+    `who` is a visitor, a member of the demo's organization, the holder of a passkey, or that one before the second factor.
+    """
 
     name: str
     path: str
@@ -47,6 +53,7 @@ VISITOR = [
     Place("password-reset-done", "/password/reset/done/", "visitor"),
     Place("mails-stop", "/mails/stop/{stop}/", "visitor"),
     Place("invitation-visitor", "/invite/{invitation}/", "visitor"),
+    Place("mailbox", "/mail/", "visitor"),
     Place("not-found", "/nothing/", "visitor", 404),
 ]
 MEMBER = [
@@ -70,10 +77,12 @@ MEMBER = [
     Place("batches", "/batches/"),
     Place("batch-new", "/batches/new/"),
     Place("batch", "/batches/{batch}/"),
+    Place("batch-again", "/batches/{batch}/again/?rows=all"),
     Place("usage", "/usage/"),
     Place("keys", "/keys/"),
     Place("key-new", "/keys/new/"),
     Place("key", "/keys/{key}/"),
+    Place("key-change", "/keys/{key}/change/"),
     Place("key-replace", "/keys/{key}/replace/"),
     Place("key-revoke", "/keys/{key}/revoke/"),
     Place("places", "/keys/places/"),
@@ -87,11 +96,13 @@ MEMBER = [
     Place("billing-portal", "/billing/portal/"),
     Place("limits", "/billing/limits/"),
     Place("limits-organization", "/billing/limits/organization/"),
+    Place("limits-member", "/billing/limits/members/{user}/"),
     Place("warnings", "/billing/limits/warnings/"),
     Place("members", "/settings/members/"),
     Place("member", "/settings/members/{membership}/"),
     Place("member-remove", "/settings/members/{membership}/remove/"),
     Place("audit", "/settings/audit/"),
+    Place("organization", "/settings/organization/"),
     Place("exports", "/settings/organization/export/"),
     Place("delete", "/settings/organization/delete/"),
     Place("invite", "/settings/members/invite/"),
@@ -99,8 +110,22 @@ MEMBER = [
     Place("webhooks", "/settings/webhooks/"),
     Place("webhook-new", "/settings/webhooks/new/"),
     Place("webhook", "/settings/webhooks/{webhook}/"),
+    Place("webhook-edit", "/settings/webhooks/{webhook}/edit/"),
+    Place("webhook-rotate", "/settings/webhooks/{webhook}/rotate/"),
+    Place("webhook-delete", "/settings/webhooks/{webhook}/delete/"),
 ]
-PLACES = [*VISITOR, *MEMBER]
+HOLDER = [
+    Place("security-factors", "/settings/security/", "holder"),
+    Place("passkey-add", "/settings/security/passkeys/add/", "holder"),
+    Place("passkey-rename", "/settings/security/passkeys/{passkey}/", "holder"),
+    Place("passkey-remove", "/settings/security/passkeys/{passkey}/remove/", "holder"),
+    Place("recovery-codes", "/settings/security/recovery-codes/", "holder"),
+    Place("authenticator-app", "/settings/security/totp/activate/", "holder"),
+    Place("confirm-by-passkey", "/settings/security/again/passkey/", "holder"),
+    Place("confirm-by-code", "/settings/security/again/", "holder"),
+    Place("second-factor", "/login/code/", "halfway"),
+]
+PLACES = [*VISITOR, *MEMBER, *HOLDER]
 
 
 class World:
@@ -110,17 +135,20 @@ class World:
         self.portal = portal
         self.contexts: dict[str, BrowserContext] = {
             who: browser.new_context(viewport={"width": 1440, "height": 900}, reduced_motion="reduce")
-            for who in ("visitor", "member")
+            for who in ("visitor", "member", "holder", "halfway")
         }
         self.pages: dict[str, Page] = {who: context.new_page() for who, context in self.contexts.items()}
         for context in self.contexts.values():
-            context.set_default_timeout(20_000)
-        self.sign_in()
+            context.set_default_timeout(60_000)  # on a machine that is busy with other things
+        self.enter("member", portal.demo["email"], portal.demo["password"])
+        self.pages["member"].wait_for_url("**/dashboard/")
         self.named = {
             **self.work(),
             "key": self.key(),
             "webhook": self.webhook(),
             "stop": self.stop(),
+            "passkey": self.passkey(),
+            "user": str(self.user()),
             "membership": str(self.membership()),
             "invitation": self.invitation(),
         }
@@ -128,13 +156,35 @@ class World:
     def path(self, place: Place) -> str:
         return place.path.format(**self.named)
 
-    def sign_in(self) -> None:
-        page = self.pages["member"]
+    def enter(self, who: str, email: str, password: str) -> None:
+        page = self.pages[who]
         page.goto(f"{self.portal.base_url}/login/")
-        page.get_by_label("E-mail").fill(self.portal.demo["email"])
-        page.get_by_label("Password").fill(self.portal.demo["password"])
-        page.get_by_role("button", name="Sign in").click()
+        page.get_by_label("E-mail").fill(email)
+        page.get_by_label("Password").fill(password)
+        page.get_by_role("button", name="Sign in", exact=True).click()
+
+    def passkey(self) -> str:
+        """Of the holder, who is signed in, and once more halfway: with the password and not yet with the passkey."""
+        page, email = self.pages["holder"], person(self.portal)
+        Device(page)
+        self.enter("holder", email, PASSWORD)
         page.wait_for_url("**/dashboard/")
+        page.goto(f"{self.portal.base_url}/settings/security/passkeys/add/")
+        self.confirm(page)
+        page.get_by_role("button", name="Add passkey").click()
+        page.wait_for_url("**/recovery-codes/")
+        self.enter("halfway", email, PASSWORD)
+        self.pages["halfway"].wait_for_url("**/login/code/**")
+        [row] = self.portal.sql("SELECT id FROM mfa_authenticator WHERE type = 'webauthn'")
+        return str(row["id"])
+
+    def confirm(self, page: Page) -> None:
+        """What guards an account asks who it is when that was some minutes ago."""
+        if "/again/" in page.url:
+            page.goto(re.sub("/settings/security/again/(passkey/)?", "/login/again/", page.url))
+            page.get_by_label("Password").fill(PASSWORD)
+            page.get_by_role("button", name="Continue").click()
+            page.wait_for_url(lambda url: "/again/" not in url)
 
     def work(self) -> dict[str, str]:
         """A job that has ended, and a batch."""
@@ -154,9 +204,12 @@ class World:
         """As the portal signs what its mails lead to."""
         return signing.Signer(key=(self.portal.var / "secret_key").read_text().strip(), salt=salt)
 
-    def stop(self) -> str:
+    def user(self) -> int:
         [row] = self.portal.sql("SELECT id FROM accounts_user WHERE email = %s", self.portal.demo["email"])
-        return self.signer("accounts.letters.stop").sign_object([row["id"], "keys"])
+        return int(row["id"])
+
+    def stop(self) -> str:
+        return self.signer("accounts.letters.stop").sign_object([self.user(), "keys"])
 
     def membership(self) -> int:
         return int(self.portal.sql("SELECT id FROM accounts_membership ORDER BY id LIMIT 1")[0]["id"])

@@ -4,6 +4,8 @@ import os
 import tempfile
 from pathlib import Path
 
+import pytest
+
 from cango_portal import catalogs
 from cango_portal.launcher.servers import Servers, remove
 from tests import database
@@ -12,9 +14,7 @@ catalogs.compile_stale()
 directory = Path(tempfile.mkdtemp(prefix="cango-", dir="/tmp"))
 directory.chmod(0o711)
 servers = Servers(directory, durable=False)
-database.copy(database.made(), servers.cluster)
 (directory / "static").mkdir()
-servers.start()
 os.environ |= {
     **servers.environment,
     "DJANGO_SETTINGS_MODULE": "cango_portal.settings",
@@ -25,6 +25,15 @@ os.environ |= {
     "STRIPE_SECRET_KEY": "",
     "STRIPE_WEBHOOK_SECRETS": "",
 }
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+    """What only hands tests out (`-n`) needs no servers: each of its processes has its own."""
+    if early_config.known_args_namespace.numprocesses and "PYTEST_XDIST_WORKER" not in os.environ:
+        return
+    database.copy(database.made(), servers.cluster)
+    servers.start()
 
 
 def pytest_unconfigure() -> None:

@@ -74,11 +74,17 @@ def api_key(
     user: User | None = None,
     **fields: Any,
 ) -> tuple[APIKey, str]:
-    """A key that may do all but manage keys and members, unless `scopes` says otherwise."""
+    """A key that may do all but manage keys and members, unless `scopes` says otherwise: of `user`, whatever they may now."""
     from apps.keys import services as keys
     from apps.keys.permits import Permit
+    from apps.ledger import budgets
 
-    return keys.issue(organization=organization, name=name, user=user, permit=Permit(scopes=tuple(scopes), **fields))
+    made = keys.issue(organization=organization, name=name, user=None, permit=Permit(scopes=tuple(scopes), **fields))
+    if user is not None:
+        made[0].created_by = user
+        made[0].save(update_fields=["created_by"])
+        budgets.budget_of_member(organization, user)
+    return made
 
 
 def model(

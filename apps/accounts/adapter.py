@@ -2,31 +2,36 @@
 
 import logging
 import secrets
+from functools import partial
 from smtplib import SMTPException
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from allauth.account.adapter import DefaultAccountAdapter
+from allauth.account.models import EmailAddress
 from allauth.core.internal.httpkit import get_client_ip
 from allauth.mfa.adapter import DefaultMFAAdapter
 from allauth.mfa.models import Authenticator
 from django.conf import settings
 from django.core.mail import EmailMessage
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 from django.urls import reverse
-from django.utils.translation import get_language, gettext_lazy
+from django.utils import timezone
+from django.utils.translation import get_language, gettext, gettext_lazy
 
 from apps.accounts import letters
 from apps.accounts.models import User
 
 log = logging.getLogger(__name__)
 
+AGENT_LENGTH = 200  # of what a browser calls itself, in a mail
 ADDRESS_KEY = "verify_address"  # in the session
 WAYS = {
-    "reauthenticate": "Use your password",
-    "mfa_reauthenticate": "Use a code",
-    "mfa_reauthenticate:webauthn": "Use a passkey",
+    "reauthenticate": gettext_lazy("Use your password"),
+    "mfa_reauthenticate": gettext_lazy("Use a code"),
+    "mfa_reauthenticate:webauthn": gettext_lazy("Use a passkey"),
 }
 
 
@@ -75,15 +80,21 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
         subject, body = (render_to_string(f"{template_prefix}_{part}.txt", told) for part in ("subject", "message"))
         return letters.written(email, subject, body, mark=told["mark"])
 
-    def send_notification_mail(self, template_prefix: str, user: User, *args: Any, **kwargs: Any) -> None:
-        """That a password or factor was changed. The change stands, whether or not the mail server takes the notice."""
-        try:
-            super().send_notification_mail(template_prefix, user, *args, **kwargs)
-        except (SMTPException, OSError) as refusal:
-            log.warning(
-                "a notice was not sent",
-                extra={"notice": template_prefix, "user": user.pk, "why": type(refusal).__name__},
-            )
+    def send_notification_mail(
+        self, template_prefix: str, user: User, context: dict[str, Any] | None = None, email: str | None = None
+    ) -> None:
+        """That a password or factor was changed: once it is, and never of what was taken back."""
+        address = email or EmailAddress.objects.get_primary_email(user)
+        if not address:
+            return
+        told = {
+            "timestamp": timezone.now(),
+            "ip": self.get_client_ip(self.request),
+            "user_agent": self.get_http_user_agent(self.request)[:AGENT_LENGTH],
+            **(context or {}),
+        }
+        message = self.render_mail(template_prefix, address, told)
+        transaction.on_commit(partial(notify, message, notice=template_prefix, user=user.pk))
 
     def get_reauthentication_methods(self, user: Any) -> list[dict[str, Any]]:
         return [{**method, "description": WAYS[method["id"]]} for method in super().get_reauthentication_methods(user)]
@@ -99,10 +110,18 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
         return reverse("account_change_password")
 
 
+def notify(message: EmailMessage, *, notice: str, user: int) -> None:
+    """The change stands, whether or not the mail server takes the notice."""
+    try:
+        message.send()
+    except (SMTPException, OSError) as refusal:
+        log.warning("a notice was not sent", extra={"notice": notice, "user": user, "why": type(refusal).__name__})
+
+
 class FactorAdapter(DefaultMFAAdapter):  # type: ignore[misc]
     error_messages: ClassVar[dict[str, Any]] = {
         **DefaultMFAAdapter.error_messages,
-        "unverified_email": "Confirm your e-mail address first: whoever owns it must be able to come in.",
+        "unverified_email": gettext_lazy("Confirm your e-mail address first: whoever owns it must be able to come in."),
     }
 
     def get_public_key_credential_rp_entity(self) -> dict[str, str]:
@@ -111,4 +130,4 @@ class FactorAdapter(DefaultMFAAdapter):  # type: ignore[misc]
 
     def generate_authenticator_name(self, user: User, type: Authenticator.Type) -> str:
         number = Authenticator.objects.filter(user=user, type=type).count() + 1
-        return "Passkey" if number == 1 else f"Passkey {number}"
+        return gettext("Passkey") if number == 1 else gettext("Passkey %(number)s") % {"number": number}

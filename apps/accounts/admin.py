@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 from allauth.account.admin import EmailAddressAdmin
 from allauth.account.decorators import secure_admin_login
 from allauth.account.models import EmailAddress
@@ -11,7 +9,6 @@ from allauth.mfa.admin import AuthenticatorAdmin
 from allauth.mfa.models import Authenticator
 from allauth.usersessions.admin import UserSessionAdmin
 from allauth.usersessions.models import UserSession
-from django import forms
 from django.contrib import admin
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -20,7 +17,7 @@ from django.urls import reverse
 from apps.accounts import audit
 from apps.accounts.models import AuditEvent, Invitation, Membership, Organization, User
 from apps.accounts.readonly import HistoryAdmin, ReadOnlyInline
-from apps.accounts.reasoned import Given, ReasonedActions, ReasonedAdmin, ReasonedModelForm, reasoned, staff
+from apps.accounts.reasoned import Given, ReasonedActions, ReasonedAdmin, reasoned, staff
 from apps.core.errors import NotAllowed
 
 admin.site.site_header = "Cango Portal"
@@ -73,29 +70,9 @@ class OrganizationAdmin(ReasonedAdmin[Organization]):
         return row.public_id
 
 
-def is_last_owner(membership: Membership) -> bool:
-    """Locks the organization's owners until the end of the transaction."""
-    owners = Membership.objects.select_for_update().filter(
-        organization=membership.organization_id, role=Membership.Role.OWNER
-    )
-    return {owner.pk for owner in owners} == {membership.pk}
-
-
-LAST_OWNER = "An organization keeps at least one owner. Make somebody else owner first."
-
-
-class MembershipForm(ReasonedModelForm):
-    def clean_role(self) -> str:
-        role: str = self.cleaned_data["role"]
-        membership = cast(Membership, self.instance)
-        if membership.pk and role != Membership.Role.OWNER and is_last_owner(membership):
-            raise forms.ValidationError(LAST_OWNER)
-        return role
-
-
-@admin.register(Membership)
 class MembershipAdmin(ReasonedActions[Membership], ReasonedAdmin[Membership]):
-    form = MembershipForm
+    """How a membership reads. `apps.keys.admin` registers it: with a role go scopes of keys."""
+
     list_display = ["user", "organization", "role", "created_at"]
     list_filter = ["role"]
     list_select_related = ["user", "organization"]
@@ -104,7 +81,6 @@ class MembershipAdmin(ReasonedActions[Membership], ReasonedAdmin[Membership]):
     public_ids = {"org": "organization"}
     ordering = ["-pk"]
     raw_id_fields = ["user", "organization"]
-    actions = ["remove"]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Membership | None = None) -> list[str]:
         return ["user", "organization", "created_at"] if obj else []
@@ -114,24 +90,6 @@ class MembershipAdmin(ReasonedActions[Membership], ReasonedAdmin[Membership]):
 
     def target_of(self, row: Membership) -> str:
         return f"user:{row.user_id}"
-
-    @reasoned(
-        description="Remove membership",
-        consequence="The person loses access to the organization at once. Keys they made stay in force.",
-    )
-    @transaction.atomic
-    def remove(self, row: Membership, given: Given) -> None:
-        if is_last_owner(row):
-            raise NotAllowed(LAST_OWNER)
-        audit.record(
-            organization=row.organization,
-            actor=given.user,
-            action="membership.removed",
-            target=self.target_of(row),
-            reason=given.reason,
-            data={"role": row.role},
-        )
-        row.delete()
 
 
 @admin.register(User)

@@ -37,6 +37,8 @@ class KeyInForce(Protocol):
 
     def may_use(self, model: str) -> bool: ...
 
+    def maker_may(self, right: Right) -> bool: ...
+
 
 class InOrganization(IsAuthenticated):
     """A key with the view's `scope`, or a signed-in member whose role does the same on pages. Somebody without an organization has nothing to manage."""
@@ -58,13 +60,18 @@ class InOrganization(IsAuthenticated):
 
 
 class ReadsPayments(InOrganization):
-    """A key with the view's `scope`, or a member who may see its organization's payments."""
+    """A member who may see the organization's payments, or a key with the view's `scope` whose maker may."""
 
     def has_permission(self, request: Request, view: APIView) -> bool:
         if not super().has_permission(request, view):
             return False
         if isinstance(request.user, User) and not may_pay(getattr(request, "membership", None)):
             raise NotAllowed(str(WHY[Right.PAY]))
+        if request.auth is not None and not cast(KeyInForce, request.auth).maker_may(Right.PAY):
+            raise NotAllowed(
+                "Payments are read by keys of those who may see them: owners, and members with the billing role. Whoever made "
+                "this key may not, so it reads the balance, usage and jobs. One of them can make a key, or replace this one."
+            )
         return True
 
 

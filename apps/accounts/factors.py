@@ -7,6 +7,7 @@ confirms that it is you. What a ceremony asks the browser stands in `options`, w
 from __future__ import annotations
 
 import json
+from hashlib import sha256
 from typing import Any, cast
 
 from allauth.mfa.base.views import AuthenticateView
@@ -14,15 +15,20 @@ from allauth.mfa.models import Authenticator
 from allauth.mfa.utils import is_mfa_enabled
 from allauth.mfa.webauthn import views
 from allauth.mfa.webauthn.internal import auth
+from django.conf import settings
+from django.core.cache import cache
 from django.db import transaction
 from django.forms import Form
-from django.http import HttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.urls import reverse_lazy
 from django.utils.decorators import method_decorator
 from django.views.decorators.cache import never_cache
 
 from apps.accounts import witness
 from apps.accounts.models import User
+
+CHALLENGE = "passkey"  # the cookie, on its way to the device and back
+CHALLENGE_SECONDS = 300  # as long as browsers wait for a person
 
 
 def asked(options: Any) -> str:
@@ -97,9 +103,41 @@ class ConfirmByPasskey(views.ReauthenticateWebAuthnView):  # type: ignore[misc]
         return cast(HttpResponse, self.render_to_response({**self.get_context_data(), "form": form}))
 
 
+@method_decorator(never_cache, name="dispatch")
+class SignInByPasskey(views.LoginWebAuthnView):  # type: ignore[misc]
+    """A passkey alone. What a stranger's browser is asked stands in a signed cookie of its own: asking leaves no row here.
+
+    A challenge is answered once: which ones were is remembered for as long as their cookies last.
+    """
+
+    def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        answer: HttpResponse = super().get(request, *args, **kwargs)
+        if (state := request.session.pop(auth.STATE_SESSION_KEY, None)) is not None:
+            answer.set_signed_cookie(
+                CHALLENGE,
+                json.dumps(state),
+                salt=CHALLENGE,
+                max_age=CHALLENGE_SECONDS,
+                path=request.path,
+                secure=settings.SESSION_COOKIE_SECURE,
+                httponly=True,
+                samesite="Strict",
+            )
+        return answer
+
+    def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        state = request.get_signed_cookie(CHALLENGE, "", salt=CHALLENGE, max_age=CHALLENGE_SECONDS)
+        if state and cache.add(f"passkey:{sha256(state.encode()).hexdigest()}", True, CHALLENGE_SECONDS):
+            request.session[auth.STATE_SESSION_KEY] = json.loads(state)
+        answer: HttpResponse = super().post(request, *args, **kwargs)
+        request.session.pop(auth.STATE_SESSION_KEY, None)
+        answer.delete_cookie(CHALLENGE, path=request.path, samesite="Strict")
+        return answer
+
+
 second_factor = SecondFactor.as_view()
 add_passkey = AddPasskey.as_view()
 rename_passkey = RenamePasskey.as_view()
 remove_passkey = RemovePasskey.as_view()
 confirm_by_passkey = ConfirmByPasskey.as_view()
-sign_in_by_passkey = never_cache(views.login_webauthn)
+sign_in_by_passkey = SignInByPasskey.as_view()

@@ -67,7 +67,7 @@ class ReauthenticateForm(allauth.ReauthenticateForm):  # type: ignore[misc]
         put(self, "password", label=gettext("Password"))
 
 
-NOT_ACCEPTED = "This passkey was not accepted. Try again, or use another way."
+NOT_ACCEPTED = gettext_lazy("This passkey was not accepted. Try again, or use another way.")
 MALFORMED = (AttributeError, KeyError, TypeError, ValueError)  # of what a stranger may send as a passkey
 
 
@@ -77,7 +77,7 @@ class AddPasskeyForm(webauthn.AddWebAuthnForm):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         del self.fields["passwordless"]
-        put(self, "name", label="Name", hint="By which you know the device or the password manager.")
+        put(self, "name", label=gettext("Name"), hint=gettext("By which you know the device or the password manager."))
         self.fields["name"].max_length = self.fields["name"].widget.attrs["maxlength"] = 60
 
     def clean_name(self) -> str:
@@ -94,7 +94,7 @@ class AddPasskeyForm(webauthn.AddWebAuthnForm):  # type: ignore[misc]
 
 
 class RenamePasskeyForm(webauthn.EditWebAuthnForm):  # type: ignore[misc]
-    name = forms.CharField(label="Name", max_length=60)
+    name = forms.CharField(label=gettext_lazy("Name"), max_length=60)
 
 
 class PasskeyForm(webauthn.AuthenticateWebAuthnForm):  # type: ignore[misc]
@@ -134,7 +134,7 @@ class NotificationsForm(forms.Form):
     """Asked by what is wanted, kept by what is not: a kind of mail that comes later is wanted by all."""
 
     wanted = forms.MultipleChoiceField(
-        label="E-mails", choices=Mail.choices, required=False, widget=forms.CheckboxSelectMultiple
+        label=gettext_lazy("E-mails"), choices=Mail.choices, required=False, widget=forms.CheckboxSelectMultiple
     )
 
     def declined(self) -> list[str]:

@@ -1,12 +1,20 @@
-"""API keys as staff see them: whose, since when, in force or not. Neither secret nor hash."""
+"""API keys as staff see them: whose, since when, in force or not. Neither secret nor hash. And members, with whose role
+go scopes of their keys.
+"""
 
+from typing import Any, cast
+
+from django import forms
 from django.contrib import admin
+from django.http import HttpRequest
 
-from apps.accounts.models import Organization
+from apps.accounts import admin as accounts
+from apps.accounts.models import Membership, Organization
 from apps.accounts.readonly import ReadOnlyAdmin
-from apps.accounts.reasoned import Given, ReasonedActions, ReasonedAdmin, reasoned
+from apps.accounts.reasoned import Given, ReasonedActions, ReasonedAdmin, ReasonedModelForm, reasoned, staff
 from apps.core.errors import NotAllowed
-from apps.keys import services
+from apps.keys import members, services
+from apps.keys.members import LastOwner
 from apps.keys.models import APIKey, RateLimit
 
 
@@ -55,3 +63,38 @@ class RateLimitAdmin(ReasonedAdmin[RateLimit]):
 
     def organization_of(self, row: RateLimit) -> Organization | None:
         return row.organization
+
+
+class MembershipForm(ReasonedModelForm):
+    def clean_role(self) -> str:
+        role: str = self.cleaned_data["role"]
+        if self.instance.pk:
+            locked = members.locked_member(cast(Membership, self.instance))
+            try:
+                members.keep_an_owner(locked, role)
+            except LastOwner as refusal:
+                raise forms.ValidationError(refusal.message) from refusal
+        return role
+
+
+@admin.register(Membership)
+class MembershipAdmin(accounts.MembershipAdmin):
+    """The page's own verbs: what a role takes from keys and invitations it takes here too."""
+
+    form = MembershipForm  # type: ignore[assignment]
+    actions = ["remove"]
+
+    def save_model(self, request: HttpRequest, obj: Membership, form: Any, change: bool) -> None:
+        if not change:
+            return super().save_model(request, obj, form, change)
+        members.change_role(
+            membership=obj, role=obj.role, user=staff(request), reason=form.cleaned_data["staff_reason"]
+        )
+        return None
+
+    @reasoned(
+        description="Remove membership",
+        consequence="The person loses access to the organization at once. Keys they made go on, but manage nothing any more.",
+    )
+    def remove(self, row: Membership, given: Given) -> None:
+        members.remove(membership=row, user=given.user, reason=given.reason)

@@ -20,7 +20,7 @@ from apps.accounts.rights import WHY, Right
 from apps.accounts.scopes import Needed, Scope
 from apps.core import ids
 from apps.core.errors import InvalidRequest, NotAllowed, NotFound
-from apps.keys import figures, members, permits, residency, services
+from apps.keys import figures, givers, members, permits, residency, services
 from apps.keys.figures import Figures
 from apps.keys.models import APIKey
 from apps.keys.permits import Permit
@@ -120,7 +120,7 @@ class KeysAPI(Managing):
         by = self.calling_key()
         if by is not None and services.has_limit(by):
             raise permits.beyond("limits")
-        if not new and not (may_pay(self.membership) if by is None else members.maker_may(by, Right.PAY)):
+        if not new and not (may_pay(self.membership) if by is None else givers.maker_may(by, Right.PAY)):
             raise NotAllowed(str(WHY[Right.PAY]))
         return {period: asked[name] for period in PERIODS if (name := f"{period}_microusd") in asked}
 

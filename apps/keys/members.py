@@ -11,6 +11,7 @@ from apps.accounts.rights import WHY, Right
 from apps.accounts.scopes import USUAL, holds
 from apps.core.errors import NotAllowed, PortalError
 from apps.keys import permits, services
+from apps.keys.givers import role_of_maker
 from apps.keys.models import APIKey
 
 
@@ -27,16 +28,19 @@ class OwnersByOwners(NotAllowed):
 
 
 @transaction.atomic
-def change_role(*, membership: Membership, role: str, user: User | None, by: APIKey | None = None) -> Membership:
+def change_role(
+    *, membership: Membership, role: str, user: User | None, by: APIKey | None = None, reason: str = ""
+) -> Membership:
     """Another role, in force with the member's next request, and fewer scopes on their keys where it may give fewer.
 
-    Raises LastOwner, NotAllowed and BeyondRole for a member, and for a key OwnersByOwners and BeyondPermit.
+    With a `reason` the user is staff, whose own role counts for nothing. Raises LastOwner, NotAllowed and BeyondRole for a
+    member, and for a key OwnersByOwners and BeyondPermit.
     """
     locked = locked_member(membership)
     if by is not None:
         spare_owners(locked, role)
         spare_above_maker(locked, by)
-    elif user is not None:
+    elif user is not None and not reason:
         given_by_member(locked, role, user)
     if locked.role == role:
         return locked
@@ -45,26 +49,26 @@ def change_role(*, membership: Membership, role: str, user: User | None, by: API
     keep_an_owner(locked, role)
     old, locked.role = locked.role, role
     locked.save(update_fields=["role"])
-    recorded(locked, "member.role_changed", user=user, by=by, data={"from": old, "to": role})
+    recorded(locked, "member.role_changed", user=user, by=by, reason=reason, data={"from": old, "to": role})
     narrow_keys(locked, permits.BY_ROLE[role] or frozenset(USUAL), user=user, by=by)
     invitations.withdraw_of(organization=locked.organization, inviter=locked.user, user=user, role=role)
     return locked
 
 
 @transaction.atomic
-def remove(*, membership: Membership, user: User | None, by: APIKey | None = None) -> None:
+def remove(*, membership: Membership, user: User | None, by: APIKey | None = None, reason: str = "") -> None:
     """End a membership. The keys they made go on for the organization, but manage nothing any more.
 
-    Anybody may leave. Raises LastOwner, NotAllowed and BeyondRole for a member, and OwnersByOwners for a key.
+    Anybody may leave. With a `reason` the user is staff. Raises LastOwner, NotAllowed and BeyondRole for a member, and OwnersByOwners for a key.
     """
     locked = locked_member(membership)
     if by is not None:
         spare_owners(locked, "")
         spare_above_maker(locked, by)
-    elif user is not None and user.pk != locked.user_id:
+    elif user is not None and user.pk != locked.user_id and not reason:
         given_by_member(locked, "", user)
     keep_an_owner(locked, "")
-    recorded(locked, "member.removed", user=user, by=by, data={"role": locked.role})
+    recorded(locked, "member.removed", user=user, by=by, reason=reason, data={"role": locked.role})
     narrow_keys(locked, frozenset(USUAL), user=user, by=by)
     invitations.withdraw_of(organization=locked.organization, inviter=locked.user, user=user)
     locked.delete()
@@ -134,17 +138,6 @@ def given_by_key(role: str, by: APIKey) -> None:
     )
 
 
-def role_of_maker(key: APIKey) -> str:
-    """Of whoever made it; that of a viewer, who may nothing, where they are no member any more."""
-    maker = Membership.objects.filter(organization=key.organization, user=key.created_by_id).first()
-    return maker.role if maker else Membership.Role.VIEWER
-
-
-def maker_may(key: APIKey, right: Right) -> bool:
-    """A key does no more than its maker may; one that no person made is bound by its scopes alone."""
-    return key.created_by_id is None or rights.allows(role_of_maker(key), right)
-
-
 def keep_an_owner(membership: Membership, role: str) -> None:
     owner = Membership.Role.OWNER
     others = Membership.objects.filter(organization=membership.organization, role=owner).exclude(pk=membership.pk)
@@ -153,10 +146,13 @@ def keep_an_owner(membership: Membership, role: str) -> None:
 
 
 def narrow_keys(membership: Membership, scopes: frozenset[str], *, user: User | None, by: APIKey | None) -> None:
+    """A key that would keep none of its scopes is revoked: one without any cannot be made either."""
     keys = APIKey.objects.of(membership.organization).active().filter(created_by=membership.user).order_by("pk")
     for key in keys.select_for_update(of=("self",)).select_related("organization"):
         kept = [scope for scope in key.scopes if scope in scopes]
-        if kept != key.scopes:
+        if not kept and key.scopes:
+            services.revoke(key=key, user=user, by=by, reason="its maker may give none of its scopes any more")
+        elif kept != key.scopes:
             old, key.scopes = key.scopes, kept
             key.save(update_fields=["scopes"])
             changed = {"scopes": {"from": old, "to": kept}}
@@ -164,12 +160,13 @@ def narrow_keys(membership: Membership, scopes: frozenset[str], *, user: User | 
 
 
 def recorded(
-    membership: Membership, action: str, *, user: User | None, by: APIKey | None, data: dict[str, str]
+    membership: Membership, action: str, *, user: User | None, by: APIKey | None, reason: str, data: dict[str, str]
 ) -> None:
     audit.record(
         organization=membership.organization,
         actor=user,
         action=action,
         target=membership.user.email,
+        reason=reason,
         data={**data, **({"by_key": by.prefix} if by else {})},
     )

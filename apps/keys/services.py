@@ -16,6 +16,7 @@ from django.utils.translation import gettext
 
 from apps.accounts import audit
 from apps.accounts.models import Organization, User
+from apps.accounts.rights import WHY, Right
 from apps.accounts.scopes import USUAL, Needed, Scope, holds
 from apps.core import places
 from apps.core.errors import NotAllowed, NotAuthenticated, PortalError
@@ -23,7 +24,7 @@ from apps.core.ids import public, uuid7
 from apps.core.places import Rule
 from apps.core.sql import Row
 from apps.core.turns import Shared
-from apps.keys import expiry, figures, permits, secrets, statements
+from apps.keys import expiry, figures, givers, permits, secrets, statements
 from apps.keys.figures import Figures
 from apps.keys.models import APIKey
 from apps.keys.permits import Permit
@@ -97,6 +98,10 @@ class Caller:
     def may(self, needed: Needed) -> bool:
         return holds(self.scopes, needed)
 
+    def maker_may(self, right: Right) -> bool:
+        """Of a key, beside its scopes: what whoever made it may, as things stand now."""
+        return self.api_key_id is None or givers.maker_may(APIKey.objects.get(pk=self.api_key_id), right)
+
     @property
     def sees_key(self) -> UUID | None:
         """Of the organization's stored work a key that may not read usage sees what it sent itself; None is all."""
@@ -152,11 +157,17 @@ def issue(
 ) -> tuple[APIKey, str]:
     """A new key and its secret. The secret is nowhere else: show it once.
 
-    `permit` was checked; `scopes` alone is short for one. `spending` are limits in micro-USD. With `key_id`, the id on a form, a second call raises
+    `permit` was checked; `scopes` alone is short for one. That the user, or the key that issues `by`, may give it is asked
+    again here. Raises NotAllowed and BeyondPermit. `spending` are limits in micro-USD. With `key_id`, the id on a form, a second call raises
     IntegrityError. A key that is issued `by` another belongs to whoever made that one, and where that one has a limit they
     spend from one budget: no key can lift its own. Rate limits for one model or tier it has from that one too.
     """
-    permit = permit or Permit(scopes=tuple(scopes or USUAL))
+    permit = permit or Permit(scopes=tuple(USUAL if scopes is None else scopes))
+    permits.scopes(permit.scopes)
+    if by is not None:
+        givers.calling(by, permit)
+    elif user is not None:
+        permits.given_by_role(permit, givers.member(organization, user).role)
     maker = by.created_by if by else user
     shared = by.budget if by and by.budget and limited(by.budget) else None
     key, secret = write(
@@ -215,10 +226,19 @@ def change(
 ) -> bool:
     """Another name, permit or limits, checked, in force for the next request. False, and no event, where nothing differs.
 
-    Of `spending`, in micro-USD, what is not named stays. Raises KeyState for a key that is not in force.
+    Of `spending`, in micro-USD, what is not named stays. Raises KeyState for a key that is not in force, and where the user or
+    the key that calls may not do this any more NotAllowed and BeyondPermit.
     """
+    own = None
+    if by is not None:
+        givers.both(by, key)
+        givers.calling(by, permit)
+    elif user is not None:
+        own = givers.member(key.organization, user)
     locked = in_force(key)
     spends_otherwise = False
+    if own and spending and not own.may(Right.PAY):
+        raise NotAllowed(str(WHY[Right.PAY]))
     if locked.budget and spending:
         spends_otherwise = limits.change(
             budget=locked.budget, actor=user, limits=spending, by_key=by.prefix if by else ""
@@ -230,6 +250,11 @@ def change(
     changed = {field: {"from": old[field], "to": new[field]} for field in new if old[field] != new[field]}
     if not changed:
         return spends_otherwise
+    if own:
+        givers.of_others(own, locked)
+        permits.given_by_role(permit, own.role, before=before)
+    if permit.scopes != before.scopes:
+        permits.scopes(permit.scopes)
     for field, value in columns.items():
         setattr(locked, field, value)
     if before.expires_at != permit.expires_at:
@@ -252,9 +277,18 @@ def replace_key(
 ) -> tuple[APIKey, str]:
     """A new key with the same permit, rate limits and budget, and its secret; the old one works for `overlap` more at most.
 
-    It belongs to whoever replaces, who has its secret: what a role takes from its maker's keys, it takes from this one. Without overlap the old one is revoked. Raises KeyState, and IntegrityError for a form sent twice.
+    It belongs to whoever replaces, who has its secret: what a role takes from its maker's keys, it takes from this one. Without overlap the old one is revoked. Raises KeyState, IntegrityError for a form sent twice, and NotAllowed and BeyondPermit as `change`.
     """
+    own = None
+    if by is not None:
+        givers.both(by, key)
+    elif user is not None:
+        own = givers.member(key.organization, user)
     old = in_force(key)
+    if by is not None:
+        givers.calling(by, permits.of(old))
+    if own:
+        givers.of_others(own, old)
     if APIKey.objects.filter(organization=old.organization, replaces=old).exists():
         raise KeyState(
             gettext("“%(name)s” was replaced before and ends at its time. Replace the newer key instead.")

@@ -125,7 +125,11 @@ class Shell:
                 gettext("Build"),
                 [
                     self.link(gettext("API keys"), "key", reverse("keys:index")),
-                    self.link(gettext("Webhooks"), "bolt", reverse("webhooks:index")),
+                    *(
+                        [self.link(gettext("Webhooks"), "bolt", reverse("webhooks:index"))]
+                        if self.may(Right.WEBHOOKS)
+                        else []
+                    ),
                     self.link(gettext("Docs"), "docs", reverse("portal:docs")),
                 ],
             ),

@@ -95,6 +95,14 @@ class Steps:
                 raise Refused(f"{what} did not succeed: {last} (the whole story is in {log}).")
         self.running.clear()
 
+    def until(self, mark: Path) -> None:
+        """Until one of them makes this file. Raises Refused as `finish` where the first of them ends without it."""
+        while not mark.exists():
+            if self.running[0][2].poll() is not None and not mark.exists():
+                return self.finish()
+            time.sleep(TICK_SECONDS / 4)
+        return None
+
     def abandon(self) -> None:
         for _, _, popen in self.running:
             if popen.poll() is None:
@@ -194,7 +202,7 @@ class Run:
         return 0
 
     def prepare(self) -> None:
-        """Servers, then side by side what needs nothing but them: the web process may load while the database is made."""
+        """Servers, then side by side what needs nothing but them; web once there are tables to ask, while they are filled."""
         (self.place.var / "static").mkdir(
             exist_ok=True
         )  # WhiteNoise looks there, though the demo serves from the sources
@@ -207,7 +215,18 @@ class Run:
         write_private(self.place.environment, json.dumps(own, indent=2))
         say("Preparing database, demo data and models …")
         self.steps = Steps(self.place, environment)
-        self.steps.start("Preparing the database", "seed.log", "manage.py", "seed", "--migrate", "--quiet")
+        migrated = self.place.var / "migrated"
+        migrated.unlink(missing_ok=True)
+        self.steps.start(
+            "Preparing the database",
+            "seed.log",
+            "manage.py",
+            "seed",
+            "--migrate",
+            "--quiet",
+            "--migrated",
+            str(migrated),
+        )
         self.steps.start(
             "Making the models", "models.log", "-m", "apps.runner", "models", "--into", str(self.place.var / "models")
         )
@@ -224,6 +243,7 @@ class Run:
             say=say,
             others={name: process.pid for name, process in self.servers.processes.items()},
         )
+        self.steps.until(migrated)
         self.supervisor.start("web")
         self.steps.finish()
         self.mark("database and models")

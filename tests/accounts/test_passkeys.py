@@ -4,8 +4,12 @@ import json
 
 import pytest
 from allauth.mfa.models import Authenticator
+from allauth.mfa.webauthn.internal import auth
+from django.contrib.sessions.models import Session
 from django.core import mail
+from django.core.exceptions import ValidationError
 
+from apps.accounts.forms import PasskeyLoginForm
 from apps.accounts.models import AuditEvent, Membership
 from tests import make
 from tests.portal.test_pages import assert_clean
@@ -77,7 +81,7 @@ def test_the_password_alone_signs_in_no_more(client, passkey):
     assert "_auth_user_id" not in client.session
 
 
-def test_removing_the_last_takes_the_recovery_codes_and_tells(client, passkey):
+def test_removing_the_last_takes_the_recovery_codes_and_tells(client, passkey, django_capture_on_commit_callbacks):
     user = passkey.user
     Authenticator.objects.create(user=user, type="recovery_codes", data={"seed": "x", "used_mask": 0})
     client.force_login(user)
@@ -86,7 +90,9 @@ def test_removing_the_last_takes_the_recovery_codes_and_tells(client, passkey):
     assert_clean(page)
     assert b"the recovery codes stop working" in page.content
     assert client.post(f"/settings/security/passkeys/{passkey.pk}/", {"name": "Old phone"}).status_code == 302
-    gone = client.post(f"/settings/security/passkeys/{passkey.pk}/remove/")
+    with django_capture_on_commit_callbacks(execute=True):
+        gone = client.post(f"/settings/security/passkeys/{passkey.pk}/remove/")
+        assert mail.outbox == []  # nothing is told of what a fault may still take back
     assert gone.headers["location"] == "/settings/security/"
     assert not Authenticator.objects.exists()
     [message] = mail.outbox
@@ -103,12 +109,46 @@ def test_removing_the_last_takes_the_recovery_codes_and_tells(client, passkey):
     assert "name: Phone → Old phone" in trail
 
 
-def test_a_mail_server_that_refuses_stops_no_change(client, passkey, monkeypatch):
+def test_a_mail_server_that_refuses_stops_no_change(client, passkey, monkeypatch, django_capture_on_commit_callbacks):
     monkeypatch.setattr("django.core.mail.EmailMessage.send", refuse)
     client.force_login(passkey.user)
     client.post("/login/again/", {"password": PASSWORD})
-    assert client.post(f"/settings/security/passkeys/{passkey.pk}/remove/").status_code == 302
+    with django_capture_on_commit_callbacks(execute=True) as told:
+        assert client.post(f"/settings/security/passkeys/{passkey.pk}/remove/").status_code == 302
+    assert len(told) == 1
     assert not Authenticator.objects.exists()
+
+
+def test_asking_for_a_challenge_leaves_nothing_behind_and_it_is_answered_once(client, db, monkeypatch):
+    """Whoever asks a thousand times makes no row; the question is the browser's own, and is not put twice."""
+    options = {"accept": "application/json"}
+    asked = [client.get("/login/passkey/", headers=options) for _ in range(3)]
+    assert len({answer.json()["request_options"]["publicKey"]["challenge"] for answer in asked}) == 3
+    assert (Session.objects.count(), list(client.cookies)) == (0, ["passkey"])
+    cookie = client.cookies["passkey"]
+    assert (cookie["path"], cookie["httponly"], cookie["samesite"], cookie["max-age"]) == (
+        "/login/passkey/",
+        True,
+        "Strict",
+        300,
+    )
+    put = []
+    monkeypatch.setattr(PasskeyLoginForm, "clean_credential", lambda form: put.append(auth.get_state()) or refuse_it())
+    for _ in range(2):
+        client.cookies["passkey"] = cookie.value
+        assert client.post("/login/passkey/", {"credential": '{"id": "AA"}'}).headers["location"] == "/login/"
+    client.cookies["passkey"] = f"{cookie.value}x"
+    client.post("/login/passkey/", {"credential": '{"id": "AA"}'})
+    assert [state and state["challenge"] for state in put] == [
+        asked[-1].json()["request_options"]["publicKey"]["challenge"],
+        None,
+        None,
+    ]
+    assert Session.objects.count() == 0
+
+
+def refuse_it():
+    raise ValidationError("no")
 
 
 def refuse(*_, **__):

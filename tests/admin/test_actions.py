@@ -10,7 +10,8 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from apps.accounts.models import AuditEvent, Membership, Organization, User
+from apps.accounts import invitations
+from apps.accounts.models import AuditEvent, Invitation, Membership, Organization, User
 from apps.catalog.models import PriceVersion
 from apps.jobs.models import Job
 from apps.keys import services as keys
@@ -217,21 +218,43 @@ def test_rights_of_staff_are_a_superusers_to_give(world: World, operator: User) 
 def test_the_last_owner_stays(staff: Client, world: World) -> None:
     owner = Membership.objects.get(organization=world.organization)
     html = act(staff, "accounts_membership", "remove", owner, reason="Left").content.decode()
-    assert "at least one owner" in html
+    assert "is the last owner" in html
     developer = Membership.objects.create(organization=world.organization, user=make.user(), role="developer")
     assert act(staff, "accounts_membership", "remove", developer, reason="Left").status_code == 302
     assert list(Membership.objects.filter(organization=world.organization)) == [owner]
-    (event,) = events("membership.removed")
-    assert (event.organization, event.target) == (world.organization, f"user:{developer.user_id}")
+    (event,) = events("member.removed")
+    assert (event.organization, event.target, event.reason) == (world.organization, developer.user.email, "Left")
 
 
 def test_the_last_owner_is_not_demoted(staff: Client, world: World) -> None:
     owner = Membership.objects.get(organization=world.organization)
     page = reverse("admin:accounts_membership_change", args=[owner.pk])
     html = staff.post(page, {"role": "developer", "staff_reason": "Asked"}).content.decode()
-    assert "at least one owner" in html
+    assert "is the last owner" in html
     owner.refresh_from_db()
     assert owner.role == "owner"
+
+
+def test_staff_s_change_of_a_role_takes_from_keys_and_invitations_what_the_page_s_does(
+    staff: Client, operator: User, world: World
+) -> None:
+    row = Membership.objects.create(organization=world.organization, user=make.user(), role="admin")
+    key, _ = make.api_key(world.organization, user=row.user, scopes=("inference", "manage"))
+    only, _ = make.api_key(world.organization, user=row.user, scopes=("manage",))
+    invitations.invite(organization=world.organization, email="new@meridian.example", role="developer", user=row.user)
+    page = reverse("admin:accounts_membership_change", args=[row.pk])
+    assert staff.post(page, {"role": "developer"}).status_code == 200  # no reason
+    assert Membership.objects.get(pk=row.pk).role == "admin"
+    assert staff.post(page, {"role": "developer", "staff_reason": "Asked"}).status_code == 302
+    key.refresh_from_db()
+    only.refresh_from_db()
+    assert (Membership.objects.get(pk=row.pk).role, key.scopes, only.state) == ("developer", ["inference"], "revoked")
+    assert Invitation.objects.get(email="new@meridian.example").state == "withdrawn"
+    (event,) = events("member.role_changed")
+    assert (event.actor, event.reason, event.data) == (operator, "Asked", {"from": "admin", "to": "developer"})
+    assert act(staff, "accounts_membership", "remove", row, reason="Left").status_code == 302
+    key.refresh_from_db()
+    assert (key.state, key.scopes) == ("active", ["inference"])
 
 
 def test_an_edit_needs_a_reason_and_is_recorded(staff: Client, operator: User, world: World) -> None:

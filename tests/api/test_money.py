@@ -131,6 +131,20 @@ def test_wrong_filters_are_named(shop, url, query, param):
     assert error(shop.client.get(f"{url}?{query}"))[1] == param
 
 
+def test_a_key_reads_payments_only_where_its_maker_may(shop):
+    """A developer's key is no way round the role: what they may not see, it may not."""
+    row = Membership.objects.create(organization=shop.organization, user=make.user(), role="developer")
+    client = KeyClient(make.api_key(shop.organization, user=row.user, scopes=["usage"])[1])
+    expected = {"developer": 403, "billing": 200, "viewer": 403, "": 403}
+    for role, status in expected.items():
+        Membership.objects.filter(pk=row.pk).update(role=role) if role else row.delete()
+        for url in ("/api/v1/transfers", "/api/v1/invoices"):
+            answer = client.get(url)
+            assert (role, answer.status_code) == (role, status)
+            assert status == 200 or error(answer, 403)[0] == "permission_denied"
+        assert client.get("/api/v1/usage").status_code == client.get("/api/v1/balance").status_code == 200
+
+
 def test_a_strangers_transfer_is_no_cursor(shop):
     other = make.organization(credit_microusd=77)
     _, secret = make.api_key(other)

@@ -7,6 +7,7 @@ from django.core import mail
 from django.utils import timezone
 
 from apps.accounts.models import AuditEvent, Membership
+from apps.accounts.scopes import Scope
 from apps.core.errors import InvalidRequest, NotAuthenticated
 from apps.keys import expiry, permits, services
 from apps.keys.models import APIKey
@@ -221,7 +222,7 @@ def test_an_end_chosen_for_soon_warns_of_nothing(organization):
 def test_a_key_issued_by_a_limited_one_spends_from_its_budget(organization, owner):
     from apps.ledger import limits
 
-    giver, _ = make.api_key(organization, user=owner)
+    giver, _ = make.api_key(organization, user=owner, scopes=Scope.values)
     free, _ = services.issue(organization=organization, name="free", user=None, by=giver)
     assert (free.budget_id == giver.budget_id, free.created_by) == (False, owner)
     limits.change(budget=giver.budget, actor=owner, limits={"total": 1})

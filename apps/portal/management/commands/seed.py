@@ -1,6 +1,7 @@
 """Write the demo's data; what is there stays as it is."""
 
 from argparse import ArgumentParser
+from pathlib import Path
 from typing import Any
 
 from django.conf import settings
@@ -16,6 +17,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--migrate", action="store_true", help="bring the database up to date first")
+        parser.add_argument("--migrated", type=Path, help="a file to make once the database is up to date")
         parser.add_argument("--quiet", action="store_true", help="print nothing")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -23,6 +25,8 @@ class Command(BaseCommand):
             raise CommandError("This portal is not a demo (DEMO=0), so no sample data is written.")
         if options["migrate"]:
             call_command("migrate", interactive=False, verbosity=0)
+        if options["migrated"]:
+            options["migrated"].touch()
         engine = None
         if settings.ENGINE_URL:
             try:

@@ -4,11 +4,11 @@ BIN := .venv/bin
 LAUNCHER := $(BIN)/python -m cango_portal.launcher
 PYTEST := $(BIN)/python -m pytest
 # What a part leaves out is not collected: that costs each process of a run many seconds.
-QUICK := --ignore tests/house --ignore tests/whole --ignore tests/compat --ignore tests/browser --ignore tests/e2e -n auto --maxprocesses 4 --dist worksteal
+QUICK := --ignore tests/house --ignore tests/whole --ignore tests/compat --ignore tests/browser --ignore tests/e2e --ignore tests/lighthouse -n auto --maxprocesses 4 --dist worksteal
 MONEY := $(foreach app,billing catalog gateway ledger operations webhooks,--ignore tests/$(app))
 
 .DEFAULT_GOAL := help
-.PHONY: help run stop manage seed demo fleet test test-browser screens unit stories fuzz bench-ledger bench-gateway bench-batch bench-heartbeats bench-pages check fmt messages lock clean environment test-environment
+.PHONY: help run stop manage seed demo fleet test test-browser screens lighthouse unit stories fuzz bench-ledger bench-gateway bench-batch bench-heartbeats bench-pages check fmt messages lock clean environment test-environment
 MAKEFLAGS += --no-print-directory
 # A process that may not keep its compiled modules takes three times as long to start; git ignores them.
 unexport PYTHONDONTWRITEBYTECODE
@@ -59,6 +59,9 @@ test-browser: test-environment  ## all tests in a browser, and every page in bot
 
 screens: test-environment  ## a picture of every page, both themes, 1440 and 390 pixels wide, in var/screens/
 	@$(LAUNCHER) chromium && $(PYTEST) -q -m screens
+
+lighthouse: test-environment  ## what Lighthouse says of the public pages, once each; needs Node and Chromium; ARGS="-k front"
+	@$(LAUNCHER) chromium && $(PYTEST) -q -s -m lighthouse $(ARGS)
 
 fuzz: test-environment  ## schemathesis asks every operation of the OpenAPI document of a running portal; FUZZ=500 asks more
 	@$(PYTEST) -q -m fuzz

@@ -4,6 +4,7 @@ as missing. The client is pinned with its hash in `tests/compat/node/package-loc
 
 import shutil
 import subprocess
+from pathlib import Path
 
 from cango_portal.launcher import debian
 from cango_portal.launcher.place import ROOT
@@ -23,20 +24,25 @@ def version() -> int:
 
 
 def client() -> str:
-    """Install the pinned client; the reason why that failed, or an empty text. Nothing is done where it stands already."""
-    installed = PACKAGE / "node_modules" / ".package-lock.json"
-    if installed.exists() and installed.stat().st_mtime >= (PACKAGE / "package-lock.json").stat().st_mtime:
+    """The reason why the pinned client could not be installed, or an empty text."""
+    return install(PACKAGE, "OpenAI's client for Node")
+
+
+def install(package: Path, what: str) -> str:
+    """What a folder's lock names, by hash; the reason why that failed, or an empty text. Nothing is done where it stands already."""
+    installed = package / "node_modules" / ".package-lock.json"
+    if installed.exists() and installed.stat().st_mtime >= (package / "package-lock.json").stat().st_mtime:
         return ""
     done = subprocess.run(
         ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"],
-        cwd=PACKAGE,
+        cwd=package,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         check=False,
     )
     last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-    return f"OpenAI's client for Node could not be installed: {last}" if done.returncode else ""
+    return f"{what} could not be installed: {last}" if done.returncode else ""
 
 
 def main() -> int:

@@ -175,7 +175,10 @@ class World:
         page.wait_for_url("**/recovery-codes/")
         self.enter("halfway", email, PASSWORD)
         self.pages["halfway"].wait_for_url("**/login/code/**")
-        [row] = self.portal.sql("SELECT id FROM mfa_authenticator WHERE type = 'webauthn'")
+        [row] = self.portal.sql(
+            "SELECT a.id FROM mfa_authenticator a JOIN accounts_user u ON u.id = a.user_id WHERE u.email = %s AND a.type = 'webauthn'",
+            email,
+        )
         return str(row["id"])
 
     def confirm(self, page: Page) -> None:

@@ -24,6 +24,11 @@ pytestmark = [pytest.mark.browser, pytest.mark.whole, pytest.mark.timeout(300)]
 THEMES, WIDTHS, NARROWEST = ("light", "dark"), (1440, 390), 320
 # What people, models and the demo's data are called stays as it is; so does what stands in code, and the documentation.
 CALLED = {"Cango Portal", "Demo chat", "Demo key", "Meridian Foods", "PP-OCRv6 text recognition", "Say the words."}
+# Where no English is left; the documentation and what people wrote have some on other pages.
+CHINESE = (
+    "front", "pricing-visitor", "models-visitor", "status", "privacy", "login", "signup", "not-found",
+    "dashboard", "playground", "jobs", "job", "usage", "account", "security", "members", "audit",
+)  # fmt: skip
 ENGLISH = """() => {
     const found = new Set()
     const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT)
@@ -145,7 +150,8 @@ def test_a_page_in_chinese(world, place):
     check(world, place, theme="light", width=390)
     page = world.pages[place.who]
     assert page.evaluate("document.documentElement.lang") == "zh-hans", place.path
-    assert set(page.evaluate(ENGLISH)) - CALLED == set()
+    if place.name in CHINESE:
+        assert set(page.evaluate(ENGLISH)) - CALLED == set()
 
 
 @pytest.mark.screens

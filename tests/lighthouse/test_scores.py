@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.conf import settings
@@ -62,7 +63,7 @@ def test_scores(portal, lighthouse, name):
     assert weight <= WEIGHT_KB
 
 
-def loaded(url: str, path: Path, browser: str) -> dict:
+def loaded(url: str, path: Path, browser: str) -> dict[str, Any]:
     path.parent.mkdir(parents=True, exist_ok=True)
     done = subprocess.run(
         [PACKAGE / "node_modules" / ".bin" / "lighthouse", url, "--quiet", "--output=json", f"--output-path={path}",
@@ -71,11 +72,11 @@ def loaded(url: str, path: Path, browser: str) -> dict:
         stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=280,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    report: dict = json.loads(path.read_text())
+    report: dict[str, Any] = json.loads(path.read_text())
     return report
 
 
-def missed(report: dict) -> list[str]:
+def missed(report: dict[str, Any]) -> list[str]:
     """The audits that cost points."""
     counted = {each["id"] for key in GOALS for each in report["categories"][key]["auditRefs"] if each["weight"]}
     return [

@@ -1,4 +1,4 @@
-"""Files and exports leave in parts: Django gathers a synchronous iterator as a whole before an ASGI server sends its first byte."""
+"""Files leave in parts: Django gathers a synchronous iterator as a whole before an ASGI server sends its first byte."""
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from itertools import islice

@@ -27,7 +27,7 @@ CALLED = {"Cango Portal", "Demo chat", "Demo key", "Meridian Foods", "PP-OCRv6 t
 # Where no English is left; the documentation and what people wrote have some on other pages.
 CHINESE = (
     "front", "pricing-visitor", "models-visitor", "status", "privacy", "login", "signup", "not-found",
-    "dashboard", "playground", "jobs", "usage", "account", "security", "members", "audit",
+    "dashboard", "playground", "usage", "account", "members", "audit",
 )  # fmt: skip
 ENGLISH = """() => {
     const found = new Set()

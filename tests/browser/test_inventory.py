@@ -16,7 +16,7 @@ from django.conf import settings
 from playwright.sync_api import Page, sync_playwright
 
 from cango_portal.launcher import chromium
-from tests.browser.inventory import PLACES, Place, World
+from tests.browser.inventory import MEMBER, PLACES, VISITOR, Place, World
 from tests.browser.visitor import SETTLED
 
 pytestmark = [pytest.mark.browser, pytest.mark.whole, pytest.mark.timeout(300)]
@@ -145,7 +145,7 @@ def chinese(world) -> Iterator[None]:
 
 @pytest.mark.grid
 @pytest.mark.usefixtures("chinese")
-@pytest.mark.parametrize("place", [pytest.param(place, id=place.name) for place in PLACES])
+@pytest.mark.parametrize("place", [pytest.param(place, id=place.name) for place in [*VISITOR, *MEMBER]])
 def test_a_page_in_chinese(world, place):
     check(world, place, theme="light", width=390)
     page = world.pages[place.who]

@@ -22,7 +22,9 @@ INCOMING_SECONDS = 3600  # a file whose bytes are not stored by then is swept aw
 
 # Serializes an organization's new files, so that two of them never pass its limit together; keys of foreign rows, which
 # take FOR KEY SHARE, do not wait for it.
-LOCK_ORGANIZATION = "SELECT 1 FROM accounts_organization WHERE id = %(organization)s FOR NO KEY UPDATE"
+LOCK_ORGANIZATION = """
+SELECT closed_at IS NOT NULL AS closed FROM accounts_organization WHERE id = %(organization)s FOR NO KEY UPDATE
+"""
 USED = """
 SELECT COALESCE(sum(size_bytes), 0)::bigint AS bytes FROM files_file
 WHERE organization_id = %(organization)s AND status <> 'deleted'
@@ -90,9 +92,11 @@ def check_room(organization_id: UUID, *, size_bytes: int, limit_bytes: int) -> P
 
 
 def admit(organization_id: UUID, *, limit_bytes: int | None, file: Mapping[str, Any]) -> Plan[None]:
-    """The row before the bytes. Raises StorageFull; `limit_bytes` None is for what the portal itself writes."""
+    """The row before the bytes. Raises StorageFull, and NotFound where the organization was deleted; `limit_bytes` None is for what the portal itself writes."""
     if limit_bytes is not None:
-        yield Statement(LOCK_ORGANIZATION, {"organization": organization_id})
+        locked = yield Statement(LOCK_ORGANIZATION, {"organization": organization_id})
+        if locked and locked[0]["closed"]:
+            raise NotFound("The organization was deleted. Nothing was stored.", code="organization_closed")
         yield from check_room(organization_id, size_bytes=file["size"], limit_bytes=limit_bytes)
     yield Statement(ADMIT, {"organization": organization_id, **file})
 

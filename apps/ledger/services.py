@@ -12,6 +12,7 @@ from uuid import UUID
 from apps.accounts.models import Organization
 from apps.core.sql import Plan, Statement
 from apps.ledger import statements
+from apps.ledger.models import Account, Budget
 from apps.ledger.statements import BudgetExceeded, InsufficientCredit, PaymentOwed, Settlement
 from cango_portal import database
 
@@ -33,6 +34,7 @@ __all__ = [
     "release",
     "reserve",
     "settle",
+    "shut",
     "withdraw",
 ]
 
@@ -62,6 +64,15 @@ def balance(organization_id: UUID) -> Balance:
 
 def open_account(*, organization: Organization) -> None:
     database.run(statements.open_account(organization.pk))
+
+
+def shut(*, organization: Organization) -> None:
+    """No hold of it opens any more: one that waits for the account is refused. In a transaction, and last in it.
+
+    Holds that are open stay so: ask for them after this.
+    """
+    Account.objects.select_for_update().get(organization=organization)
+    Budget.objects.filter(organization=organization, kind=Budget.Kind.ORGANIZATION).update(total_limit_microusd=0)
 
 
 def grant(

@@ -29,6 +29,7 @@ from apps.files.models import File
 from apps.jobs.models import Job
 from apps.keys import services as keys
 from apps.keys.models import APIKey
+from apps.ledger import services as ledger
 from apps.ledger.models import Hold
 from apps.webhooks import services as webhooks
 from apps.webhooks.models import Endpoint
@@ -130,6 +131,11 @@ def close(organization_id: UUID, now: datetime) -> bool:
         row.name, row.keep_text_days, row.closed_at = NAMELESS, 0, now
         row.save(update_fields=["name", "keep_text_days", "closed_at"])
         audit.record(organization=row, actor=None, action="organization.deleted", target=row.public_id)
+        ledger.shut(organization=row)
+        if left := open_work(row.pk):  # begun while this was at work, by somebody who had been let in before
+            log.warning("organization not deleted yet", extra={"organization": row.public_id, "open": left})
+            transaction.set_rollback(True)
+            return False
     forgetting.sweep(thorough=True, organization=organization_id)
     while files.expire(batch=500) == 500:
         pass

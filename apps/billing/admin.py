@@ -16,6 +16,7 @@ from apps.billing import inbox, plan_admin, refunds  # noqa: F401 - plan_admin r
 from apps.billing.amounts import dollars
 from apps.billing.models import (
     AutomaticTopUp,
+    Company,
     Customer,
     Dispute,
     Event,
@@ -35,6 +36,16 @@ class CustomerAdmin(ReadOnlyAdmin[Customer]):
     list_select_related = ["organization"]
     search_fields = ["stripe_id__exact", "email__exact", "organization__name"]
     search_help_text = "cus_…, e-mail address, organization or org_…"
+    public_ids = ORGANIZATION
+    ordering = ["-created_at"]
+
+
+@admin.register(Company)
+class CompanyAdmin(ReadOnlyAdmin[Company]):
+    list_display = ["organization", "country", "tax_id", "created_at"]
+    list_select_related = ["organization"]
+    search_fields = ["tax_id__exact", "organization__name"]
+    search_help_text = "tax id, organization or org_…"
     public_ids = ORGANIZATION
     ordering = ["-created_at"]
 

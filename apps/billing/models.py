@@ -34,6 +34,22 @@ class Customer(models.Model):
         return self.stripe_id
 
 
+class Company(models.Model):
+    """What an organization said of itself when it began: it makes Stripe's customer, which counts from then on."""
+
+    organization = models.OneToOneField(Organization, models.PROTECT, primary_key=True, related_name="company")
+    country = models.CharField(max_length=2, help_text="ISO 3166-1 alpha-2")
+    tax_id_type = models.CharField(max_length=20, blank=True)
+    tax_id = models.CharField(max_length=40, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        verbose_name_plural = "companies"
+
+    def __str__(self) -> str:
+        return self.country
+
+
 class Invoice(models.Model):
     """A document of Stripe's, kept to list it: `hosted_url` and `pdf_url` are Stripe's own pages."""
 

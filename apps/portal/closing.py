@@ -21,7 +21,7 @@ from apps.accounts.models import Membership, Organization, User
 from apps.accounts.rights import Right, with_right
 from apps.batches.models import ENDED, Batch
 from apps.billing import automatic
-from apps.billing.models import Subscription
+from apps.billing.models import Company, Subscription
 from apps.core.errors import NotAllowed, PortalError
 from apps.dispatch import forgetting
 from apps.files import services as files
@@ -127,6 +127,7 @@ def close(organization_id: UUID, now: datetime) -> bool:
             invitations.end(invitation, "withdrawn", now)
         tell(row, "portal/mail/closed.txt")
         Membership.objects.filter(organization=row).delete()
+        Company.objects.filter(organization=row).delete()
         File.objects.filter(organization=row).update(expires_at=now)
         row.name, row.keep_text_days, row.closed_at = NAMELESS, 0, now
         row.save(update_fields=["name", "keep_text_days", "closed_at"])

@@ -32,7 +32,7 @@ from kombu.exceptions import OperationalError
 from apps.accounts import audit
 from apps.accounts.models import AuditEvent, Invitation, Membership, Organization, User
 from apps.batches.models import Batch
-from apps.billing.models import Invoice, Refund, TopUp
+from apps.billing.models import Company, Invoice, Refund, TopUp
 from apps.core.errors import PortalError
 from apps.files.models import File
 from apps.jobs.models import Content, Job
@@ -206,6 +206,7 @@ def parts(organization: Organization) -> list[Part]:
         Part("api_keys", APIKey.objects.filter(**own).order_by("pk"), lambda row: whole(row, but=("sha256",))),
         Part("webhooks", Endpoint.objects.filter(**own).order_by("pk"), webhook),
         Part("limits", Budget.objects.filter(**own).order_by("pk"), whole),
+        Part("company", Company.objects.filter(**own).order_by("pk"), whole),
         Part("payments", TopUp.objects.filter(**own).order_by("pk"), lambda row: whole(row, but=("checkout_url",))),
         Part("refunds", Refund.objects.filter(**own).order_by("pk"), whole),
         Part("invoices", Invoice.objects.filter(**own).order_by("pk"), whole),

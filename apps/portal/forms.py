@@ -8,6 +8,7 @@ from apps.accounts import trail
 from apps.accounts.models import Membership, Organization
 from apps.accounts.rights import covers
 from apps.accounts.roles import ROLES, Role
+from apps.billing import tax_ids
 
 
 class WelcomeForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -18,6 +19,39 @@ class WelcomeForm(forms.ModelForm):  # type: ignore[type-arg]
         help_texts = {"name": gettext_lazy("Your company or team. It owns the credit, the keys and the jobs.")}
         error_messages = {"name": {"required": gettext_lazy("Enter the name of your organization.")}}
         widgets = {"name": forms.TextInput(attrs={"autocomplete": "organization"})}
+
+    country = forms.ChoiceField(
+        label=gettext_lazy("Country"),
+        help_text=gettext_lazy("Where your organization is registered. Taxes on what you pay follow it."),
+        widget=forms.Select(attrs={"autocomplete": "country"}),
+        error_messages={
+            "required": gettext_lazy("Choose the country of your organization."),
+            "invalid_choice": gettext_lazy("Choose a country from the list."),
+        },
+    )
+    tax_id = forms.CharField(
+        label=gettext_lazy("Tax ID (optional)"),
+        help_text=gettext_lazy("Such as a VAT number. It is printed on invoices."),
+        required=False,
+        max_length=40,
+        widget=forms.TextInput(attrs={"autocomplete": "off"}),
+    )
+
+    def __init__(self, data: Any = None, *, accept_language: str = "") -> None:
+        """The country that the reader's language names is chosen already."""
+        super().__init__(data, initial={"country": tax_ids.guess(accept_language)})
+        self.fields["country"].choices = [("", gettext("Choose a country")), *tax_ids.countries()]  # type: ignore[attr-defined]
+
+    def clean(self) -> dict[str, Any]:
+        """`tax_id` becomes a `TaxId`, or None."""
+        cleaned: dict[str, Any] = super().clean() or self.cleaned_data
+        given, cleaned["tax_id"] = cleaned.get("tax_id"), None
+        if given and "country" in cleaned:
+            try:
+                cleaned["tax_id"] = tax_ids.parse(cleaned["country"], given)
+            except tax_ids.InvalidTaxId as refused:
+                self.add_error("tax_id", forms.ValidationError(refused.message, code=refused.reason))
+        return cleaned
 
 
 class RoleForm(forms.Form):

@@ -5,12 +5,14 @@ from django.db import transaction
 
 from apps.accounts.models import Organization, User
 from apps.accounts.services import create_organization
+from apps.billing import customers
+from apps.billing.tax_ids import TaxId
 from apps.ledger import services as ledger
 
 
 @transaction.atomic
-def welcome(*, user: User, organization_name: str) -> Organization:
-    """An organization with its credit account and the starter credit.
+def welcome(*, user: User, organization_name: str, country: str = "", tax_id: TaxId | None = None) -> Organization:
+    """An organization with its credit account and the starter credit. `country`: as far as it is known (ISO 3166-1 alpha-2).
 
     Once for each person: whoever is in an organization already, or sends the form twice at once, gets that one back.
     """
@@ -20,6 +22,8 @@ def welcome(*, user: User, organization_name: str) -> Organization:
         return existing
     organization = create_organization(name=organization_name, owner=user)
     ledger.open_account(organization=organization)
+    if country:
+        customers.describe(organization=organization, country=country, tax_id=tax_id)
     if settings.STARTER_CREDIT_MICROUSD:
         ledger.grant(
             organization=organization,

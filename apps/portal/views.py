@@ -120,10 +120,16 @@ def welcome(request: HttpRequest) -> HttpResponse:
     """The first step of a new customer. Whoever has an organization already is past it."""
     if getattr(request, "organization", None) is not None:
         return redirect("portal:dashboard")
-    form = WelcomeForm(request.POST or None)
+    form = WelcomeForm(request.POST or None, accept_language=request.headers.get("accept-language", ""))
     invited = invitations.open_to(cast(User, request.user))
     if request.method == "POST" and form.is_valid():
-        organization = services.welcome(user=cast(User, request.user), organization_name=form.cleaned_data["name"])
+        given = form.cleaned_data
+        organization = services.welcome(
+            user=cast(User, request.user),
+            organization_name=given["name"],
+            country=given["country"],
+            tax_id=given["tax_id"],
+        )
         request.session[SESSION_KEY] = str(organization.pk)
         return redirect("portal:dashboard")
     return render(

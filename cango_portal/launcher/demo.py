@@ -109,7 +109,7 @@ class Walk:
         return f"signed in, at {page.url.path}"
 
     def welcome(self) -> str:
-        page = self.browser.submit(self.browser.open("/welcome/"), name="Harbour Trading")
+        page = self.browser.submit(self.browser.open("/welcome/"), name="Harbour Trading", country="US")
         expect(page.url.path == "/dashboard/", f"naming the organization led to {page.url.path}")
         return "Harbour Trading, with starter credit"
 

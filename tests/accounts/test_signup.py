@@ -8,6 +8,7 @@ from django.test import Client
 from django.urls import reverse
 
 from apps.accounts.models import AuditEvent, Membership, Organization, User
+from apps.billing.models import Company
 from apps.ledger import services as ledger
 from apps.ledger.models import Transfer
 from apps.portal import services
@@ -39,7 +40,7 @@ def test_from_sign_up_to_credit(client, db, settings):
 
     assert client.get("/dashboard/").headers["location"] == "/welcome/"
     assert b"$5.00" in client.get("/welcome/").content
-    assert client.post("/welcome/", {"name": "Meridian Foods"}).headers["location"] == "/dashboard/"
+    assert client.post("/welcome/", {"name": "Meridian Foods", "country": "DE"}).headers["location"] == "/dashboard/"
 
     organization = Organization.objects.get()
     assert organization.memberships.get().role == Membership.Role.OWNER
@@ -49,7 +50,7 @@ def test_from_sign_up_to_credit(client, db, settings):
     assert (transfer.key, transfer.amount_microusd) == (f"starter:{organization.pk}", 5_000_000)
     assert AuditEvent.objects.filter(organization=organization, action="organization.created").exists()
 
-    assert client.post("/welcome/", {"name": "Again"}).headers["location"] == "/dashboard/"
+    assert client.post("/welcome/", {"name": "Again", "country": "DE"}).headers["location"] == "/dashboard/"
     assert Organization.objects.count() == Transfer.objects.count() == 1
 
 
@@ -61,6 +62,42 @@ def test_an_organization_needs_a_name(client, db):
     assert b"Enter the name of your organization." in answer.content
     assert not Organization.objects.exists()
     assert not Transfer.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "code"),
+    [
+        ({"country": ""}, b"Choose the country of your organization."),
+        ({"country": "EU"}, b"Choose a country from the list."),
+        ({"country": "DE", "tax_id": "DE12345678"}, b"one looks like DE123456789."),
+        ({"country": "FR", "tax_id": "DE123456789"}, b"one looks like FRAB123456789."),
+        ({"country": "BR", "tax_id": "1"}, b"Tax IDs of this country are taken on the payment page."),
+    ],
+)
+def test_an_organization_needs_a_country_and_a_tax_id_of_it(client, db, given, code):
+    client.force_login(make.user())
+    answer = client.post("/welcome/", {"name": "Meridian Foods", **given})
+    assert (answer.status_code, code in answer.content) == (422, True)
+    assert not Organization.objects.exists()
+    assert not Company.objects.exists()
+    assert not Transfer.objects.exists()
+
+
+def test_the_country_is_guessed_and_both_are_kept(client, db):
+    client.force_login(make.user())
+    german = client.get("/welcome/", headers={"accept-language": "de-AT,en;q=0.5"}).content
+    assert b'<option value="AT" selected>Austria</option>' in german
+    chinese = client.get("/welcome/", headers={"accept-language": "zh-CN"}).content.decode()
+    assert '<option value="CN" selected>中国</option>' in chinese
+    assert b'<option value="" selected>' in client.get("/welcome/", headers={"accept-language": "en"}).content
+    client.post("/welcome/", {"name": "Meridian Foods", "country": "GR", "tax_id": "123 456-789"})
+    company = Company.objects.get()
+    assert (company.organization, company.country, company.tax_id_type, company.tax_id) == (
+        Organization.objects.get(),
+        "GR",
+        "eu_vat",
+        "EL123456789",
+    )
 
 
 def test_an_unverified_address_cannot_sign_in(client, db):

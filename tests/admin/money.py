@@ -7,6 +7,7 @@ from apps.billing.models import (
     Alert,
     AlertSettings,
     AutomaticTopUp,
+    Company,
     Customer,
     Dispute,
     Event,
@@ -22,6 +23,7 @@ from apps.operations.models import Incident, Reconciliation
 
 def rows(organization: Organization, owner: User, number: int) -> None:
     now = datetime.now(UTC)
+    Company.objects.create(organization=organization, country="DE", tax_id_type="eu_vat", tax_id=f"DE{number:09}")
     Customer.objects.create(organization=organization, stripe_id=f"cus_{number}", email=owner.email)
     invoice = Invoice.objects.create(
         organization=organization, stripe_id=f"in_{number}", state="paid", total_cents=2500, issued_at=now

@@ -8,6 +8,7 @@ import pytest
 from apps.billing import customers, tasks, top_ups
 from apps.billing.client import PaymentsAway, client, plain
 from apps.billing.models import Customer, Event, Invoice, TopUp
+from apps.billing.tax_ids import TaxId
 from apps.core.errors import InvalidRequest
 from apps.ledger.models import Account, Transfer
 from apps.live import bell
@@ -371,6 +372,20 @@ def test_open_pages_are_rung_after_the_commit(stripe, valkey):
         listener.get_message(timeout=1)  # the subscription's own
         heard = json.loads(listener.get_message(timeout=1)["data"])
     assert heard == [f"organization.{organization.pk}", f"topup.{row.public_id}"]
+
+
+@pytest.mark.parametrize(("tax_id", "known"), [("DE123456789", True), ("123456789", False)])
+def test_country_and_tax_id_are_told_to_stripe_which_may_refuse_them(stripe, tax_id, known):
+    organization, owner = shop(name="Meridian Foods")
+    customers.describe(organization=organization, country="DE", tax_id=TaxId("eu_vat", tax_id))
+    customer = customers.ensure(organization=organization, email=owner.email)
+    assert customers.ensure(organization=organization) == customer
+    read = customers.read(customer.stripe_id)
+    assert (read["name"], read["email"], read["address"]["country"]) == ("Meridian Foods", owner.email, "DE")
+    told = [{"type": "eu_vat", "value": tax_id}] if known else []
+    assert [{"type": each["type"], "value": each["value"]} for each in read["tax_ids"]["data"]] == told
+    customer.refresh_from_db()
+    assert (customer.country, customer.tax_ids) == ("DE", told)
 
 
 def test_a_customers_new_address_is_copied_from_stripe(stripe):

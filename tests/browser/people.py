@@ -44,5 +44,5 @@ def person(portal) -> str:
         link = LINK.search(browser.open("/mail/").text.partition(email)[2])
         assert link is not None
         browser.submit(browser.open(link[0]))
-        browser.submit(browser.open("/welcome/"), name="Meridian Foods")
+        browser.submit(browser.open("/welcome/"), name="Meridian Foods", country="US")
     return email

@@ -107,6 +107,8 @@ def sign_up(visitor: Visitor) -> None:
     if "/welcome/" not in page.url:
         visitor.go("/welcome/")
     page.get_by_label("Organization").fill("Meridian Foods")
+    page.get_by_label("Country").select_option(label="United States")
+    page.get_by_label("Tax ID").fill("12 3456789")
     visitor.check()
     page.get_by_role("button", name="Create organization").click()
     page.wait_for_url("**/dashboard/")

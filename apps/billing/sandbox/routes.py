@@ -53,6 +53,7 @@ ROUTES = [
     route("POST", "customers", customers.create, p.CustomerCreateParams),
     route("GET", "customers/{id}", customers.retrieve, p.CustomerRetrieveParams),
     route("POST", "customers/{id}", customers.update, p.CustomerUpdateParams),
+    route("POST", "customers/{id}/tax_ids", customers.create_tax_id, p.CustomerTaxIdCreateParams),
     route("GET", "customers/{id}/payment_methods", cards.index, p.CustomerPaymentMethodListParams),
     route("GET", "disputes", disputes.index, p.DisputeListParams),
     route("GET", "disputes/{id}", disputes.retrieve, p.DisputeRetrieveParams),

@@ -167,9 +167,9 @@ def found(organization_id: UUID, batch_id: UUID | None) -> Plan[Row]:
 
 def listed(organization_id: UUID, *, after: UUID | None, limit: int) -> Plan[list[Row]]:
     """Newest first. `limit` as it is: ask for one more to know whether there are more."""
+    beyond = "" if after is None else "AND b.id < %(after)s"
     return (
         yield Statement(
-            f"{SHOWN} AND (%(after)s::uuid IS NULL OR b.id < %(after)s::uuid) ORDER BY b.id DESC LIMIT %(limit)s",
-            {"organization": organization_id, "after": after, "limit": limit},
+            f"{SHOWN} {beyond} ORDER BY b.id DESC LIMIT {int(limit)}", {"organization": organization_id, "after": after}
         )
     )

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
@@ -14,7 +13,6 @@ from django.conf import settings
 from kombu.exceptions import OperationalError
 
 from apps.core.sql import Plan, Row, Statement
-from apps.core.turns import Turns
 from apps.dispatch.envelopes import UNQUOTED, enveloped
 from apps.files.sealing import Unreadable
 from apps.jobs import sealed
@@ -26,9 +24,7 @@ log = logging.getLogger(__name__)
 SEND_SECONDS = 2  # what a request waits for the broker at most
 RESEND_SECONDS = 2  # an order nobody claimed for so long is sent again; a second copy starts nothing
 
-THREADS, EACH = 4, 8  # senders of a process; orders that one takes before another is asked to help
-
-_threads = ThreadPoolExecutor(max_workers=THREADS, thread_name_prefix="orders")
+_threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="orders")
 
 UNCLAIMED = f"""
 WITH due AS (
@@ -79,11 +75,18 @@ def publish(order: protocol.Order) -> bool:
 
 async def publish_async(order: protocol.Order) -> bool:
     """`publish`, given at most 2 s: what a broker that hangs keeps from going is the dispatcher's."""
-    try:
-        async with asyncio.timeout(SEND_SECONDS):
-            return await (pushed(order) if in_our_redis() else _turns.ask(order))
-    except TimeoutError:
-        return False
+    if in_our_redis():
+        try:
+            async with asyncio.timeout(SEND_SECONDS):
+                return await pushed(order)
+        except TimeoutError:
+            return False
+    sending = asyncio.get_running_loop().run_in_executor(_threads, publish, order)
+    done, _ = await asyncio.wait({sending}, timeout=SEND_SECONDS)
+    if done:
+        return sending.result()
+    sending.cancel()  # one that has not begun never will
+    return False
 
 
 def in_our_redis() -> bool:
@@ -99,26 +102,6 @@ async def pushed(order: protocol.Order) -> bool:
         log.warning("order not sent", extra={"queue": queue, "reason": type(error).__name__})
         return False
     return True
-
-
-async def _together(orders: Sequence[protocol.Order]) -> Sequence[bool]:
-    """Orders that wait at the same moment, in as few threads as they need."""
-    loop = asyncio.get_running_loop()
-    size = max(EACH, -(-len(orders) // THREADS))
-    parts = [orders[first : first + size] for first in range(0, len(orders), size)]
-    sent = await asyncio.gather(*(loop.run_in_executor(_threads, publish_each, part) for part in parts))
-    return [each for part in sent for each in part]
-
-
-_turns: Turns[protocol.Order, bool] = Turns(_together)
-
-
-def publish_each(orders: Sequence[protocol.Order]) -> list[bool]:
-    """The first that fails leaves the others to the dispatcher: each may take 2 s to fail."""
-    sent: list[bool] = []
-    for order in orders:
-        sent.append(all(sent) and publish(order))
-    return sent
 
 
 def unclaimed() -> Plan[list[dict[str, Any]]]:

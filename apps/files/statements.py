@@ -34,9 +34,14 @@ INSERT INTO files_file (id, organization_id, purpose, status, name, content_type
 VALUES (%(id)s, %(organization)s, %(purpose)s, 'incoming', %(name)s, %(content_type)s, %(size)s, %(sha256)s, %(path)s,
         clock_timestamp(), clock_timestamp() + make_interval(secs => {INCOMING_SECONDS}))
 """  # noqa: S608 - constants go in
+# The deletion of an organization, which lets its files expire at once, is waited for: what arrives after it is not kept.
 KEEP = f"""
+WITH open AS (
+    SELECT o.id FROM accounts_organization o JOIN files_file f ON f.organization_id = o.id
+    WHERE f.id = %(id)s AND o.closed_at IS NULL FOR SHARE OF o
+)
 UPDATE files_file SET status = 'processed', path = %(path)s, expires_at = created_at + make_interval(secs => %(seconds)s::float8)
-WHERE id = %(id)s AND status = 'incoming' RETURNING {FIELDS}
+WHERE id = %(id)s AND status = 'incoming' AND organization_id IN (SELECT id FROM open) RETURNING {FIELDS}
 """  # noqa: S608 - constants go in
 FIND = f"SELECT {FIELDS} FROM files_file WHERE id = %(id)s AND organization_id = %(organization)s AND {THERE}"  # noqa: S608 - constants go in
 IN_USE = "SELECT reader FROM files_reading WHERE file_id = %(id)s LIMIT 1"
@@ -104,7 +109,7 @@ def admit(organization_id: UUID, *, limit_bytes: int | None, file: Mapping[str, 
 def keep(file_id: UUID, *, path: str, seconds: int | None) -> Plan[Row | None]:
     """The bytes are stored: the file is there, for so long; None: until it is deleted.
 
-    Returns None where the sweep was first: then there is no file.
+    Returns None where the sweep or the deletion of the organization was first: then there is no file.
     """
     rows = yield Statement(KEEP, {"id": file_id, "path": path, "seconds": seconds})
     return rows[0] if rows else None
@@ -125,13 +130,15 @@ def listed(
 ) -> Plan[list[Row]]:
     """By time of creation, which ids follow. `limit` as it is: ask for one more to know whether there are more."""
     order, beyond = ("DESC", "<") if newest_first else ("ASC", ">")
+    where = ("" if purpose is None else " AND purpose = %(purpose)s") + (
+        "" if after is None else f" AND id {beyond} %(after)s"
+    )
     rows = yield Statement(
         f"""
-        SELECT {FIELDS} FROM files_file WHERE organization_id = %(organization)s AND {THERE}
-        AND (%(purpose)s::text IS NULL OR purpose = %(purpose)s::text) AND (%(after)s::uuid IS NULL OR id {beyond} %(after)s::uuid)
-        ORDER BY id {order} LIMIT %(limit)s
-        """,  # noqa: S608 - constants go in
-        {"organization": organization_id, "purpose": purpose, "after": after, "limit": limit},
+        SELECT {FIELDS} FROM files_file WHERE organization_id = %(organization)s AND {THERE}{where}
+        ORDER BY id {order} LIMIT {int(limit)}
+        """,  # noqa: S608 - constants and a number go in
+        {"organization": organization_id, "purpose": purpose, "after": after},
     )
     return rows
 

@@ -21,13 +21,7 @@ WHERE j.organization_id = %(organization)s AND j.stored AND j.state = 'succeeded
     AND (%(key)s::uuid IS NULL OR j.api_key_id = %(key)s::uuid)
 """  # noqa: S608 - a constant goes in
 ONE = f"{READ.format(more=sealed.REQUEST)} AND j.id = %(id)s"
-PAGE = f"""{READ.format(more="NULL AS request")}
-    AND (%(model)s::text IS NULL OR m.name = %(model)s) AND j.metadata @> %(metadata)s::jsonb
-    AND (%(after)s::uuid IS NULL OR j.id {{than}} %(after)s::uuid)
-ORDER BY j.id {{order}} LIMIT %(limit)s
-"""
-OLDEST_FIRST = PAGE.format(than=">", order="ASC")
-NEWEST_FIRST = PAGE.format(than="<", order="DESC")
+PAGE = READ.format(more="NULL AS request")
 
 DESCRIBE = """
 UPDATE jobs_job SET metadata = %(metadata)s
@@ -60,16 +54,18 @@ def page(
     model: str | None,
     metadata: dict[str, str],
 ) -> Plan[list[Row]]:
+    """Only filters that are given are in the statement: it is planned for all values of its parameters at once."""
+    order, beyond = ("DESC", "<") if newest_first else ("ASC", ">")
+    filters = {
+        "model": (model, "m.name = %(model)s"),
+        "metadata": (Jsonb(metadata) if metadata else None, "j.metadata @> %(metadata)s::jsonb"),
+        "after": (after, f"j.id {beyond} %(after)s::uuid"),
+    }
+    given = {name: value for name, (value, _) in filters.items() if value is not None}
+    where = "".join(f" AND {filters[name][1]}" for name in given)
     rows = yield Statement(
-        NEWEST_FIRST if newest_first else OLDEST_FIRST,
-        {
-            "organization": organization_id,
-            "key": key,
-            "after": after,
-            "limit": limit,
-            "model": model,
-            "metadata": Jsonb(metadata),
-        },
+        f"{PAGE}{where} ORDER BY j.id {order} LIMIT {int(limit)}",
+        {"organization": organization_id, "key": key, **given},
     )
     return [statements.answered(row) for row in rows]
 

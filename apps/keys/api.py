@@ -220,6 +220,7 @@ class KeyView(KeysAPI):
             key=key,
             name=given.get("name", key.name),
             permit=before if permit == before else self.allowed(permit, before=before),
+            seen=before,
             spending=self.allowed_spending(given),
             rates=self.allowed_rates(rates_in(given, figures.of(key))),
             user=self.member,

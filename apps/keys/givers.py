@@ -32,16 +32,26 @@ def of_others(own: Membership, key: APIKey) -> None:
 def calling(by: APIKey, permit: Permit) -> None:
     """The key that calls, locked, is still in force, manages, and has all that `permit` gives.
 
+    Its maker is locked before it, as by whoever takes their role: that one then finds the key that we make.
+
     Raises NotAllowed and BeyondPermit.
     """
+    maker(by)
     locked = APIKey.objects.select_for_update(of=("self",)).get(pk=by.pk)
     if locked.state != "active" or not holds(frozenset(locked.scopes), Scope.MANAGE):
         raise NotAllowed("This API key may not manage keys any more. Nothing was changed.", code="insufficient_scope")
     permits.given_by_key(permit, permits.of(locked))
 
 
+def maker(by: APIKey) -> None:
+    """Locked until the commit."""
+    members = Membership.objects.select_for_update(no_key=True)
+    members.filter(organization=by.organization_id, user=by.created_by_id).first()
+
+
 def both(by: APIKey, key: APIKey) -> None:
-    """Two keys that are asked about in one transaction, locked in the order of their ids."""
+    """The maker of the key that calls, and two keys that are asked about in one transaction, in the order of their ids."""
+    maker(by)
     list(APIKey.objects.select_for_update(of=("self",)).filter(pk__in=(by.pk, key.pk)).order_by("pk"))
 
 

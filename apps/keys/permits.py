@@ -56,6 +56,11 @@ class Permit:
         values = {each.name: getattr(self, each.name) for each in fields(self)}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
+    def since(self, seen: Permit, *, now: Permit) -> Permit:
+        """What is in force `now`, with what was changed here of what had been `seen`."""
+        changed = {each.name: getattr(self, each.name) for each in fields(self)}
+        return replace(now, **{name: value for name, value in changed.items() if value != getattr(seen, name)})
+
 
 def of(key: APIKey) -> Permit:
     return Permit(

@@ -219,6 +219,7 @@ def change(
     key: APIKey,
     name: str,
     permit: Permit,
+    seen: Permit | None = None,
     rates: Figures | None = None,
     spending: Mapping[Period, int | None] | None = None,
     user: User | None,
@@ -226,16 +227,20 @@ def change(
 ) -> bool:
     """Another name, permit or limits, checked, in force for the next request. False, and no event, where nothing differs.
 
+    Of `permit` only what differs from the one that was `seen` is changed: a scope that was taken meanwhile does not come back.
     Of `spending`, in micro-USD, what is not named stays. Raises KeyState for a key that is not in force, and where the user or
     the key that calls may not do this any more NotAllowed and BeyondPermit.
     """
     own = None
     if by is not None:
         givers.both(by, key)
-        givers.calling(by, permit)
     elif user is not None:
         own = givers.member(key.organization, user)
     locked = in_force(key)
+    if seen is not None:
+        permit = permit.since(seen, now=permits.of(locked))
+    if by is not None:
+        givers.calling(by, permit)
     spends_otherwise = False
     if own and spending and not own.may(Right.PAY):
         raise NotAllowed(str(WHY[Right.PAY]))

@@ -19,7 +19,7 @@ from apps.accounts.rights import WHY, Right
 from apps.accounts.scopes import Scope
 from apps.catalog import offers
 from apps.core import places
-from apps.keys import figures, residency, services
+from apps.keys import figures, permits, residency, services
 from apps.keys.forms import KeyForm, PermitForm, PlacesForm, ReplaceForm
 from apps.keys.models import APIKey
 from apps.keys.services import KeyState
@@ -159,6 +159,7 @@ def change(request: MemberRequest, pk: UUID) -> HttpResponse:
                 key=key,
                 name=form.cleaned_data["name"],
                 permit=form.cleaned_data["permit"],
+                seen=permits.of(key),
                 rates=form.rates,
                 user=request.user,
             )

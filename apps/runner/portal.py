@@ -31,6 +31,7 @@ ANSWER_SECONDS = 10.0
 HEARTBEAT_SECONDS = 3.0
 BODY_BYTES = 32 * 1024 * 1024
 FILE_BYTES = 128 * 1024 * 1024
+UPLINK = 256 * 1024  # bytes a second that a call may take to be sent
 IDLE_SECONDS = 30.0  # a connection is kept: less than the portal does (65), so that none is closed under a call
 BROKEN = (aiohttp.ClientError, httpx.HTTPError, OSError)  # how a call fails
 
@@ -138,7 +139,8 @@ class Portal:
         token = await self.identity.bearer(self.client, self.url, refused=refused) if self.identity else self.token
         headers = {"Content-Type": "application/json", **authorization(token)}
         method = "GET" if content is None else "POST"
-        timeout = aiohttp.ClientTimeout(total=seconds, sock_connect=CONNECT_SECONDS)
+        sending = len(content or "") / UPLINK
+        timeout = aiohttp.ClientTimeout(total=seconds + sending, sock_connect=CONNECT_SECONDS)
         async with self.calling.request(
             method, f"{self.url}{path}", data=content, headers=headers, timeout=timeout, allow_redirects=False
         ) as got:

@@ -9,7 +9,7 @@ from django.test import Client
 
 from apps.accounts.models import AuditEvent, Membership
 from apps.core.errors import InvalidRequest, NotAllowed
-from apps.keys import members, services
+from apps.keys import members, permits, services
 from apps.keys.models import APIKey
 from apps.keys.permits import BeyondPermit, Permit
 from apps.ledger.models import Budget
@@ -121,3 +121,34 @@ def test_a_key_that_would_keep_nothing_ends_with_its_maker_s_role(db):
         "active",
         ["usage"],
     )
+
+
+@pytest.mark.story
+def test_a_key_that_a_key_makes_while_its_makers_role_is_taken_is_narrowed_too(transactional_db):
+    owner = make.user()
+    organization = make.organization(owner=owner)
+    admin = member(organization, "admin")
+    by, _ = make.api_key(organization, user=admin.user, scopes=["inference", "manage"])
+    issued = threading.Event()
+
+    def work(n: int):
+        if n == 1:
+            assert issued.wait(30)
+            return members.change_role(membership=admin, role="developer", user=owner)
+        with transaction.atomic():
+            services.issue(organization=organization, name="late", user=None, by=by, scopes=["inference", "manage"])
+            issued.set()
+            until_somebody_waits()
+        return None
+
+    run_in_threads(2, work)
+    assert {key.name: key.scopes for key in APIKey.objects.all()} == {by.name: ["inference"], "late": ["inference"]}
+
+
+def test_a_new_name_gives_back_no_scope_that_was_taken_meanwhile(db):
+    owner = make.user()
+    key, _ = make.api_key(make.organization(owner=owner), user=owner, scopes=["inference", "manage"])
+    seen = permits.of(key)
+    APIKey.objects.update(scopes=["inference"])
+    assert services.change(key=key, name="other", permit=seen, seen=seen, user=owner)
+    assert list(APIKey.objects.values_list("name", "scopes")) == [("other", ["inference"])]

@@ -11,7 +11,7 @@ from cango_portal.launcher.demo import FLEET_MODEL, FLEET_STEP, Walk
 from cango_portal.launcher.processes import spawn
 from tests.started import ROOT, Portal
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 NODES = {"sim-no-002", "sim-tx-001", "sim-tx-003"}
 

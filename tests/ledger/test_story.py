@@ -3,7 +3,7 @@
 import contextlib
 import sys
 from collections import Counter
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 from django.db import connection, transaction
@@ -14,7 +14,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 from apps.accounts.models import Organization
 from apps.ledger import budgets
 from apps.ledger import services as ledger
-from apps.ledger.models import Grant
+from apps.ledger.models import Grant, Hold
 from apps.ledger.services import BudgetExceeded, InsufficientCredit, PaymentOwed
 from tests import emptying, make
 from tests.ledger.books import balanced
@@ -28,6 +28,11 @@ LONG = "--hypothesis-profile=long" in sys.argv
 
 class Crash(Exception):
     """The process dies before its commit."""
+
+
+def together(a: date, b: date) -> tuple[bool, bool]:
+    """In one week, in one month."""
+    return a.isocalendar()[:2] == b.isocalendar()[:2], (a.year, a.month) == (b.year, b.month)
 
 
 class Story(RuleBasedStateMachine):
@@ -216,6 +221,11 @@ class Story(RuleBasedStateMachine):
 
     @rule(days=st.integers(1, 40))
     def days_go_by(self, days):
+        """Rows grow older, since the clock cannot be moved. What shared a week or a month with the budget's day must share it still."""
+        budget, ago = self.refreshed().day, timedelta(days=days)
+        if budget:
+            held = set(Hold.objects.exclude(day=None).values_list("day", flat=True))
+            assume(all(together(day, budget) == together(day - ago, budget - ago) for day in held))
         with connection.cursor() as cursor:
             cursor.execute("UPDATE ledger_budget SET day = day - %s", [days])
             cursor.execute("UPDATE ledger_hold SET day = day - %s", [days])

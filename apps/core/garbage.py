@@ -2,7 +2,7 @@
 
 import gc
 
-GENERATIONS = 10_000, 20, 50  # objects and collections, for 700, 10 and 10
+GENERATIONS = 2_000, 20, 50  # objects and collections, for 700, 10 and 10
 
 
 def settle() -> None:

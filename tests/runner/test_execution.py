@@ -48,7 +48,7 @@ def bench(engine: tests.engine.Running, streams: redis.asyncio.Redis, portal: Fa
     return Bench(engine.url, streams, portal.url)
 
 
-async def until(condition: Callable[[], object], seconds: float = 5) -> None:
+async def until(condition: Callable[[], object], seconds: float = 20) -> None:
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.005)

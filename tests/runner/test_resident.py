@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import hashlib
 import os
+import re
 import signal
 import socket
 import sys
@@ -312,7 +313,7 @@ async def test_what_an_engine_started_ends_with_it(house: House) -> None:
     )
     log = house.directory / "logs" / "a.log"
     async with tended(house.resident()) as made:
-        await until(lambda: log.exists() and "helper" in log.read_text(), seconds=20)
+        await until(lambda: log.exists() and re.search(r"^helper \d+\n", log.read_text()), seconds=20)
         helper = int(log.read_text().split()[1])
         os.kill(child_of(made).pid or 0, signal.SIGKILL)
         await until(lambda: gone(helper))

@@ -67,8 +67,8 @@ class Request:
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         self.headers: dict[str, str] = {
-            name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]
-        }
+            name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
+        }  # a server lower-cases the names
         self.id = f"req_{secrets.token_hex(16)}"
         self.digest = b""  # SHA-256 of method, path and body, once the body was read
         self.began = False  # the response has started

@@ -142,12 +142,12 @@ START = """
 WITH given AS (
     SELECT * FROM jsonb_to_recordset(%(starts)s) AS (job uuid, attempt int, fence uuid, claimant text)
 ), locked AS MATERIALIZED (
-    SELECT id FROM jobs_job WHERE id IN (SELECT job FROM given) ORDER BY id FOR UPDATE
+    SELECT given.* FROM given JOIN jobs_job j ON j.id = given.job ORDER BY j.id FOR UPDATE OF j
 ), moved AS (
     UPDATE jobs_job j SET state = 'running', reason = left('Running at ' || s.name, 200), version = j.version + 1,
         claimant = given.claimant, started_at = clock_timestamp(),
         lease_expires_at = clock_timestamp() + make_interval(secs => CASE WHEN j.batch_id IS NULL THEN %(seconds)s ELSE %(shard_seconds)s END)
-    FROM given JOIN locked ON locked.id = given.job
+    FROM locked AS given
     JOIN sites_pool p ON p.node_id = %(node)s JOIN sites_node n ON n.id = p.node_id JOIN sites_site s ON s.id = n.site_id
     WHERE j.id = given.job AND j.pool_id = p.id AND j.attempt = given.attempt AND j.fence = given.fence
       AND j.state = 'dispatched' AND j.claimant IN ('', given.claimant)

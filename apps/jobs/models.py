@@ -180,9 +180,7 @@ class Job(models.Model):
                 fields=["organization", "finished_at"], condition=Q(finished_at__isnull=False), name="jobs_job_ended"
             ),
             models.Index(fields=["model", "deadline_at"], condition=Q(state="queued"), name="jobs_job_backlog"),
-            models.Index(
-                fields=["lease_expires_at"], condition=Q(state__in=["dispatched", "running"]), name="jobs_job_leased"
-            ),
+            # None has `lease_expires_at`: a heartbeat then extends a lease without an entry in any index.
             models.Index(fields=["pool"], condition=Q(state__in=["dispatched", "running"]), name="jobs_job_by_pool"),
             models.Index(
                 fields=["organization"],

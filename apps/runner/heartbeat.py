@@ -71,7 +71,7 @@ class Heart:
                 if not away:
                     log.warning("the portal does not answer heartbeats", extra={"error": str(error)})
                 away = True
-                pause = AWAY_SECONDS
+                pause = time.monotonic() - sent + AWAY_SECONDS
                 if isinstance(error, PortalDown) and sent - answered_at < DOWN_SECONDS:
                     last = sent
                 if time.monotonic() - last >= LOST_SECONDS:
@@ -89,7 +89,7 @@ class Heart:
                 for attempt in answer.cancel:
                     self.cancel_attempt(attempt)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.hurry.wait(), pause)
+                await asyncio.wait_for(self.hurry.wait(), pause - (time.monotonic() - sent))
             self.hurry.clear()
 
 

@@ -200,7 +200,8 @@ async def beat(port: int, token: str, said: dict[str, Any], beats: Beats) -> Non
         beats.took.append(time.monotonic() - sent)
         if not answer.startswith(b"HTTP/1.1 200") or told.get("stop") or told.get("cancel"):
             beats.wrong += 1
-        await asyncio.sleep(BEAT_SECONDS * random_.uniform(1 - JITTER, 1 + JITTER))
+        pause = BEAT_SECONDS * random_.uniform(1 - JITTER, 1 + JITTER)
+        await asyncio.sleep(pause - (time.monotonic() - sent))
 
 
 if __name__ == "__main__":

@@ -142,6 +142,7 @@ MIDDLEWARE = [
     "apps.portal.streaming.StreamingMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "apps.portal.compression.CompressionMiddleware",
     "csp.middleware.CSPMiddleware",
     "apps.portal.reporting.ReportingMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",

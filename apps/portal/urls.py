@@ -1,7 +1,7 @@
 from django.conf import settings
 from django.urls import path
 
-from apps.portal import audit, invitation, leaving, machines, members, organization, views
+from apps.portal import audit, crawlers, invitation, leaving, machines, members, organization, views
 from apps.portal.docs import views as docs
 from apps.portal.feeds import StatusFeed
 
@@ -41,6 +41,8 @@ urlpatterns = [
     path("healthz", machines.healthz, name="healthz"),
     path("readyz", machines.readyz, name="readyz"),
     path("csp/", machines.csp, name="csp"),
+    path("robots.txt", crawlers.robots, name="robots"),
+    path("sitemap.xml", crawlers.sitemap, name="sitemap"),
 ]
 if settings.DEMO:
     urlpatterns.append(path("mail/", views.mail, name="mail"))

@@ -202,7 +202,7 @@ def undo(firm, before) -> None:
 OF_NO_ROLE = re.compile(
     r"$|(models|pricing|docs|status|terms|privacy|data|invite|welcome|theme|language|csp|mail|mails|signup|\^?verify|login|logout"
     r"|\^?password|settings/account|settings/notifications|settings/security|admin|operations|webhooks/stripe|sandbox|api/schema|api/docs)/"
-    r"|(healthz|readyz)$|api/\^v1"
+    r"|(healthz|readyz|robots.txt|sitemap.xml)$|api/\^v1"
 )
 
 

@@ -14,7 +14,7 @@ class Order(models.Model):
     claimed it.
     """
 
-    job = models.ForeignKey(Job, models.CASCADE, related_name="orders")
+    job = models.ForeignKey(Job, models.CASCADE, related_name="orders", db_index=False)
     attempt = models.PositiveSmallIntegerField()
     queue = models.CharField(max_length=80)
     body = models.JSONField()

@@ -82,8 +82,8 @@ class Job(models.Model):
     api_key = models.ForeignKey(APIKey, models.PROTECT, null=True, related_name="jobs")
     user = models.ForeignKey(User, models.PROTECT, null=True, related_name="+")
     model = models.ForeignKey(Model, models.PROTECT, related_name="jobs", db_index=False)
-    price = models.ForeignKey(PriceVersion, models.PROTECT, related_name="+")
-    file = models.ForeignKey(File, models.SET_NULL, null=True, related_name="jobs")
+    price = models.ForeignKey(PriceVersion, models.PROTECT, related_name="+", db_index=False)
+    file = models.ForeignKey(File, models.SET_NULL, null=True, related_name="jobs", db_index=False)
     kind = models.CharField(max_length=12, choices=Kind)
     batch_id = models.UUIDField(null=True, editable=False, help_text="The batch it is a shard of")
     interactive = models.BooleanField(help_text="A client waits for it now")
@@ -188,6 +188,7 @@ class Job(models.Model):
                 name="jobs_job_open_of",
             ),
             models.Index(fields=["organization", "-id"], condition=Q(stored=True), name="jobs_job_stored"),
+            models.Index(fields=["file"], condition=Q(file__isnull=False), name="jobs_job_of_file"),
             GinIndex(
                 fields=["metadata"], opclasses=["jsonb_path_ops"], condition=~Q(metadata={}), name="jobs_job_metadata"
             ),
@@ -266,7 +267,7 @@ class Content(models.Model):
 class Event(models.Model):
     """One step of a job, numbered by the job's `version` at that step. Written once."""
 
-    job = models.ForeignKey(Job, models.CASCADE, related_name="events")
+    job = models.ForeignKey(Job, models.CASCADE, related_name="events", db_index=False)
     number = models.PositiveIntegerField()
     state = models.CharField(max_length=10, choices=Job.State)
     attempt = models.PositiveSmallIntegerField()

@@ -77,7 +77,6 @@ class Grant(models.Model):
             ),
         ]
         indexes = [
-            models.Index(fields=["organization"], name="ledger_grant_of"),
             models.Index(fields=["expires_at"], condition=Q(remaining_microusd__gt=0), name="ledger_grant_expiring"),
         ]
 

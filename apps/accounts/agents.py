@@ -2,6 +2,8 @@
 
 import re
 
+from django.utils.translation import gettext
+
 # The first that fits: others name themselves besides the one they are built like.
 BROWSERS = (("Edg", "Edge"), ("OPR", "Opera"), ("Firefox", "Firefox"), ("HeadlessChrome", "Chrome"), ("Chrome", "Chrome"))  # fmt: skip
 SYSTEMS = (("Android", "Android"), ("iPhone", "iPhone"), ("iPad", "iPad"), ("Windows", "Windows"), ("Mac OS X", "macOS"), ("Linux", "Linux"))  # fmt: skip
@@ -14,5 +16,5 @@ def words(agent: str) -> str:
     if not browser and (found := re.search(r"Version/(\d+).* Safari/", agent)):
         browser = f"Safari {found[1]}"
     if not browser:
-        return agent.split(" ", maxsplit=1)[0][:60] or "Unknown"
-    return f"{browser} on {system}" if system else browser
+        return agent.split(" ", maxsplit=1)[0][:60] or gettext("Unknown")
+    return gettext("%(browser)s on %(system)s") % {"browser": browser, "system": system} if system else browser

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any, cast
@@ -22,10 +23,38 @@ def said(text: str) -> str:
     return translation.gettext(text) if text else ""
 
 
+class Sentences:
+    """Texts of ours as they are stored: in English, with values in the places of `%(name)s`.
+
+    Each is known again by its form, and said in the reader's language with its values. A value may be such a text itself.
+    Where several forms match, the first one counts.
+    """
+
+    def __init__(self, *forms: str) -> None:
+        self.forms = [(form, _shape(form)) for form in forms]
+
+    def said(self, text: str) -> str:
+        if translation.get_language() in (None, settings.LANGUAGE_CODE):
+            return text
+        for form, shape in self.forms:
+            if found := shape.fullmatch(text):
+                return translation.gettext(form) % {name: self.said(value) for name, value in found.groupdict().items()}
+        return said(text)
+
+
+def _shape(form: str) -> re.Pattern[str]:
+    literal_or_name = re.split(r"%\((\w+)\)s", form)
+    parts = (f"(?P<{part}>.+?)" if place % 2 else re.escape(part) for place, part in enumerate(literal_or_name))
+    return re.compile("".join(parts), re.DOTALL)
+
+
 def of(user: Any, cookies: Mapping[str, str], accepts: str) -> str:
-    """What the person chose; else what was chosen in this browser; else what the browser asks for (RFC 9110, 12.5.4)."""
-    chosen = getattr(user, "language", "")
-    if known(chosen):
-        return str(chosen)
+    """What was chosen in this browser; else what is kept with the person; else what the browser asks for (RFC 9110, 12.5.4).
+
+    A sign-up keeps the page's language with the person without asking, so that is the weaker of the two.
+    """
+    for chosen in (cookies.get(COOKIE, ""), getattr(user, "language", "")):
+        if known(chosen):
+            return str(chosen)
     asked = SimpleNamespace(COOKIES=cookies, META={"HTTP_ACCEPT_LANGUAGE": accepts})
     return translation.get_language_from_request(cast(HttpRequest, asked))

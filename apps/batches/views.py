@@ -29,6 +29,7 @@ from apps.batches.pages.rows import RowsPage
 from apps.core.errors import InvalidRequest, PortalError
 from apps.core.ids import parse, public
 from apps.files import services as files
+from apps.jobs import reasons
 from apps.keys import services as keys
 from apps.ledger.services import InsufficientCredit
 
@@ -105,7 +106,7 @@ def check(request: MemberRequest, public_id: str) -> HttpResponse:
         except IntegrityError:  # sent twice at the same moment
             return redirect("batches:detail", public_id)
         except PortalError as error:
-            message, status = error.message, 422 if isinstance(error, InvalidRequest) else error.status
+            message, status = reasons.said(error.message), 422 if isinstance(error, InvalidRequest) else error.status
     context = {"page": page, "draft": page.draft, "message": message}
     return render(request, "batches/check.html", context, status=status)
 
@@ -162,7 +163,7 @@ def again(request: MemberRequest, public_id: str) -> HttpResponse:
         except IntegrityError:  # sent twice
             return redirect("batches:detail", public("batch", made))
         except PortalError as error:
-            message, status = error.message, 422 if isinstance(error, InvalidRequest) else error.status
+            message, status = reasons.said(error.message), 422 if isinstance(error, InvalidRequest) else error.status
     context = {"page": page, "batch": page.batch, "message": message, "count": count, "whole": whole}
     return render(request, "batches/again.html", context, status=status)
 

@@ -26,7 +26,7 @@ from apps.dispatch.forms import PlaygroundForm
 from apps.dispatch.playground import Playground
 from apps.dispatch.work import Submitted
 from apps.files import services as files
-from apps.jobs import refusals
+from apps.jobs import reasons, refusals
 from apps.jobs.models import Job
 from apps.jobs.pages import job as pages
 from apps.jobs.views import job_of
@@ -75,7 +75,7 @@ def again(request: MemberRequest, public_id: str) -> HttpResponse:
         return render(
             request,
             "dispatch/again.html",
-            {"page": page, "job": page.job, "ticket": tickets.new("job"), "message": error.message},
+            {"page": page, "job": page.job, "ticket": tickets.new("job"), "message": reasons.said(error.message)},
             status=422 if isinstance(error, InvalidRequest) else error.status,
         )
 
@@ -130,7 +130,8 @@ def run(request: MemberRequest, page: Playground, offer: Offer) -> int:
             made.append(public("job", job_id))
         except PortalError as error:
             status = 422 if isinstance(error, InvalidRequest) else error.status
-            words = f"{model.title}: {error.message}" if page.other else error.message
+            words = reasons.said(error.message)
+            words = f"{model.title}: {words}" if page.other else words
             form.refuse(words, None if made else error.param)
             if isinstance(error, intake.NOTED):
                 record(caller, model.name, error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models.functions import Now
+from django.utils.translation import gettext_lazy
 
 from apps.accounts.models import User
 from apps.catalog.models import Model
@@ -84,9 +85,9 @@ class Incident(models.Model):
     """
 
     class Severity(models.TextChoices):
-        DEGRADED = "degraded", "Slower or less than usual"
-        PARTIAL = "partial", "A part is away"
-        OUTAGE = "outage", "Nothing works"
+        DEGRADED = "degraded", gettext_lazy("Slower or less than usual")
+        PARTIAL = "partial", gettext_lazy("A part is away")
+        OUTAGE = "outage", gettext_lazy("Nothing works")
 
     title = models.CharField(max_length=120, help_text="What is wrong, in a few words, as customers read it")
     effect = models.CharField(max_length=300, help_text="What customers notice, and what of it costs them nothing")
@@ -119,10 +120,10 @@ class IncidentUpdate(models.Model):
     """What was said of an incident, and when: written once by `incidents.tell`, never changed."""
 
     class State(models.TextChoices):
-        INVESTIGATING = "investigating"
-        IDENTIFIED = "identified"
-        MONITORING = "monitoring"
-        RESOLVED = "resolved"
+        INVESTIGATING = "investigating", gettext_lazy("Investigating")
+        IDENTIFIED = "identified", gettext_lazy("Identified")
+        MONITORING = "monitoring", gettext_lazy("Monitoring")
+        RESOLVED = "resolved", gettext_lazy("Resolved")
 
     incident = models.ForeignKey(Incident, models.PROTECT, related_name="updates")
     state = models.CharField(max_length=13, choices=State)

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from django.utils.translation import gettext_noop
+
 ORGANIZATION = "Meridian Foods"
 EMAIL, STAFF_EMAIL = "demo@cango.example", "staff@cango.example"
 KEY_NAME = "Demo key"
@@ -27,7 +29,7 @@ MODELS: dict[str, dict[str, Any]] = {
     CHAT: {
         "title": "Demo chat",
         "kind": "chat",
-        "description": (
+        "description": gettext_noop(
             "A table of word pairs compiled into a real Llama file: it strings words together and knows nothing. "
             "It is here to try the system with a real engine on any machine, and for nothing else."
         ),
@@ -53,7 +55,7 @@ MODELS: dict[str, dict[str, Any]] = {
     EMBEDDINGS: {
         "title": "all-MiniLM-L6-v2",
         "kind": "embeddings",
-        "description": (
+        "description": gettext_noop(
             "Sentence embeddings with 384 dimensions, the real weights by sentence-transformers. "
             "Good for search, clustering and finding near duplicates in English; input is read up to 512 tokens."
         ),
@@ -67,7 +69,7 @@ MODELS: dict[str, dict[str, Any]] = {
     OCR: {
         "title": "PP-OCRv6 text recognition",
         "kind": "ocr",
-        "description": (
+        "description": gettext_noop(
             "Reads the text of images and PDF pages, line by line with positions: the real PP-OCRv6 small models. "
             "Made for invoices, forms and scans; handwriting is not its strength."
         ),
@@ -96,7 +98,9 @@ ENGINE_FILES = {"demo-chat": "demo-chat.gguf", "demo-embed": "minilm.gguf"}
 PLANS: dict[str, dict[str, Any]] = {
     "team": {
         "title": "Team",
-        "description": "For a team that uses inference every day. Two slots are kept for you while others wait.",
+        "description": gettext_noop(
+            "For a team that uses inference every day. Two slots are kept for you while others wait."
+        ),
         "price_cents": 9_900,
         "included_microusd": 100_000_000,
         "reserved_slots": 2,
@@ -110,7 +114,9 @@ PLANS: dict[str, dict[str, Any]] = {
     },
     "business": {
         "title": "Business",
-        "description": "For inference inside your product. Ten slots are kept for you, and large imports fit in one go.",
+        "description": gettext_noop(
+            "For inference inside your product. Ten slots are kept for you, and large imports fit in one go."
+        ),
         "price_cents": 49_900,
         "included_microusd": 550_000_000,
         "reserved_slots": 10,

@@ -1,4 +1,4 @@
-"""The language of pages, mails and live parts: what the person chose, else this browser, else what it asks for."""
+"""The language of pages, mails and live parts: what was chosen in this browser, else by the person, else what the browser asks for."""
 
 from datetime import timedelta
 
@@ -75,9 +75,22 @@ def test_who_signs_up_on_a_chinese_page_gets_chinese_mails(db):
     assert len(mail.outbox) == 1
 
 
-def test_the_person_goes_before_the_browser():
+def test_a_choice_made_in_this_browser_goes_first_then_the_person_then_what_the_browser_asks_for():
     asked = "zh-CN,en;q=0.5"
-    assert languages.of(User(language="en"), {"language": "zh-hans"}, asked) == "en"
+    assert languages.of(User(language="en"), {"language": "zh-hans"}, asked) == "zh-hans"
+    assert languages.of(User(language="zh-hans"), {"language": "en"}, asked) == "en"
+    assert languages.of(User(language="en"), {"language": "yy"}, asked) == "en"
     assert languages.of(User(), {"language": "zh-hans"}, "en") == "zh-hans"
     assert languages.of(User(language="xx"), {"language": "yy"}, asked) == "zh-hans"
     assert languages.of(None, {}, "") == "en"
+
+
+def test_who_chooses_before_the_sign_in_reads_that_after_it(db):
+    """A sign-up has kept English with the person, whom nobody asked."""
+    user = make.user(language="en")
+    client = Client()
+    client.post("/language/", {"language": "zh-hans", "next": "/login/"})
+    client.force_login(user)
+    assert "<h1>您的账户</h1>" in client.get("/settings/account/").content.decode()
+    client.post("/language/", {"language": "en", "next": "/"})
+    assert "<h1>Your account</h1>" in client.get("/settings/account/").content.decode()

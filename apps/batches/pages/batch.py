@@ -22,6 +22,7 @@ from apps.catalog.models import Tier
 from apps.catalog.prices import Price
 from apps.core import numbers
 from apps.files.models import File
+from apps.jobs import reasons
 from apps.jobs.models import Job
 from apps.jobs.pages.progress import left_in_words
 
@@ -195,7 +196,7 @@ class BatchPage:
         """In a list: why it is not simply done."""
         batch = self.batch
         if batch.state == "failed":
-            return str(batch.errors[0]["message"]) if batch.errors else gettext("nothing charged")
+            return reasons.said(str(batch.errors[0]["message"])) if batch.errors else gettext("nothing charged")
         if batch.state == "completed" and batch.failed:
             return gettext("%(rows)s failed, free of charge") % {"rows": self.rows(batch.failed)}
         if batch.state in ("expired", "cancelled") and self.left:

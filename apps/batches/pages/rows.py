@@ -16,6 +16,7 @@ from apps.core import numbers
 from apps.files import services as files
 from apps.files.models import File
 from apps.files.sealing import Unreadable
+from apps.jobs import reasons
 
 MOST = 10
 EXCERPT = 300  # characters of an answer
@@ -105,7 +106,7 @@ def of_row(row: Row) -> str:
     try:
         return excerpt(row.body or {})
     except Unreadable as error:
-        return error.message
+        return reasons.said(error.message)
 
 
 def of_line(line: Mapping[str, Any]) -> Shown:
@@ -131,7 +132,7 @@ def excerpt(body: Mapping[str, Any]) -> str:
 
 def whole(body: Mapping[str, Any]) -> str:
     if body.get("error"):
-        return str(body["error"].get("message", ""))
+        return reasons.said(str(body["error"].get("message", "")))
     if "choices" in body:
         choice = (body["choices"] or [{}])[0]
         message = choice.get("message") or {}

@@ -36,7 +36,8 @@ class JobPage(Exchange, Receipt):
     @property
     def views(self) -> list[tuple[str, str]]:
         """(name, label) of the page's tabs."""
-        attempts = f"Attempts ({len(self.attempts)})" if len(self.attempts) > 1 else gettext("Attempts")
+        attempts = gettext("Attempts")
+        attempts = f"{attempts} ({len(self.attempts)})" if len(self.attempts) > 1 else attempts
         return [
             ("output", gettext("Output")),
             ("request", gettext("Request")),
@@ -56,7 +57,9 @@ class JobPage(Exchange, Receipt):
     @property
     def steps(self) -> list[Step]:
         site = self.site
-        running = f"On {self.job.pool.node.code}, {site.region}" if self.job.pool and site else ""
+        running = ""
+        if self.job.pool and site:
+            running = gettext("On %(node)s, %(region)s") % {"node": self.job.pool.node.code, "region": site.region}
         return timeline.steps(self.job, self.events, position=self.position, running=running, decimals=self.decimals)
 
     @property

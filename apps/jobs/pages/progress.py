@@ -13,6 +13,7 @@ from django.utils.translation import gettext, ngettext
 from apps.accounts.times import written
 from apps.catalog.models import Tier
 from apps.core import numbers
+from apps.jobs import reasons
 from apps.jobs.models import Job
 from apps.jobs.pages import timeline
 from apps.jobs.pages.written import Written
@@ -189,7 +190,7 @@ class Progress:
     @property
     def queue(self) -> str:
         """Why it waits, and its place in line."""
-        reason = (self.job.reason or gettext("waiting for a free GPU")).rstrip(".")
+        reason = reasons.said(self.job.reason or "Waiting for a free GPU").rstrip(".")
         reason = reason[:1].lower() + reason[1:]
         return f"{reason}, {timeline.place(self.position)}" if self.position else reason
 
@@ -197,12 +198,12 @@ class Progress:
     def row_reason(self) -> str:
         """In a list: why it is not simply done."""
         if self.job.state == "failed":
-            return self.job.error_message or gettext("nothing charged")
+            return reasons.said(self.job.error_message) or gettext("nothing charged")
         if self.job.state in ("queued", "expired"):
-            return self.job.reason
+            return reasons.said(self.job.reason)
         if self.job.state == "cancelled" and timeline.by_operator(self.job):
-            return self.job.reason
-        return "stopping" if self.job.cancel_requested_at and not self.job.is_final else ""
+            return reasons.said(self.job.reason)
+        return gettext("stopping") if self.job.cancel_requested_at and not self.job.is_final else ""
 
 
 def left_in_words(seconds: float) -> str:

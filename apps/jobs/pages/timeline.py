@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from django.utils.translation import gettext, gettext_lazy, gettext_noop
+from django.utils.translation import gettext, gettext_lazy
 
-from apps.accounts import languages
 from apps.core import numbers
+from apps.jobs import reasons
 from apps.jobs.models import FINAL, Event, Job
 
-STOPPING = gettext_noop("Stopping")  # how the reason begins where a cancel was asked for
+STOPPING = "Stopping"  # how the reason begins where a cancel was asked for
 BY_OPERATOR = "Cancelled by the operator"
 ORDINALS = {
     1: gettext_lazy("first"),
@@ -119,7 +119,7 @@ def attempts(events: Sequence[Event]) -> list[Attempt]:
                 state=("failed" if ended.state == "queued" else ended.state)
                 if ended
                 else ("running" if started else "dispatched"),
-                outcome=languages.said(ended.reason) if ended else "",
+                outcome=reasons.said(ended.reason) if ended else "",
             )
         )
     return found
@@ -132,7 +132,7 @@ def candidates(placement: dict[str, Any]) -> list[dict[str, Any]]:
         {
             "site": each.get("site", ""),
             "chosen": each.get("pool") == chosen and bool(chosen),
-            "why": languages.said(each.get("refusal", ""))
+            "why": reasons.said(each.get("refusal", ""))
             or (gettext("chosen") if each.get("pool") == chosen else gettext("costlier power or no free slot")),
         }
         for each in placement.get("candidates", [])
@@ -174,7 +174,7 @@ def _stopping(event: Event) -> bool:
 def _queued(job: Job, routed: Sequence[Event], lost: Sequence[Event], position: int | None, decimals: int) -> Step:
     held = gettext("%(decimals)s held from your balance") % {"decimals": numbers.dollars(job.hold_microusd, decimals)}
     if job.state == "queued":
-        why = gettext(job.reason or "Waiting for a free GPU")
+        why = reasons.said(job.reason or "Waiting for a free GPU")
         why = gettext("%(why)s. %(then)s") % {"why": f"{why}, {place(position)}" if position else why, "then": held}
         at = lost[-1].at if lost else job.created_at
         return Step("now", "", gettext("Queued again") if lost else gettext("Queued"), at, True, "", why)
@@ -187,9 +187,9 @@ def _queued(job: Job, routed: Sequence[Event], lost: Sequence[Event], position: 
 def _routed(job: Job, event: Event, lost: Sequence[Event]) -> Step:
     site = event.data.get("site", "") or gettext("a site")
     note = gettext("%(ordinal)s attempt") % {"ordinal": ordinal(event.attempt)} if event.attempt > 1 else ""
-    why = languages.said(event.reason)
+    why = reasons.said(event.reason)
     if lost:
-        cause = lost[-1].reason.partition(": ")[2] or lost[-1].reason
+        cause = reasons.said(lost[-1].reason.partition(": ")[2] or lost[-1].reason)
         free = (
             gettext("%(site)s: %(cause)s Started again here, the first attempt is free")
             if event.attempt == 2
@@ -212,7 +212,7 @@ def _running(job: Job, running: str) -> Step:
     if job.state == "running":
         why = (
             gettext("%(stopping)s; what is written is kept and charged")
-            % {"stopping": gettext(job.reason if job.reason.startswith(STOPPING) else STOPPING)}
+            % {"stopping": reasons.said(job.reason if job.reason.startswith(STOPPING) else STOPPING)}
             if job.cancel_requested_at
             else running
         )
@@ -236,7 +236,7 @@ def _ended(job: Job, charge: str) -> Step:
     if job.state == "cancelled":
         why = gettext("What was finished is kept. %(charge)s") % {"charge": charge} if job.charge_microusd else charge
         if by_operator(job):
-            why = f"{job.reason.partition('; ')[0].rstrip('.')}. {why}"
+            why = f"{reasons.said(job.reason.partition('; ')[0].rstrip('.'))}. {why}"
         return Step("done", "off", gettext("Cancelled"), at, False, "", why)
     if job.state == "expired":
         return Step(
@@ -255,5 +255,5 @@ def _ended(job: Job, charge: str) -> Step:
         at,
         False,
         "",
-        f"{languages.said(job.error_message) or gettext('The attempt failed.')} {charge}",
+        f"{reasons.said(job.error_message) or gettext('The attempt failed.')} {charge}",
     )

@@ -7,6 +7,8 @@ from django.utils.html import conditional_escape, format_html
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext_lazy
 
+from apps.jobs import reasons
+
 register = template.Library()
 
 # stored state: word, icon, class
@@ -49,6 +51,9 @@ def state(name: str, detail: str = "") -> SafeString:
 def state_pill(name: str) -> SafeString:
     """A state beside a page's title."""
     return markup(name, "pill", "")
+
+
+register.filter("reason", reasons.said)
 
 
 @register.filter

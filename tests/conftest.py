@@ -10,7 +10,10 @@ from hypothesis import HealthCheck, settings
 from pytest_django import Settings
 from whitenoise.middleware import WhiteNoiseMiddleware
 
+from apps.agents import heartbeats
 from tests.servers import servers
+
+heartbeats.GATHER_SECONDS = 0.05  # a test sends one beat and waits for its answer
 
 # A machine may be busy: how long an example takes says nothing of the code.
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -50,6 +50,7 @@ def test_who_did_what_when_from_where(owner, page):
     assert event.address == "2001:db8::7"
 
 
+@pytest.mark.story
 def test_it_is_fed_by_money_keys_members_and_settings(owner, page):
     organization = owner.organizations.get()
     staff = make.user(is_staff=True, email="ops@cango.example")

@@ -105,6 +105,7 @@ def test_all_models_stand_beside_a_page(staff: Client, world: World) -> None:
     assert queries <= MOST_QUERIES
 
 
+@pytest.mark.story
 @pytest.mark.usefixtures("_plain")
 def test_lists_load_with_few_queries(staff: Client, world: World) -> None:
     for model in REGISTERED:
@@ -120,6 +121,7 @@ def test_lists_load_with_few_queries(staff: Client, world: World) -> None:
         assert queries <= ask(staff, f"{url}?q=nothing-is-called-this")[1] + 1, label(model)
 
 
+@pytest.mark.story
 @pytest.mark.usefixtures("_plain")
 def test_change_pages_load_with_few_queries(staff: Client, world: World) -> None:
     for model in REGISTERED:
@@ -132,6 +134,7 @@ def test_change_pages_load_with_few_queries(staff: Client, world: World) -> None
         assert staff.get(address(model, "history", row.pk)).status_code == 200
 
 
+@pytest.mark.story
 @pytest.mark.usefixtures("_plain")
 def test_history_refuses_edits_and_nothing_is_deleted(staff: Client, world: World) -> None:
     for model in REGISTERED:
@@ -152,6 +155,7 @@ def test_history_refuses_edits_and_nothing_is_deleted(staff: Client, world: Worl
         assert list(model._default_manager.order_by("pk").values()) == before
 
 
+@pytest.mark.story
 def test_who_is_not_staff_sees_nothing(world: World) -> None:
     anonymous, member = Client(), Client()
     member.force_login(world.owner)

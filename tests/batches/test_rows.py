@@ -27,6 +27,7 @@ def charges(batch: Batch) -> list[int]:
     return sorted(transfer.amount_microusd for transfer in transfers)
 
 
+@pytest.mark.story
 def test_a_batch_runs_in_shards_that_nobody_is_shown(works):
     batch = works.begin(450)
     assert (batch.state, batch.total, batch.model) == ("in_progress", 450, works.model)

@@ -14,11 +14,13 @@ def values(integers):
     return st.recursive(leaves, lambda inner: st.lists(inner) | st.dictionaries(WORDS, inner))
 
 
+@pytest.mark.story
 @given(values(st.integers()))
 def test_the_standard_library_reads_what_was_encoded(value):
     assert json.loads(jsons.encoded(value)) == value
 
 
+@pytest.mark.story
 @given(values(st.integers(min_value=-(2**63), max_value=2**64 - 1)), st.booleans())
 def test_what_the_standard_library_wrote_is_decoded(value, ascii_only):
     assert jsons.decoded(json.dumps(value, ensure_ascii=ascii_only)) == value

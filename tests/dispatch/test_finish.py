@@ -214,6 +214,7 @@ def test_cancelling_a_running_job_asks_the_runner_and_charges_what_was_done(shop
     balanced()
 
 
+@pytest.mark.story
 def test_cancel_against_finish_ends_once(shop, valkey):
     for _ in range(5):
         job = shop.submit()

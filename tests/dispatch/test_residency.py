@@ -67,6 +67,7 @@ def test_a_full_place_keeps_no_other_waiting(shop, abroad, valkey):
     assert (second.state, everywhere.pool) == ("queued", shop.pool)
 
 
+@pytest.mark.story
 def test_a_lost_lease_is_placed_by_the_rule_of_the_admission(shop, abroad, valkey):
     job = submit(shop, "US", interactive=False, streaming=False)
     assert job.pool == shop.pool

@@ -91,6 +91,7 @@ def test_a_job_that_cannot_be_read_fails_for_free_and_keeps_no_other_back(shop, 
     balanced()
 
 
+@pytest.mark.story
 def test_an_answer_that_cannot_be_read_leaves_the_record_and_all_others(shop):
     user = make.user()
     Membership.objects.create(organization=shop.organization, user=user, role="owner")

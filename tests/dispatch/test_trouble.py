@@ -138,6 +138,7 @@ def test_without_redis_the_lost_are_asked_about_once_and_those_that_stream_wait(
     assert set(Job.objects.values_list("streaming", "state")) == {(False, "queued"), (True, "running")}
 
 
+@pytest.mark.story
 def test_orders_nobody_takes_wait_up_to_the_deadline_and_cost_no_try(shop, valkey):
     job = shop.submit(interactive=False, streaming=False)
     dispatcher = Dispatcher()
@@ -232,6 +233,7 @@ def test_a_crowd_at_a_model_that_is_away_keeps_no_other_model_back(shop, monkeyp
     assert ended(late)[0] == "dispatched"
 
 
+@pytest.mark.story
 def test_slots_that_come_free_one_by_one_go_round(shop):
     shop.pool.slots = 1
     shop.pool.save()

@@ -11,6 +11,7 @@ VALUES = st.recursive(
 )
 
 
+@pytest.mark.story
 @given(VALUES, st.binary(max_size=40))
 def test_what_is_sealed_opens_as_it_was_and_says_nothing(value, about):
     sealed = sealing.seal_json(value, about)

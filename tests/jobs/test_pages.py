@@ -475,6 +475,7 @@ def test_a_refusal_is_listed_for_seven_days(client, organization):
     assert "acme/large" not in text(client.get("/jobs/"))
 
 
+@pytest.mark.story
 def test_filters_are_in_the_address(client, organization):
     small, large = make.model(name="acme/small"), make.model(name="acme/large")
     key, _ = make.api_key(organization, name="catalog-sync")

@@ -86,6 +86,7 @@ async def test_without_redis_nothing_raises_and_readers_look_more_often(settings
         assert bell.bell().floor_seconds == bell.FLOOR_SECONDS
 
 
+@pytest.mark.story
 async def test_a_server_that_does_not_answer_costs_two_seconds_at_most(settings, tmp_path):
     """A socket that accepts and says nothing."""
     path = f"{servers.directory}/mute.sock"

@@ -333,6 +333,7 @@ async def test_a_lost_bell_loses_nothing(owner, running, monkeypatch):
         assert (await socket.hear(seconds=5))["v"] == 2 * VERSION_SHIFT
 
 
+@pytest.mark.story
 async def test_the_organizations_money_is_sent_when_it_changes(owner, organization):
     async with connected(owner, "/ws/organization/") as socket:
         await socket.say(sub={"organization": 0})
@@ -495,6 +496,7 @@ async def test_a_client_that_takes_nothing_is_closed(owner, organization, monkey
         assert await socket.closed() == consumers.TRY_AGAIN
 
 
+@pytest.mark.story
 async def test_a_hidden_tab_hears_half_as_often(owner, running, valkey):
     topic = f"job.{running.public_id}.out.1"
     async with connected(owner, f"/ws/jobs/{running.public_id}/") as socket:

@@ -72,6 +72,7 @@ def test_every_chapter_of_the_api_has_a_page():
     assert set(chapters) == {page.chapter for page in pages.every() if page.source == pages.API}
 
 
+@pytest.mark.story
 def test_examples_are_filled_for_their_reader(reader):
     client, secret = reader
     mine = code(client, "/docs/quick-start/")

@@ -181,6 +181,7 @@ class Refusing:
         output.writer.write = write  # type: ignore[method-assign]
 
 
+@pytest.mark.story
 async def test_a_write_whose_answer_was_lost_counts_as_delivered(
     bench: Bench, engine: tests.engine.Running, entries: Reader
 ) -> None:

@@ -63,6 +63,7 @@ def test_a_pool_outside_is_refused_first_and_named_last():
     assert [each.refusal for each in rank([pool("good")], [])] == [OUTSIDE]
 
 
+@pytest.mark.story
 @pytest.mark.parametrize(
     "placements", [20_000, pytest.param(1_000_000, marks=[pytest.mark.whole, pytest.mark.timeout(900)])]
 )

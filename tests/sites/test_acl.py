@@ -6,6 +6,8 @@ from collections.abc import Iterator
 import pytest
 import redis
 import redis.asyncio
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from apps.dispatch.dispatcher import Dispatcher
 from apps.runner import protocol, worker
@@ -35,9 +37,12 @@ def site(transactional_db, valkey, settings) -> Iterator[tuple[Node, Node]]:
 
 
 def of(node: str, generation: int = 1) -> redis.Redis:
-    """As the node."""
+    """As the node; what is refused is not asked again."""
     return redis.Redis(
-        unix_socket_path=str(servers.redis_socket), username=acl.user(node), password=acl.password(node, generation)
+        unix_socket_path=str(servers.redis_socket),
+        username=acl.user(node),
+        password=acl.password(node, generation),
+        retry=Retry(NoBackoff(), 0),
     )
 
 

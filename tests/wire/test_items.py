@@ -83,6 +83,7 @@ def test_events_tell_the_items(deltas, reason):
     )
 
 
+@pytest.mark.story
 @limits(deadline=None, max_examples=30)  # the first validation builds the official types
 @given(st.lists(DELTA, max_size=6))
 def test_the_official_client_reads_them(deltas):

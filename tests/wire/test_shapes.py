@@ -181,6 +181,7 @@ def test_names_from_the_request_are_shortened():
     assert len(refused.value.message) < 300
 
 
+@pytest.mark.story
 @given(JSON)
 def test_what_parses_can_be_stored(value):
     raw = json.dumps({"x": value}).encode()

@@ -22,7 +22,7 @@ from apps.core.asgi import Handler, Request, door
 from apps.core.errors import InvalidRequest, NotAllowed, NotFound, Unavailable
 from apps.core.signing import verified
 from apps.core.sql import Plan, Row, Statement
-from apps.dispatch import finishing
+from apps.dispatch import outcomes, reporting
 from apps.files import reading
 from apps.files import statements as files
 from apps.jobs import sealed
@@ -185,7 +185,7 @@ async def starts(reports: list[Report], node_id: int) -> set[tuple[str, int]]:
     if not news:
         return set()
     try:
-        began = await database.run_async(finishing.starts(news, node_id=node_id))
+        began = await database.run_async(reporting.starts(news, node_id=node_id))
     except (DataError, IntegrityError):  # one of them is malformed
         return set()
     await bell.ring_async(*{topic for outcome in began.values() for topic in outcome.topics})
@@ -204,7 +204,7 @@ def ending(reports: list[Report]) -> list[UUID]:
     return found
 
 
-async def taken(news: Report, node_id: int, rows: Mapping[UUID, Row]) -> tuple[finishing.Outcome, UUID | None]:
+async def taken(news: Report, node_id: int, rows: Mapping[UUID, Row]) -> tuple[outcomes.Outcome, UUID | None]:
     """What became of it, and the batch whose files are to be written now, where it was the last of one.
 
     `rows` are the jobs that end, as they were just read.
@@ -216,15 +216,15 @@ async def taken(news: Report, node_id: int, rows: Mapping[UUID, Row]) -> tuple[f
             return await written(news, node_id, {})
     except UNWRITABLE:
         log.exception("a report cannot be written", extra={"job": news.job[:40], "node": node_id})
-        return finishing.REFUSED, None
+        return outcomes.REFUSED, None
 
 
-async def written(news: Report, node_id: int, read: Mapping[UUID, Row]) -> tuple[finishing.Outcome, UUID | None]:
+async def written(news: Report, node_id: int, read: Mapping[UUID, Row]) -> tuple[outcomes.Outcome, UUID | None]:
     job_id = UUID(news.job)
     if news.shard and news.kind != "started":
         rows = await database.run_async(collecting.report(news, node_id=node_id))
         return rows.outcome, rows.ready
-    return await database.run_async(finishing.report(news, node_id=node_id, job=read.get(job_id))), None
+    return await database.run_async(reporting.report(news, node_id=node_id, job=read.get(job_id))), None
 
 
 def check_signature(request: Request) -> None:

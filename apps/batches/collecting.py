@@ -20,8 +20,9 @@ from apps.catalog.models import Tier
 from apps.catalog.prices import Price, Terms
 from apps.core.ids import public
 from apps.core.sql import Plan, Row, Statement
-from apps.dispatch import finishing
-from apps.dispatch.finishing import LEASED, Outcome
+from apps.dispatch import finishing, outcomes, reporting
+from apps.dispatch.finishing import LEASED
+from apps.dispatch.outcomes import Outcome
 from apps.files import sealing
 from apps.jobs import statements as jobs
 from apps.jobs.models import FINAL
@@ -92,7 +93,7 @@ class Taken:
     ready: UUID | None = None
 
 
-REFUSED = Taken(finishing.REFUSED)
+REFUSED = Taken(outcomes.REFUSED)
 
 
 def row_id(batch_id: UUID, line: int) -> UUID:
@@ -108,14 +109,14 @@ def report(told: Report, *, node_id: int | None = None) -> Plan[Taken]:
     Locks the shard's job, then the batch, then the rows, and touches the account last.
     """
     job = yield from jobs.lock(UUID(told.job))
-    if job is None or job["batch_id"] is None or not finishing.names_the_attempt(job, told, node_id):
+    if job is None or job["batch_id"] is None or not reporting.names_the_attempt(job, told, node_id):
         return REFUSED
     if job["state"] in FINAL:
         return Taken(Outcome(accepted=job["claimant"] == told.claimant))
     if job["claimant"] not in ("", told.claimant) or job["state"] not in LEASED:
         return REFUSED
     if job["state"] == "dispatched":  # its `started` is still on the way
-        yield from finishing.start(job, told)
+        yield from reporting.start(job, told)
         job = yield from jobs.lock(job["id"])
         assert job is not None
     batch = yield from statements.lock(job["batch_id"])

@@ -11,8 +11,8 @@ from apps.batches.models import ENDED
 from apps.core.errors import PortalError
 from apps.core.sql import Plan, Row, Statement
 from apps.dispatch import ending as dispatch
-from apps.dispatch import finishing
-from apps.dispatch.finishing import Outcome
+from apps.dispatch import finishing, outcomes
+from apps.dispatch.outcomes import Outcome
 from apps.jobs import statements as jobs
 from apps.jobs.models import FINAL
 from apps.runner.protocol import Control, control
@@ -93,7 +93,7 @@ def stop_shard(job_id: UUID, *, state: str) -> Plan[tuple[Outcome, Row | None]]:
     """End a shard that waits; ask a runner to end one that runs. What it has recorded is kept and charged."""
     job = yield from jobs.lock(job_id)
     if job is None or job["state"] in FINAL:
-        return finishing.REFUSED, None
+        return outcomes.REFUSED, None
     if job["state"] == "queued":
         yield from close_shard(job, state, "Stopped before it started; what was finished is kept and charged")
         return Outcome(accepted=True), None

@@ -23,7 +23,7 @@ from apps.core import places
 from apps.core.ids import public
 from apps.core.sql import Plan, Row, Statement
 from apps.dispatch import backlog, draining, ending, guarding, outbox
-from apps.dispatch.finishing import Outcome
+from apps.dispatch.outcomes import Outcome
 from apps.files.sealing import Unreadable
 from apps.jobs.statements import StaleState
 from apps.ledger import statements as ledger

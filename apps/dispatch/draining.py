@@ -7,8 +7,9 @@ like any other, so what was delivered counts and what was not runs again.
 from uuid import UUID
 
 from apps.core.sql import Plan, Row, Statement
-from apps.dispatch import finishing
-from apps.dispatch.finishing import LEASED, Outcome
+from apps.dispatch import finishing, outcomes
+from apps.dispatch.finishing import LEASED
+from apps.dispatch.outcomes import Outcome
 from apps.jobs import statements as jobs
 from apps.sites import lifecycle
 from apps.sites.models import Drain, Node
@@ -41,7 +42,7 @@ def give_back(job_id: UUID, *, attempt: int) -> Plan[Outcome]:
     """A shard goes on elsewhere: its rows that were reported are kept, the others are done anew. No try of it is counted."""
     job = yield from jobs.lock(job_id)
     if job is None or job["state"] not in LEASED or job["attempt"] != attempt or job["batch_id"] is None:
-        return finishing.REFUSED
+        return outcomes.REFUSED
     yield from finishing.again(job, f"Attempt {attempt} ended: the site is being emptied.", untaken=True)
     return Outcome(accepted=True, freed=finishing.slot_of(job))
 

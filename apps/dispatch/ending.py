@@ -13,9 +13,10 @@ from apps.accounts import audit
 from apps.accounts.models import Membership, Organization, User
 from apps.core.ids import public
 from apps.core.sql import Plan, Row
-from apps.dispatch import finishing, receipts
+from apps.dispatch import finishing, outcomes, receipts
 from apps.dispatch.admission import topics
-from apps.dispatch.finishing import LEASED, News, Outcome
+from apps.dispatch.finishing import LEASED, News
+from apps.dispatch.outcomes import Outcome
 from apps.files.sealing import Unreadable
 from apps.jobs import statements as jobs
 from apps.jobs.models import FINAL
@@ -50,7 +51,7 @@ def cancel_plan(job_id: UUID, *, begun: Begun, by: str = "") -> Plan[Outcome]:
     """
     job = yield from jobs.lock(job_id)
     if job is None or job["state"] in FINAL or job["batch_id"] is not None:
-        return finishing.REFUSED
+        return outcomes.REFUSED
     told = topics(job_id, job["organization_id"])
     idle = begun == Begun(job["attempt"], "") and not job["claimant"]
     if job["state"] == "queued" or (job["state"] == "dispatched" and idle):
@@ -58,7 +59,7 @@ def cancel_plan(job_id: UUID, *, begun: Begun, by: str = "") -> Plan[Outcome]:
             job, "cancelled", cost_microusd=0, reason=f"{by or 'Cancelled before it started'}; nothing was charged"
         )
         freed = (job["pool"], slots.holder(job_id, job["attempt"])) if job["pool"] else None
-        return Outcome(accepted=True, topics=told, freed=freed, told=ended.told, used=finishing.unused(job_id))
+        return Outcome(accepted=True, topics=told, freed=freed, told=ended.told, used=outcomes.unused(job_id))
     if job["cancel_requested_at"] is not None:
         return Outcome(accepted=True)
     yield from ask_to_stop(job, by=by)
@@ -82,7 +83,7 @@ def expire_plan(job_id: UUID) -> Plan[Outcome]:
     """A job still queued past its deadline expires and its hold is released; any other is left alone."""
     job = yield from jobs.lock(job_id)
     if job is None or job["state"] != "queued" or not job["past_deadline"]:
-        return finishing.REFUSED
+        return outcomes.REFUSED
     ended = yield from finishing.end(
         job,
         "expired",
@@ -96,7 +97,7 @@ def expire_plan(job_id: UUID) -> Plan[Outcome]:
         accepted=True,
         topics=topics(job_id, job["organization_id"]),
         told=ended.told,
-        used=finishing.unused(job_id),
+        used=outcomes.unused(job_id),
     )
 
 
@@ -104,7 +105,7 @@ def unreadable_plan(job_id: UUID) -> Plan[Outcome]:
     """A queued job whose request cannot be read fails at no cost: no other attempt could read it either."""
     job = yield from jobs.lock(job_id)
     if job is None or job["state"] != "queued" or job["batch_id"] is not None:
-        return finishing.REFUSED
+        return outcomes.REFUSED
     ended = yield from finishing.end(
         job,
         "failed",
@@ -118,7 +119,7 @@ def unreadable_plan(job_id: UUID) -> Plan[Outcome]:
         accepted=True,
         topics=topics(job_id, job["organization_id"]),
         told=ended.told,
-        used=finishing.unused(job_id),
+        used=outcomes.unused(job_id),
     )
 
 
@@ -126,7 +127,7 @@ def lose_plan(job_id: UUID, *, attempt: int, entries: list[Entry]) -> Plan[Outco
     """End or repeat an attempt whose lease ran out, by what its stream holds. Nothing where it was renewed meanwhile."""
     job = yield from jobs.lock(job_id)
     if job is None or job["state"] not in LEASED or job["attempt"] != attempt or not job["lease_lost"]:
-        return finishing.REFUSED
+        return outcomes.REFUSED
     if job["batch_id"] is not None:  # the rows that were reported are kept; `batches` ends it where that is due
         taken = job["state"] == "running" or job["claimant"]
         reason = f"Attempt {attempt} ended: the site {'stopped answering' if taken else 'did not take the order'}."

@@ -1,39 +1,26 @@
-"""News of an attempt becomes the job's state and the customer's bill, in one transaction.
+"""How an attempt ended becomes the job's state and the customer's bill, in one transaction.
 
-A job ends by a runner's report, or, where the runner was lost, by what its stream holds. Either way the writer must name
-the attempt, fence and claimant in force.
+A job ends by a runner's report, or, where the runner was lost, by what its stream holds.
 """
 
-import asyncio
-import contextlib
-import logging
-from collections.abc import Coroutine
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, TypedDict
-from uuid import UUID
+from typing import Any
 
 from django.conf import settings
-from psycopg.types.json import Jsonb
 
 from apps.catalog import offers
 from apps.catalog.prices import Terms
 from apps.core.ids import public
 from apps.core.sql import Plan, Row, Statement
 from apps.dispatch.admission import hold_key, topics
+from apps.dispatch.outcomes import Outcome, Used, unused
 from apps.jobs import statements as jobs
-from apps.jobs.models import FINAL
-from apps.jobs.statements import StaleState
-from apps.keys import rates
 from apps.ledger import statements as ledger
-from apps.live import bell
 from apps.runner.protocol import Energy, Failure, Report, Usage
 from apps.scheduling import slots
 from apps.sites.power import gco2e
 from apps.webhooks import statements as webhooks
-from apps.webhooks.services import ring as ring_webhooks
-
-log = logging.getLogger(__name__)
 
 # Of the statement that ends a job: its order is done with, and whoever waits may have its slot.
 ENDED = (
@@ -44,165 +31,6 @@ UNSETTLED = jobs.Beside()
 LEASED = ("dispatched", "running")
 MOST = 2**31 - 1  # what a count's column holds
 RETRY_SECONDS = 10  # an interactive job that goes back to the queue waits at least so long for another site
-
-
-class Used(TypedDict):
-    job_id: UUID
-    input_tokens: int
-    output_tokens: int
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of a report: `accepted` False where the attempt is not the writer's. `freed` is a slot to give back.
-
-    `used` is what an ended job used of its rate limits. `told`: a webhook waits to be sent.
-    """
-
-    accepted: bool
-    topics: tuple[str, ...] = ()
-    freed: tuple[str, str] | None = None
-    overrun_microusd: int = 0
-    used: Used | None = None
-    told: bool = False
-
-    def announce(self) -> None:
-        """After the commit: give the slot back, ring the readers, raise the alarm where a hold was too small."""
-        self.alarm()
-        if self.used:
-            rates.correct(**self.used)
-        if self.freed:
-            slots.free(self.freed[0], holder=self.freed[1])
-        if self.topics:
-            bell.ring(*self.topics)
-        if self.told:
-            ring_webhooks()
-
-    async def announce_async(self) -> None:
-        self.alarm()
-        said: list[Coroutine[Any, Any, None]] = []  # in this order, in one turn
-        if self.used:
-            said.append(rates.correct_async(**self.used))
-        if self.freed:
-            said.append(slots.free_async(self.freed[0], holder=self.freed[1]))
-        if self.topics:
-            said.append(bell.ring_async(*self.topics))
-        await asyncio.gather(*said)
-        if self.told:
-            await asyncio.to_thread(ring_webhooks)
-
-    def alarm(self) -> None:
-        if self.overrun_microusd:
-            log.error("cost above the hold", extra={"topics": self.topics, "overrun_microusd": self.overrun_microusd})
-
-
-REFUSED = Outcome(accepted=False)
-
-
-def report(news: Report, *, node_id: int | None = None, job: Row | None = None) -> Plan[Outcome]:
-    """Take one report. Repeating it changes nothing and is accepted again; a stale or second claimant is refused.
-
-    Counts a column cannot hold are cut; what else cannot be stored raises ValueError or the driver's DataError.
-
-    `node_id` is the node that authenticated: it may only speak for its own pools. `job` is its row as it was just read.
-    """
-    if news.kind == "finished":
-        job = job or (yield from jobs.read(UUID(news.job)))
-        if job is None or job["interactive"]:  # others' ends are told to webhooks, which is more than one statement
-            with contextlib.suppress(
-                StaleState
-            ):  # somebody wrote at this moment: decide anew, and hold the row meanwhile
-                return (yield from taken(news, job, node_id))
-    return (yield from taken(news, (yield from jobs.lock(UUID(news.job))), node_id))
-
-
-def taken(news: Report, job: Row | None, node_id: int | None) -> Plan[Outcome]:
-    """Raises StaleState where the row was not locked, and has changed since it was read; then nothing was written."""
-    if job is None or not names_the_attempt(job, news, node_id):
-        return REFUSED
-    if job["batch_id"] is not None and news.kind != "started":
-        return REFUSED  # what a shard has done is for `batches` to take
-    if job["state"] in FINAL:
-        return Outcome(accepted=job["claimant"] == news.claimant and news.kind == "finished")
-    if job["claimant"] not in ("", news.claimant) or job["state"] not in LEASED:
-        return REFUSED
-    if news.kind == "started":
-        return (yield from start(job, news))
-    return (yield from finish(job, News.of(news)))
-
-
-def names_the_attempt(job: Row, news: Report, node_id: int | None) -> bool:
-    """Does a report speak of the attempt in force, from the node that has it?"""
-    named = job["attempt"] == news.attempt and job["fence"] == news.fence
-    return named and node_id in (None, job["node_id"])
-
-
-# Many starts at once: the job's step, its event, and its order, which is done with. Rows are locked in the order of ids.
-START = """
-WITH given AS (
-    SELECT * FROM jsonb_to_recordset(%(starts)s) AS (job uuid, attempt int, fence uuid, claimant text)
-), locked AS MATERIALIZED (
-    SELECT given.* FROM given JOIN jobs_job j ON j.id = given.job ORDER BY j.id FOR UPDATE OF j
-), moved AS (
-    UPDATE jobs_job j SET state = 'running', reason = left('Running at ' || s.name, 200), version = j.version + 1,
-        claimant = given.claimant, started_at = clock_timestamp(),
-        lease_expires_at = clock_timestamp() + make_interval(secs => CASE WHEN j.batch_id IS NULL THEN %(seconds)s ELSE %(shard_seconds)s END)
-    FROM locked AS given
-    JOIN sites_pool p ON p.node_id = %(node)s JOIN sites_node n ON n.id = p.node_id JOIN sites_site s ON s.id = n.site_id
-    WHERE j.id = given.job AND j.pool_id = p.id AND j.attempt = given.attempt AND j.fence = given.fence
-      AND j.state = 'dispatched' AND j.claimant IN ('', given.claimant)
-    RETURNING j.id, j.organization_id, j.version, j.attempt, j.reason, s.name AS site
-), event AS (
-    INSERT INTO jobs_event (job_id, number, state, attempt, reason, data, at)
-    SELECT id, version, 'running', attempt, reason, jsonb_build_object('site', site), clock_timestamp() FROM moved
-), gone AS (
-    DELETE FROM dispatch_order WHERE job_id IN (SELECT id FROM moved)
-)
-SELECT id, attempt, organization_id FROM moved
-"""
-
-
-def starts(news: list[Report], *, node_id: int) -> Plan[dict[tuple[str, int], Outcome]]:
-    """Take many `started` reports of a node. Returns those that began, by job and attempt; the others want `report`."""
-    rows = yield Statement(
-        START,
-        {
-            "starts": Jsonb(
-                [
-                    {"job": each.job, "attempt": each.attempt, "fence": each.fence, "claimant": each.claimant}
-                    for each in news
-                ]
-            ),
-            "node": node_id,
-            "seconds": settings.INTERACTIVE_LEASE_SECONDS,
-            "shard_seconds": settings.SHARD_LEASE_SECONDS,
-        },
-        alone=True,
-    )
-    return {
-        (str(row["id"]), row["attempt"]): Outcome(accepted=True, topics=topics(row["id"], row["organization_id"]))
-        for row in rows
-    }
-
-
-def start(job: Row, news: Report) -> Plan[Outcome]:
-    if job["state"] == "running":
-        return Outcome(accepted=True)
-    yield from jobs.transition(
-        job["id"],
-        "running",
-        sources=("dispatched",),
-        version=job["version"],
-        reason=f"Running at {job['site']}",
-        data={"site": job["site"]},
-        now=("started_at",),
-        later={
-            "lease_expires_at": settings.SHARD_LEASE_SECONDS if job["batch_id"] else settings.INTERACTIVE_LEASE_SECONDS
-        },
-        claimant=news.claimant,
-    )
-    yield Statement("DELETE FROM dispatch_order WHERE job_id = %(job)s", {"job": job["id"]})
-    return Outcome(accepted=True, topics=topics(job["id"], job["organization_id"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -366,10 +194,6 @@ def close(
         **changes,
     )
     return moved["last"]
-
-
-def unused(job_id: UUID) -> Used:
-    return Used(job_id=job_id, input_tokens=0, output_tokens=0)
 
 
 def untaken(job: Row, reason: str) -> Plan[Outcome]:

@@ -9,7 +9,7 @@ import pytest
 from apps.agents import heartbeats
 from apps.agents.door import application
 from apps.core.signing import sign
-from apps.dispatch import finishing
+from apps.dispatch import reporting
 from apps.dispatch.models import Order
 from apps.files.models import File
 from apps.jobs.models import Job
@@ -134,7 +134,7 @@ def test_a_report_that_can_never_be_written_keeps_no_other_back(shop, node, door
     shop.pool.slots = 4
     shop.pool.save()
     broken, moved, good = shop.submit(), shop.submit(), shop.submit()
-    write, raised = finishing.report, []
+    write, raised = reporting.report, []
 
     def report(news, **fields):
         if news.job == str(broken.pk):
@@ -144,7 +144,7 @@ def test_a_report_that_can_never_be_written_keeps_no_other_back(shop, node, door
             raise StaleState(news.job)
         return write(news, **fields)
 
-    monkeypatch.setattr(finishing, "report", report)
+    monkeypatch.setattr(reporting, "report", report)
     reports = [site.report(job, usage=Usage(prompt_tokens=1)) for job in (broken, moved, good)]
     answer = door("POST", "/agent/v1/reports", headers=RIGHT, content=batch(*reports))
     assert [each["accepted"] for each in answer.json()["answers"]] == [False, True, True]

@@ -148,7 +148,7 @@ def test_stale_and_foreign_writers_change_nothing(works):
         assert not deliver(wrong).outcome.accepted
     assert not deliver(right, node_id=works.pool.node_id + 1).outcome.accepted
     # A runner that says a shard is a job like any other is refused too.
-    assert not database.run(site.finishing.report(right.model_copy(update={"shard": False}))).accepted
+    assert not database.run(site.reporting.report(right.model_copy(update={"shard": False}))).accepted
     assert Row.objects.count() == 0
     assert charges(batch) == []
     assert deliver(right, node_id=works.pool.node_id).outcome.accepted

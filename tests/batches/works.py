@@ -17,7 +17,7 @@ from apps.batches.models import Batch, Row, Shard
 from apps.catalog.models import Model
 from apps.core.ids import public
 from apps.core.sql import Plan, Statement
-from apps.dispatch import finishing
+from apps.dispatch import reporting
 from apps.dispatch.dispatcher import Dispatcher
 from apps.files import services as files
 from apps.files.models import File
@@ -200,7 +200,7 @@ def finished(job: Job, lines: list[int] | None = None, **fields: Any) -> Report:
 
 def deliver(told: Report, **kwargs: Any) -> collecting.Taken:
     if told.kind == "started":
-        return collecting.Taken(database.run(finishing.report(told, **kwargs)))
+        return collecting.Taken(database.run(reporting.report(told, **kwargs)))
     taken = database.run(collecting.report(told, **kwargs))
     taken.outcome.announce()
     return taken

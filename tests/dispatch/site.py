@@ -9,8 +9,8 @@ import redis
 from django.utils import timezone
 
 from apps.core.sql import Plan, Statement
-from apps.dispatch import finishing
-from apps.dispatch.finishing import Outcome
+from apps.dispatch import reporting
+from apps.dispatch.outcomes import Outcome
 from apps.jobs.models import Job
 from apps.runner.protocol import End, Energy, Entry, Failure, Report, Usage, stream
 from apps.sites.models import Listening
@@ -35,7 +35,7 @@ def report(job: Job, kind: str = "finished", *, claimant: str = "runner-1", **fi
 
 
 def deliver(news: Report, **kwargs: Any) -> Outcome:
-    outcome = database.run(finishing.report(news, **kwargs))
+    outcome = database.run(reporting.report(news, **kwargs))
     outcome.announce()
     return outcome
 

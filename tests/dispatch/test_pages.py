@@ -11,7 +11,7 @@ from PIL import Image
 from apps.accounts import tickets
 from apps.accounts.models import AuditEvent
 from apps.core.ids import uuid7
-from apps.dispatch import finishing, services
+from apps.dispatch import reporting, services
 from apps.files.models import File
 from apps.jobs.models import Job, Refusal
 from apps.ledger import services as ledger
@@ -281,7 +281,7 @@ def test_the_reason_of_the_operator_survives_to_the_end_of_a_running_job(client)
         state="cancelled",
         usage=Usage(prompt_tokens=5, completion_tokens=3),
     )
-    assert database.run(finishing.report(told)).accepted
+    assert database.run(reporting.report(told)).accepted
     job.refresh_from_db()
     assert job.reason.startswith("Cancelled by the operator: Site maintenance")
     assert job.reason.endswith("…; what was finished is kept and charged")

@@ -14,7 +14,7 @@ import redis
 import uvicorn
 from django.db import connection
 
-from apps.dispatch import finishing
+from apps.dispatch import outcomes, reporting
 from apps.runner.protocol import End, Energy, Entry, Failure, Order, Report, Usage, control, queue, stream
 from cango_portal import database
 from tests.servers import servers
@@ -82,7 +82,7 @@ class Attempt:
             self.usage = self.usage.model_copy(update={"completion_tokens": self.usage.completion_tokens + 1})
             self.write([{"index": index, "delta": {"content": text}, "finish_reason": None}])
 
-    def report(self, kind: str, **fields: Any) -> finishing.Outcome:
+    def report(self, kind: str, **fields: Any) -> outcomes.Outcome:
         common = {
             "kind": kind,
             "job": self.order.job,
@@ -91,7 +91,7 @@ class Attempt:
             "claimant": CLAIMANT,
             "at": time.time(),
         }
-        outcome = database.run(finishing.report(Report(**{**common, **fields})))
+        outcome = database.run(reporting.report(Report(**{**common, **fields})))
         outcome.announce()
         return outcome
 

@@ -71,8 +71,8 @@ class JobPage(Exchange, Receipt):
         return self.job.pool.node.site if self.job.pool else None
 
     @property
-    def candidates(self) -> list[dict[str, Any]]:
-        return timeline.candidates(self.job.placement)
+    def others(self) -> list[tuple[str, str]]:
+        return timeline.others(self.job.placement)
 
     def fields(self) -> dict[str, Any]:
         """What a `set` message carries while it runs: texts ready to show, and the value of the progress bar."""

@@ -125,18 +125,19 @@ def attempts(events: Sequence[Event]) -> list[Attempt]:
     return found
 
 
-def candidates(placement: dict[str, Any]) -> list[dict[str, Any]]:
-    """Sites that were looked at: name, whether chosen, and why not."""
+def others(placement: dict[str, Any]) -> list[tuple[str, str]]:
+    """The sites that were looked at beside the chosen pool and why it is none of theirs, each reason of a site once, best first."""
     chosen = placement.get("chosen", "")
-    return [
-        {
-            "site": each.get("site", ""),
-            "chosen": each.get("pool") == chosen and bool(chosen),
-            "why": reasons.said(each.get("refusal", ""))
-            or (gettext("chosen") if each.get("pool") == chosen else gettext("costlier power or no free slot")),
-        }
-        for each in placement.get("candidates", [])
-    ]
+    return list(
+        dict.fromkeys(
+            (
+                each.get("site", ""),
+                reasons.said(each.get("refusal", "")) or gettext("costlier power or no free slot"),
+            )
+            for each in placement.get("candidates", [])
+            if not chosen or each.get("pool") != chosen
+        )
+    )
 
 
 def charged(job: Job, decimals: int) -> str:

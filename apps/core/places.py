@@ -51,6 +51,15 @@ def within(rule: Iterable[str] | None, other: Iterable[str] | None) -> bool:
     return rule is not None and all(inside(each, other) for each in rule)
 
 
+def named(place: str) -> str:
+    """A place for people, the smallest part first.
+
+    >>> named("US/Georgia"), named("US")
+    ('Georgia, US', 'US')
+    """
+    return ", ".join(reversed(place.split("/")))
+
+
 def words(rule: Iterable[str]) -> str:
-    """For people: `US, DE/Hesse`."""
-    return ", ".join(rule) or "no place"
+    """For people: `Hesse, DE; US`."""
+    return "; ".join(named(each) for each in rule) or "no place"

@@ -159,7 +159,7 @@ def residency_checked(given: Rule, around: Iterable[str] | None, *, param: str =
                 "“%(place)s” is outside the places your organization allows: %(places)s. A key can only narrow them; an "
                 "owner can change them."
             )
-            % {"place": outside, "places": places.words(around or ())},
+            % {"place": outside, "places": ", ".join(around or ()) or "no place"},
             param=param,
             code="invalid_value",
         )

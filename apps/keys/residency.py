@@ -21,11 +21,11 @@ def choices(around: Iterable[str] | None = None, kept: Iterable[str] = ()) -> li
     found: dict[str, str] = {}
     for country, region, code, name in Site.objects.values_list("country", "region", "code", "name"):
         found[places.place(country)] = country
-        found[places.place(country, region)] = f"{country}, {region}"
-        found[places.place(country, region, code)] = f"{country}, {region}, {name}"
+        found[places.place(country, region)] = f"{region}, {country}"
+        found[places.place(country, region, code)] = f"{name}, {region}, {country}"
     rule = permits.optional(around)
     offered = {place: words for place, words in found.items() if places.inside(place, rule)}
-    return sorted(({place: place for place in kept} | offered).items())
+    return sorted(({place: places.named(place) for place in kept} | offered).items())
 
 
 @transaction.atomic

@@ -15,6 +15,7 @@ from django.utils import timezone
 from django.utils.translation import gettext, gettext_lazy
 
 from apps.accounts.models import Organization
+from apps.core import numbers
 from apps.core.ids import parse, public
 from apps.core.sql import Plan, Statement
 from apps.ledger.models import Transfer
@@ -119,6 +120,13 @@ class Page:
 
     movements: list[Movement]
     older: str
+
+    @property
+    def decimals(self) -> int:
+        """One number of them in a column: four, or as many as its smallest amount needs so that it is not zero."""
+        return numbers.sum_places(
+            *((each.transfer.amount_microusd, [each.transfer.amount_microusd]) for each in self.movements)
+        )
 
 
 def transfers_of(organization: Organization) -> QuerySet[Transfer]:

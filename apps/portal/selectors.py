@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -243,28 +244,78 @@ def today(organization: Organization, *, now: datetime) -> Today:
 
 
 LATENCY = """
-SELECT count(*) AS jobs,
+SELECT CASE WHEN GROUPING(part) = 0 THEN part END AS part, count(*) AS jobs,
     percentile_cont(0.5) WITHIN GROUP (ORDER BY seconds) AS p50, percentile_cont(0.95) WITHIN GROUP (ORDER BY seconds) AS p95,
     (sum(tokens) / NULLIF(sum(writing), 0))::float8 AS tokens_per_second
 FROM (
-    SELECT extract(epoch FROM first_token_at - created_at)::float8 AS seconds, completion_tokens AS tokens,
+    SELECT greatest(floor(extract(epoch FROM first_token_at - %(midnight)s::timestamptz) / %(part)s), 0)::int AS part,
+        extract(epoch FROM first_token_at - created_at)::float8 AS seconds, completion_tokens AS tokens,
         extract(epoch FROM greatest(finished_at - first_token_at, interval '0'))::float8 AS writing
     FROM jobs_job
     WHERE organization_id = %(organization)s AND id >= %(first)s AND batch_id IS NULL AND first_token_at IS NOT NULL
       AND finished_at >= %(midnight)s AND kind = ANY(%(kinds)s)
     ORDER BY id DESC LIMIT %(recent)s
 ) ended
+GROUP BY GROUPING SETS ((), (part)) ORDER BY part NULLS FIRST
 """
+LATENCY_PART = timedelta(minutes=15)
+
+
+@dataclass(frozen=True, slots=True)
+class Quarter:
+    """The answers whose first token came in a quarter of an hour."""
+
+    at: datetime
+    jobs: int
+    p50: float
+    p95: float
 
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """Of the day's newest RECENT_JOBS answers in text: from admission to the first token, and how fast the rest came."""
+    """Of the day's newest RECENT_JOBS answers in text: from admission to the first token, and how fast the rest came.
 
+    `quarters` without answers are left out. The day begins at `start`, and is known until `end`.
+    """
+
+    start: datetime
+    end: datetime
     jobs: int
     p50: float | None
     p95: float | None
     tokens_per_second: float | None
+    quarters: list[Quarter]
+
+    @property
+    def top(self) -> float:
+        """The upper end of the axis: 1, 2 or 5 of a power of ten."""
+        most = max((each.p95 for each in self.quarters), default=0.0) or 0.001
+        power = 10.0 ** math.floor(math.log10(most))
+        return next(power * step for step in (1, 2, 5, 10) if most <= power * step * 1.000001)
+
+    @property
+    def p50_path(self) -> str:
+        return self._path([(each.at, each.p50) for each in self.quarters])
+
+    @property
+    def p95_path(self) -> str:
+        return self._path([(each.at, each.p95) for each in self.quarters])
+
+    @property
+    def slowest(self) -> Quarter | None:
+        return max(self.quarters, key=lambda each: each.p95, default=None)
+
+    def _path(self, points: list[tuple[datetime, float]]) -> str:
+        """In hundredths of the plot. What follows a quarter without answers begins anew; one that stands alone is a dot."""
+        said, before = [], None
+        for at, seconds in points:
+            # The last one ends now, and may be no whole quarter.
+            x = min((at + LATENCY_PART / 2 - self.start) / (self.end - self.start), 1) * 100
+            y = 100 - seconds / self.top * 100
+            joined = before is not None and at - before == LATENCY_PART
+            said.append(f"{'L' if joined else 'M'}{x:.2f} {y:.2f}{'' if joined else 'h0'}")
+            before = at
+        return "".join(said)
 
 
 def latency(organization: Organization, *, now: datetime) -> Latency:
@@ -275,13 +326,18 @@ def latency(organization: Organization, *, now: datetime) -> Latency:
         "midnight": midnight,
         "kinds": list(WRITES),
         "recent": RECENT_JOBS,
+        "part": LATENCY_PART.total_seconds(),
     }
-    return database.run(_latency(params))
+    return database.run(_latency(params, now))
 
 
-def _latency(params: dict[str, Any]) -> Plan[Latency]:
-    [row] = yield Statement(LATENCY, params)
-    return Latency(**row)
+def _latency(params: dict[str, Any], now: datetime) -> Plan[Latency]:
+    whole, *parts = yield Statement(LATENCY, params)
+    midnight = params["midnight"]
+    quarters = [
+        Quarter(midnight + each["part"] * LATENCY_PART, each["jobs"], each["p50"], each["p95"]) for each in parts
+    ]
+    return Latency(midnight, now, whole["jobs"], whole["p50"], whole["p95"], whole["tokens_per_second"], quarters)
 
 
 def clock() -> Plan[int]:

@@ -19,7 +19,8 @@ from apps.accounts.models import User
 from apps.accounts.permissions import MemberRequest, organization_required
 from apps.catalog import offers
 from apps.catalog.models import Model
-from apps.jobs.pages.usage import UsageForm, UsagePage
+from apps.jobs.pages.day import DayPage
+from apps.jobs.pages.usage import UsageForm
 from apps.portal import legal, mailbox, selectors, services, status
 from apps.portal.context import THEMES
 from apps.portal.forms import WelcomeForm
@@ -151,7 +152,7 @@ def dashboard(request: MemberRequest) -> HttpResponse:
         return render(request, "portal/first_visit.html", {"overview": overview, "first": first})
     now = timezone.now()
     spend, where = (
-        UsagePage(request.organization, UsageForm({"range": "today", **asked}, now.date()), now)
+        DayPage(request.organization, UsageForm({"range": "today", **asked}, now.date()), now)
         for asked in ({"measure": "spend"}, {"measure": "tokens", "group": "site"})
     )
     return render(

@@ -263,6 +263,12 @@ def test_movements_are_in_customers_words_and_leave_holds_out(full):
     assert "Credit bought" in html
     assert "+$25.0000" in html
     assert "−$0.0002" in html
+    ledger.reserve(organization=organization, microusd=1_000, key="test:small")
+    ledger.settle(key="test:small", cost_microusd=21)
+    html = browser(owner).get("/billing/movements/").content.decode()
+    assert "−$0.00002<" in html  # one number of decimals in a column: what its smallest amount needs
+    assert "−$0.00022<" in html
+    assert "+$25.00000<" in html
     assert "Credit given" in html
     assert "/jobs/job_" in html
     assert "for staff only" not in html

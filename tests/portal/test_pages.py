@@ -424,6 +424,7 @@ def test_the_overview_shows_where_today_went(shop):
     assert "2.0 s" in page
     assert "2.9 s" in page
     assert "5 tok/s" in page
+    assert page.count('<line class="now"') == 1
     with CaptureQueriesContext(connection) as few:
         shop["client"].get("/dashboard/")
     for _ in range(5):

@@ -47,7 +47,7 @@ def test_ninety_days_of_a_model_in_a_region(db):
     assert_clean(answer)
     page = text(answer)
     assert "Every model takes work in each of its regions." in page
-    assert "Acme chat US/Georgia Takes work 50.01%" in page
+    assert "Acme chat Georgia, US Takes work 50.01%" in page
     source = answer.content.decode()
     assert source.count('class="d-up"') == 2
     assert source.count('class="d-partly"') == 1
@@ -91,7 +91,7 @@ def test_only_public_incidents_are_told(db):
     page = text(Client().get("/status/"))
     assert "Slow answers. Requests wait longer. How it stands" in page
     assert "Identified. A fan failed." in page
-    assert "Models: Acme chat Places: US/Georgia" in page
+    assert "Models: Acme chat Places: Georgia, US" in page
     assert "Away Over" in page
     feed = Client().get("/status/feed/").content.decode()
     assert "<title>Slow answers: identified</title>" in feed

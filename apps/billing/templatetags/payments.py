@@ -25,11 +25,11 @@ def cents(value: int | None) -> str:
 
 
 @register.filter
-def signed(microusd: int) -> str:
-    """A change, with its sign; four decimals, as the smallest charges need."""
+def signed(microusd: int, places: int) -> str:
+    """A change, with its sign and so many decimals: one number of them in a column (`Page.decimals`)."""
     if not microusd:
         return numbers.NONE
-    return f"{'+' if microusd > 0 else numbers.MINUS}{numbers.money_small(abs(microusd))}"
+    return f"{'+' if microusd > 0 else numbers.MINUS}{numbers.dollars(abs(microusd), places)}"
 
 
 @register.filter

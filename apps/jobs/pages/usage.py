@@ -95,7 +95,7 @@ class UsageForm(forms.Form):
     """An unknown value in a shared address shows the default and says so."""
 
     measure = forms.ChoiceField(
-        label=gettext_lazy("Measure"), required=False, choices=[(k, m.title) for k, m in MEASURES.items()]
+        label=gettext_lazy("Measure"), required=False, choices=[(k, gettext_lazy(m.name)) for k, m in MEASURES.items()]
     )
     group = forms.ChoiceField(label=gettext_lazy("Group by"), required=False, choices=list(GROUPS.items()))
     range = forms.ChoiceField(label=gettext_lazy("Time"), required=False, choices=list(RANGES.items()))

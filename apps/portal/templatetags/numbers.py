@@ -1,8 +1,8 @@
-"""`apps.core.numbers` as template filters."""
+"""`apps.core.numbers`, and the words of `apps.core.places`, as template filters."""
 
 from django import template
 
-from apps.core import numbers
+from apps.core import numbers, places
 
 register = template.Library()
 
@@ -31,3 +31,5 @@ for name in (
     "size",
 ):
     register.filter(name, getattr(numbers, name))
+register.filter("place", places.named)
+register.filter("places", places.words)

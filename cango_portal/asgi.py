@@ -16,9 +16,11 @@ from django.contrib.auth import SESSION_KEY
 from django.core.asgi import get_asgi_application
 from django.http import parse_cookie
 from django.template import loader
+from django.utils import translation
 
 pages: Any = get_asgi_application()  # loads the apps; what is imported below needs them
 
+from apps.accounts import languages
 from apps.agents import heartbeats
 from apps.agents.door import application as agents
 from apps.core import garbage
@@ -102,7 +104,9 @@ async def too_large(request: Request, most: int) -> None:
         return await request.refuse(
             BodyTooLarge(f"A file may have at most {size}. Nothing was started or charged.", param="file")
         )
-    page = loader.get_template("413.html").render({"size": size, "back": back(request)})
+    cookies = parse_cookie(request.headers.get("cookie", ""))
+    with translation.override(languages.of(None, cookies, request.headers.get("accept-language", ""))):
+        page = loader.get_template("413.html").render({"size": size, "back": back(request)})
     return await request.answer(
         page.encode(),
         status=BodyTooLarge.status,

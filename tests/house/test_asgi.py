@@ -8,6 +8,7 @@ import re
 import httpx
 import pytest
 from django.test import Client
+from django.utils import translation
 
 from apps.core import asgi
 from cango_portal.asgi import FORM_BYTES, application
@@ -40,6 +41,13 @@ def test_a_body_that_says_it_is_too_large_is_refused_with_a_page(settings):
     assert 'href="/playground/?a=b"' in answer.text
     assert inline(answer.text) == []
     assert call("POST", "/login/", headers={"content-length": "x"}, content=b"").status_code == 413
+
+
+def test_the_refusal_is_in_the_readers_language_whatever_the_thread_said_last(settings):
+    with translation.override("zh-hans"):
+        assert WORDS in too_large(settings, "/playground/").text
+    assert '<html lang="zh-hans">' in too_large(settings, "/playground/", **{"accept-language": "zh-CN"}).text
+    assert '<html lang="zh-hans">' in too_large(settings, "/playground/", cookie="language=zh-hans").text
 
 
 @pytest.mark.parametrize("referer", ["http://evil.example/models/acme/ocr/", "http://localhost//evil.example", "x", ""])

@@ -28,7 +28,7 @@ STATUS = """Asks the process that runs here, and nothing over the network.
 Exit code: 0 it runs, the portal answers it and a pool is ready; 1 not so; 2 the file is bad or another user's."""
 DRAIN = """The portal gives it no new work; requests that run are finished, shards of batches go on elsewhere.
 Staff admit it again. Asked once more, it waits for the drain that is under way.
-Exit code: 0 empty; 1 the portal refuses; 2 the file is bad; 3 not empty after the deadline; 4 the portal is away."""
+Exit code: 0 empty; 1 the portal refuses, or staff put it back to work; 2 the file is bad; 3 not empty after the deadline; 4 the portal is away."""
 FORBIDDEN = ("django", "psycopg", "cango_portal")
 
 

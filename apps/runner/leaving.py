@@ -67,6 +67,9 @@ async def emptied(portal: Portal, told: NodeTold, put: Put) -> int:
     until = time.monotonic() + max(told.drain.left_seconds if told.drain else 0.0, 0.0) + GRACE_SECONDS
     running: int | None = None
     while not empty(told):
+        if told.state == "admitted":
+            put(f"{told.node} was put back to work meanwhile: the portal gives it new work.")
+            return REFUSED
         if time.monotonic() >= until:
             put(
                 f"{told.running} attempts still run, past the deadline. They are lost to this node; look at the portal."

@@ -36,17 +36,17 @@ class Probe:
 
     @property
     def due(self) -> bool:
-        """A parked model is not woken for it, and one that is full answers whom it can."""
+        """Of one that is ready: full, it answers whom it can."""
         now = time.monotonic()
         free = self.resident.busy() < self.resident.slots
         quiet = bool(self.failure) or now - self.well_at >= QUIET_SECONDS
-        return self.resident.state == "ready" and free and quiet and now >= self.due_at
+        return free and quiet and now >= self.due_at
 
     async def look(self, meter: Meter | None) -> bool:
         """Ask where that is due. Whether `failure` changed."""
         before, engine = self.failure, self.resident.engine
         if self.resident.state != "ready":
-            self.failure = ""  # that itself is told
+            self.failure = ""  # that itself is told, and a parked model is not woken for this
         elif self.due and engine is not None and self.kind in USUAL:
             asked = next(iter(self.resident.desired.golden), USUAL[self.kind])
             async with golden.on_the_house(meter) as house:

@@ -158,9 +158,8 @@ class Resident:
             await self.unload()
         if self.parked or self.idle():
             self.parked = True
-            await self.unload()
-            if self.parked:  # else work came meanwhile
-                return self.show("parked", PARKED.reason, ready=True)
+            await self.unload()  # work that comes meanwhile has it loaded by the next step
+            return self.show("parked", PARKED.reason, ready=True)
         if self.engine is None:
             await self.load(path if self.desired.weights else None)
         return await self.look()
@@ -273,13 +272,13 @@ class Resident:
         if trouble := next((child.trouble for child in children if child.trouble), ""):
             return self.show("error", trouble)
         was_ready = self.well_at > self.load_began
+        if was_ready and [child.pid or 0 for child in children] != self.counted:  # it ended, and is loaded anew
+            self.load_began, self.well_at, was_ready = now, now, False
         if now - self.well_at > (HANG_SECONDS if was_ready else LOAD_SECONDS):
             log.error("an engine hangs and is started again", extra={"pool": self.name, "reason": health.reason})
             self.load_began = self.well_at = now
             for child in children:
                 child.kill()
-        if was_ready and all(child.pid is None for child in children):  # it ended, and is loaded anew
-            self.load_began = self.well_at = now
         return self.show("loading", health.reason)
 
     def measure(self, now: float, processes: list[int]) -> None:

@@ -8,6 +8,7 @@ from django.utils import timezone
 
 from apps.accounts.models import AuditEvent
 from apps.agents import heartbeats
+from apps.dispatch import guarding
 from apps.dispatch.dispatcher import Dispatcher
 from apps.jobs.models import Job
 from apps.runner.protocol import Heartbeat, Lease
@@ -18,6 +19,7 @@ from tests import make
 from tests.admin.conftest import operator, staff  # noqa: F401 - fixtures
 from tests.admin.test_actions import act
 from tests.dispatch.site import heard
+from tests.threads import one_after_the_other
 
 
 @pytest.fixture
@@ -130,8 +132,7 @@ def test_staff_may_say_that_they_are_lost(fleet, staff, operator):  # noqa: F811
 
 def test_two_dispatchers_begin_one_freeze(fleet):
     fleet(4, silent=11)
-    for _ in range(2):
-        Dispatcher().lose_leases()
+    assert one_after_the_other(guarding.frozen(), guarding.frozen()) == [True, True]
     assert Freeze.objects.count() == 1
     Node.objects.update(heartbeat_at=timezone.now())
     for _ in range(2):

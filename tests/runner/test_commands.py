@@ -184,6 +184,9 @@ def test_drain_waits_until_the_portal_says_empty(
         ([(401, "This node is not known or not admitted.")], 1, "not known or not admitted"),
         ([(503, "away")], 4, "does not answer"),
         ([node(running=1, left=-1e9)], 3, "1 attempts still run, past the deadline"),
+        ([(409, "A node that is in maintenance cannot become draining."), node(state="maintenance", drained=True)], 0, "a-1 is maintenance and empty"),
+        ([(409, "A node that is in burn-in cannot become draining."), node(state="burn-in", running=1), node(state="burn-in")], 0, "1 attempts run"),
+        ([node(running=1), node(state="admitted")], 1, "put back to work meanwhile"),
     ],
 )  # fmt: skip
 def test_drain_ends_with_a_code_of_its_own(
@@ -194,6 +197,19 @@ def test_drain_ends_with_a_code_of_its_own(
     Books(portal, *told)
     ended, text = drained(portal, tmp_path, capsys)
     assert (ended, words in text) == (code, True), text
+
+
+def test_after_the_deadline_the_portal_has_time_to_note_what_was_lost(
+    portal: FakePortal, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Books(portal, node(running=1, left=-1e9), node(left=-1e9), node(left=-1e9, drained=True))
+    assert drained(portal, tmp_path, capsys)[0] == 0
+
+
+def test_who_does_not_wait_only_asks(portal: FakePortal, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    books = Books(portal, node(running=1))
+    code, text = drained(portal, tmp_path, capsys, "--no-wait")
+    assert (code, [path for path, _ in books.asked], len(text.splitlines())) == (0, ["/agent/v1/drain"], 1)
 
 
 @pytest.mark.parametrize(

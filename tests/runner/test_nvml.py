@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from apps.runner import counters, faults, identity, nvml
 from apps.runner.counters import GPUCounter, Sampler
 from apps.runner.watch import MOST_MISSES, Watch
 from tests.runner import fake_nvml
+from tests.runner.test_execution import until
+from tests.runner.test_resident import gone
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -158,6 +161,12 @@ def test_the_verdict(read: Callable[..., dict[str, Any]], lies: dict[str, Any], 
     assert (words in found) if words else found == ""
 
 
+def test_what_takes_a_gpu_out_whatever_else_it_says() -> None:
+    assert {xid for xid in range(1000) if faults.fault({}, [xid])} == {46, 48, 79, 95, 119, 120}
+    actions = [*nvml.ACTIONS.values(), None]
+    assert [action for action in actions if not faults.fault({"recovery_action": action}, [])] == ["none", None]
+
+
 # Counters
 
 
@@ -232,6 +241,45 @@ async def test_beside_a_process_that_cannot_be_ended_none_is_started(
     os.kill(process.pid, signal.SIGKILL)
     await process.wait()
     assert await sampler.read() == {"GPU-0": 123_456, "GPU-1": 7}
+
+
+SILENT = ["sh", "-c", "exec sleep 60"]
+COUNTED = ["sh", "-c", 'while read -r question; do echo "$question" >> "$0"; echo "{}"; done']
+
+
+async def test_a_driver_that_never_begins_costs_its_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(counters, "START_SECONDS", 0.05)
+    silent = Sampler(SILENT, present=True)
+    async with asyncio.timeout(10):
+        assert await silent.read() is None
+    assert (silent.process, silent.stuck, silent.misses) == (None, None, 1)
+
+
+async def test_readers_at_the_same_time_share_one_answer(tmp_path: Path) -> None:
+    asked = tmp_path / "asked"
+    sampler = Sampler([*COUNTED, str(asked)], present=True)
+    assert await asyncio.gather(*(sampler.read() for _ in range(5))) == [{}] * 5
+    assert asked.read_text().split() == ["energy", "energy"]  # the first is the start's
+    await sampler.read()
+    assert asked.read_text().split() == ["energy"] * 3
+    await sampler.stop()
+
+
+@pytest.mark.story
+async def test_no_driver_outlives_its_runner(driver: Driver, tmp_path: Path) -> None:
+    """Its standard input does: one that hangs in a call would not see that end."""
+    questions = tmp_path / "questions"
+    os.mkfifo(questions)
+    program = f'{sys.executable} -m tests.runner.fake_nvml "$0" < "$1" & echo $!; wait'
+    runner = await asyncio.create_subprocess_exec("sh", "-c", program, str(driver.path), str(questions), stdout=PIPE)
+    assert runner.stdout
+    with os.fdopen(os.open(questions, os.O_RDWR), "wb") as asking:
+        child = int(await runner.stdout.readline())
+        asking.write(b"energy\n")
+        asking.flush()
+        assert json.loads(await runner.stdout.readline()) == {"GPU-0": 123_456, "GPU-1": 7}
+        runner.kill()
+        await until(lambda: gone(child))
 
 
 # The watch

@@ -175,6 +175,31 @@ async def test_a_wrong_answer_takes_the_pool_out_until_it_is_right(bed: Bed, mon
     assert bed.probe.failure == ""  # that itself is told
 
 
+async def test_work_that_succeeds_says_as_much_as_a_right_answer(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probing, "QUIET_SECONDS", 0.0)
+    bed.oracle.text = ""
+    await bed.look()
+    assert bed.probe.failure == "its probe failed: it answers nothing"
+    bed.probe.worked()
+    assert bed.probe.failure == ""
+
+
+@pytest.mark.parametrize("meanwhile", ["parked", "other weights"])
+async def test_what_was_unloaded_while_it_was_asked_has_not_failed(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch, meanwhile: str
+) -> None:
+    monkeypatch.setattr(probing, "QUIET_SECONDS", 0.0)
+    bed.oracle.seconds, bed.oracle.text = 0.02, ""
+    asked = asyncio.create_task(bed.probe.look(None))
+    await until(lambda: bed.oracle.asked)
+    if meanwhile == "parked":
+        bed.resident.show("parked", "", ready=True)
+    else:
+        bed.resident.engine = Oracle()  # type: ignore[assignment]
+    assert await asked is False
+    assert (bed.probe.failure, bed.probe.due_at) == ("", 0.0)
+
+
 @pytest.mark.story
 async def test_a_test_measures_growing_concurrency_and_names_what_is_wrong(
     bed: Bed, engine: tests.engine.Running, monkeypatch: pytest.MonkeyPatch

@@ -154,7 +154,7 @@ async def test_a_start_the_portal_refuses_is_stopped(
     assert portal.of(job.job) == []
 
 
-@pytest.mark.parametrize(("status", "seconds"), [(500, "LOST_SECONDS"), (503, "DOWN_SECONDS")])
+@pytest.mark.parametrize(("status", "seconds"), [(500, "LOST_SECONDS"), (401, "LOST_SECONDS"), (503, "DOWN_SECONDS")])
 async def test_without_heartbeats_running_work_is_given_up(
     runner: Runner, publish: Publish, portal: FakePortal, engine: tests.engine.Running, monkeypatch: pytest.MonkeyPatch,
     entries: Reader, status: int, seconds: str,

@@ -22,7 +22,8 @@ from apps.runner import resident, weights
 from apps.runner.engines import child
 from apps.runner.engines.child import Child
 from apps.runner.engines.command import CommandEngine
-from apps.runner.engines.engine import Engine, EngineFailed, Work
+from apps.runner.engines.engine import Engine, EngineFailed, Health, Work
+from apps.runner.engines.openai_http import OpenAIEngine
 from apps.runner.engines.said import Said
 from apps.runner.protocol import Desired, Weights
 from apps.runner.resident import Resident
@@ -282,6 +283,27 @@ async def test_one_that_hangs_is_started_again(house: House, monkeypatch: pytest
 
 
 @pytest.mark.story
+async def test_one_that_ended_has_the_time_of_loading_again(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However soon its next process is there: a look every two seconds sees only that."""
+    monkeypatch.setattr(child, "FIRST_PAUSE", 0.0)
+    house.script = (
+        f"import runpy, sys, time; time.sleep(0.5); sys.argv[1:] = ['--port', '{house.port}']; "
+        "runpy.run_module('tests.engine', run_name='__main__')"
+    )
+    async with tended(house.resident()) as made:
+        await ready(made)
+        first, starts = child_of(made), []
+        first.before = lambda: starts.append(time.monotonic())
+        monkeypatch.setattr(resident, "HANG_SECONDS", 0.1)
+        os.kill(first.pid or 0, signal.SIGKILL)
+        await until(lambda: made.state == "loading")
+        await ready(made)
+        assert len(starts) == 1
+        assert made.load_seconds is not None
+        assert made.load_seconds >= 0.4
+
+
+@pytest.mark.story
 async def test_a_crash_loop_is_an_error_with_the_last_words_and_is_tried_on(house: House) -> None:
     house.script = "import sys; print('loading'); sys.exit('CUDA error: no device')"
     async with tended(house.resident()) as made:
@@ -319,6 +341,22 @@ async def test_what_an_engine_started_ends_with_it(house: House) -> None:
         await until(lambda: gone(helper))
 
 
+async def test_what_an_engine_started_ends_when_it_is_stopped_however_deaf(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(child, "LOOK_SECONDS", 0.02)
+    log = tmp_path / "a.log"
+    deaf = "trap '' TERM; echo helper $$; exec sleep 60"
+    command = ["sh", "-c", 'sh -c "$0" & exec sleep 60', deaf]
+    made = Child("a", command, said=Said(log), group=True, end_seconds=60)
+    made.start()
+    await until(lambda: log.exists() and log.read_text().endswith("\n"))
+    helper = int(log.read_text().split()[1])
+    async with asyncio.timeout(30):  # its end counts, whatever holds its pipes
+        await made.stop()
+    await until(lambda: gone(helper))
+
+
 @pytest.mark.story
 async def test_weights_are_fetched_loaded_changed_and_removed(house: House, shelf: Shelf) -> None:
     first = shelf.weights
@@ -342,7 +380,9 @@ async def test_weights_are_fetched_loaded_changed_and_removed(house: House, shel
         house.running = 0
         await ready(made)
         assert house.made[1:] == [house.store.path(shelf.weights)]
-        house.store.claim("b", shelf.weights)  # another pool's too
+        other = house.resident(fed=True)
+        other.name = "b"
+        other.want(Desired(pool="b", weights=shelf.weights))  # another pool's too
         made.want(Desired(pool="a", state="absent", weights=shelf.weights))
         await until(lambda: made.state == "absent")
         assert house.store.path(shelf.weights).exists()
@@ -375,10 +415,10 @@ async def test_weights_that_do_not_come_are_an_error_in_words_and_tried_again(
 async def test_an_idle_model_is_parked_and_the_next_work_loads_it(house: House) -> None:
     async with tended(house.resident()) as made:
         await ready(made)
-        house.running = 1
-        made.want(Desired(pool="a", park_after_seconds=0.1))
-        await asyncio.sleep(0.3)
-        assert made.state == "ready"  # it works
+        house.running, made.used_at = 1, 0.0  # since long ago
+        made.want(Desired(pool="a", park_after_seconds=0))
+        await until(lambda: made.used_at > 0)  # who works is not idle
+        assert (made.state, made.engine is None) == ("ready", False)
         house.running = 0
         await until(lambda: made.state == "parked")
         assert made.health.ready  # and takes work
@@ -386,11 +426,95 @@ async def test_an_idle_model_is_parked_and_the_next_work_loads_it(house: House) 
             with pytest.raises(httpx.ConnectError):
                 await client.get(f"{house.url}/models")
         assert made.processes() == []
-        made.used_at = time.monotonic() + 60  # not idle again while this test looks
+        made.used_at = time.monotonic() + 3600  # not idle again while this test looks
         both = await asyncio.gather(answer(made), answer(made))
         assert both == [tests.engine.text(3)] * 2
         assert house.told[-4:] == ["ready", "parked", "loading", "ready"]
         assert len(house.made) == 2
+
+
+@pytest.fixture
+async def elsewhere(
+    house: House, engine: tests.engine.Running, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Resident]:
+    """Ready on an engine that somebody else runs. Each step is the test's."""
+    monkeypatch.setattr(resident, "LIMIT_SECONDS", 30)
+    made = house.resident()
+    made.make = lambda path: OpenAIEngine(url=engine.url)
+    await made.step()
+    assert made.health.ready
+    yield made
+    await made.stop()
+
+
+async def test_what_somebody_else_runs_is_not_ours_to_unload(elsewhere: Resident) -> None:
+    engine, elsewhere.used_at = elsewhere.engine, 0.0
+    elsewhere.want(Desired(pool="a", park_after_seconds=0))
+    await elsewhere.step()
+    assert elsewhere.engine is engine
+
+
+async def test_one_that_somebody_else_runs_has_a_moment_before_it_is_an_error(house: House) -> None:
+    made = house.resident()
+    made.make = lambda path: OpenAIEngine(url="http://127.0.0.1:9/v1")
+    await made.step()
+    assert (made.state, made.health.ready) == ("loading", False)
+    made.load_began -= 2
+    await made.step()
+    assert made.state == "error"
+    await made.stop()
+
+
+async def test_work_waits_for_a_parked_model_but_not_for_ever(
+    elsewhere: Resident, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resident, "WAKE_SECONDS", 0.01)
+    elsewhere.show("parked", "", ready=True)
+    elsewhere.parked = True
+    async with asyncio.timeout(10):
+        with pytest.raises(EngineFailed, match="not loaded in time"):
+            await answer(elsewhere)
+
+
+async def test_what_parked_itself_stays_so_until_the_portal_wants_something_else_of_it(elsewhere: Resident) -> None:
+    elsewhere.parked = True
+    elsewhere.want(Desired(pool="a", park_after_seconds=60))
+    await elsewhere.step()
+    assert elsewhere.state == "parked"
+    elsewhere.want(Desired(pool="a", state="parked"))
+    elsewhere.want(Desired(pool="a", park_after_seconds=60))
+    await elsewhere.step()
+    assert elsewhere.state != "parked"
+
+
+async def test_what_the_portal_removes_ends_what_runs_first(elsewhere: Resident, house: House) -> None:
+    house.running = 1
+    elsewhere.want(Desired(pool="a", state="absent"))
+    await elsewhere.step()
+    assert elsewhere.engine is not None
+    assert elsewhere.health == Health(
+        ready=False, reason="removed by the portal, when its running work is done"
+    )  # takes no more
+    house.running = 0
+    await elsewhere.step()
+    assert (elsewhere.state, elsewhere.engine) == ("absent", None)
+
+
+async def test_a_fetch_that_failed_is_tried_again_after_pauses_that_grow_to_a_bound(house: House, shelf: Shelf) -> None:
+    made = house.resident(fed=True)
+    made.want(Desired(pool="a", weights=shelf.weights))
+    shelf.status = 503
+    pauses = []
+    for tries in range(1, 11):
+        await made.step()
+        assert made.fetching
+        await asyncio.wait({made.fetching})
+        await made.step()
+        await made.step()  # not at once
+        assert (made.fetching, len(shelf.asked)) == (None, tries)
+        pauses.append(int(made.health.reason.split()[-2]))
+        made.retry_at = 0.0  # it is over
+    assert pauses == [2, 4, 8, 16, 32, 64, 128, 256, 300, 300]
 
 
 @pytest.mark.story

@@ -81,6 +81,7 @@ async def test_no_more_than_72_hours_and_no_more_than_fits(recorder, tmp_path, m
 
 async def test_what_is_malformed_keeps_nothing_else_back(recorder, portal, tmp_path):
     mine = recorder("one")
+    (tmp_path / "000000000007.part").write_text('{"boot": "zero", "rea')  # killed while it wrote
     mine.start()
     (tmp_path / "000000000001.json").write_text("{")
     mine.number = 1
@@ -92,4 +93,5 @@ async def test_what_is_malformed_keeps_nothing_else_back(recorder, portal, tmp_p
     mine.keep()
     assert await mine.send()
     assert [told.readings[0].gpus[0].energy_mj for told in portal.telemetry] == [7]
+    assert list(tmp_path.iterdir()) == []
     await mine.stop(0.1)

@@ -56,3 +56,8 @@ def test_partners_nodes_come_after_ours_and_never_take_work_that_is_bound_to_pla
         ("ours", ""),
         ("partner", "a partner's node: not for work that is bound to places"),
     ]
+
+
+def test_what_is_loaded_comes_before_what_would_have_to_be_and_ours_before_both():
+    pools = [pool("parked", 1, parked=True), pool("loaded", 90), pool("partner", 0, trusted=False)]
+    assert [(each.pool.code, each.refusal) for each in rank(pools)] == [("loaded", ""), ("parked", ""), ("partner", "")]

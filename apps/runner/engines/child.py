@@ -173,10 +173,7 @@ class Child:
                 await self.supervision
         if self.process and self.process.returncode is None:
             self.signal(self.process, signal.SIGTERM)
-            try:
-                await asyncio.wait_for(self.process.wait(), self.end_seconds)
-            except TimeoutError:
-                self.signal(self.process, signal.SIGKILL)
-                await self.process.wait()
-            if self.group:
-                self.signal(self.process, signal.SIGKILL)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(ended(self.process), self.end_seconds)
+            self.signal(self.process, signal.SIGKILL)  # and of its group what outlived it
+            await ended(self.process)

@@ -1,0 +1,81 @@
+"""What a runner holds, by its heartbeats, and what it gives up when none was answered for long."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tests.engine
+from apps.runner import config
+from apps.runner.execution import Execution
+from apps.runner.heartbeat import LOST_SECONDS, SHARD_LOST_SECONDS
+from apps.runner.process import Runner
+from apps.runner.protocol import Order, Task
+from tests.runner.conftest import as_json, order
+from tests.runner.portal import FakePortal
+from tests.runner.test_execution import until
+from tests.runner.test_process import settings
+
+pytestmark = pytest.mark.story
+
+
+@pytest.fixture
+async def runner(
+    portal: FakePortal, engine: tests.engine.Running, tmp_path: Path, valkey: Any, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Runner]:
+    monkeypatch.setattr("apps.runner.process.FINISH_SECONDS", 0.0)
+    monkeypatch.setattr("apps.runner.worker.BLOCK_SECONDS", 0.05)
+    made = Runner(config.Configuration.model_validate(settings(portal, engine, tmp_path)))
+    await made.start()
+    yield made
+    await made.stop(asyncio.Event())
+
+
+async def begun(runner: Runner, job: Order) -> Execution:
+    runner.accept(as_json(job))
+    execution = runner.executions[job.job, 1]
+    await until(lambda: execution.claimed_at is not None)
+    return execution
+
+
+async def test_what_was_claimed_before_the_silence_is_lost_and_a_shard_later(
+    runner: Runner, portal: FakePortal, engine: tests.engine.Running
+) -> None:
+    engine.control(tokens_per_second=50)
+    row = Task(line=1, body={"messages": []}, max_completion_tokens=1000)
+    portal.files["/shard"] = row.model_dump_json().encode() + b"\n"
+    chat = await begun(runner, order(max_completion_tokens=1000))
+    shard = await begun(runner, order(shard=True, body=None, body_url="/shard"))
+    runner.lost(SHARD_LOST_SECONDS)  # both were claimed since the last beat
+    assert (chat.reason, shard.reason) == (None, None)
+    for each in (chat, shard):
+        assert each.claimed_at
+        each.claimed_at -= 2 * SHARD_LOST_SECONDS
+    runner.lost(LOST_SECONDS)
+    assert (chat.reason, shard.reason) == ("lost", None)
+    runner.lost(SHARD_LOST_SECONDS)
+    assert shard.reason == "lost"
+    for each in (chat, shard):
+        report = await asyncio.to_thread(portal.finished, each.order.job)
+        assert report.failure
+        assert (report.state, report.failure.code) == ("failed", "lease_lost")
+
+
+async def test_what_ended_is_held_until_the_portal_knows_or_was_silent_for_long(
+    runner: Runner, portal: FakePortal
+) -> None:
+    async def held() -> list[str]:
+        return [lease.job for lease in (await runner.heartbeat()).leases]
+
+    portal.away = True
+    first, second = await begun(runner, order()), await begun(runner, order())
+    await until(lambda: not runner.executions)
+    jobs = {first.order.job, second.order.job}
+    assert set(await held()) == jobs
+    runner.lost(LOST_SECONDS)
+    assert await held() == []
+    portal.away = False
+    for job in jobs:
+        assert (await asyncio.to_thread(portal.finished, job)).state == "succeeded"

@@ -276,6 +276,7 @@ CELERY_BEAT_SCHEDULE = {
     "files.expire": {"task": "files.expire", "schedule": 30.0, "options": {"expires": 30}},
     "keys.warn_of_expiry": {"task": "keys.warn_of_expiry", "schedule": 600.0},
     "ledger.sweep": {"task": "ledger.sweep", "schedule": 60.0},
+    "ledger.sum_charges": {"task": "ledger.sum_charges", "schedule": 300.0, "options": {"expires": 300}},
     "jobs.sum_hours": {"task": "jobs.sum_hours", "schedule": 300.0, "options": {"expires": 300}},
     "jobs.forget_refusals": {"task": "jobs.forget_refusals", "schedule": 3600.0},
     "sites.read_feeds": {"task": "sites.read_feeds", "schedule": 60.0, "options": {"expires": 60}},

@@ -6,7 +6,7 @@ import uuid
 from typing import Any
 
 from django.contrib.postgres.fields import ArrayField
-from django.contrib.postgres.indexes import GinIndex
+from django.contrib.postgres.indexes import BrinIndex, GinIndex
 from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy
@@ -332,7 +332,8 @@ class UsageHour(models.Model):
                 nulls_distinct=False,
             ),
         ]
-        indexes = [models.Index(fields=["hour"], name="jobs_usagehour_hour")]
+        # For filling again. A B-tree of hours was also taken for the hours of one organization, and read everybody's.
+        indexes = [BrinIndex(fields=["hour"], name="jobs_usagehour_span", pages_per_range=16)]
 
     def __str__(self) -> str:
         return f"{self.hour:%Y-%m-%d %H:00} {self.charge_microusd}"

@@ -239,3 +239,30 @@ class Transfer(models.Model):
 
     def __str__(self) -> str:
         return self.key
+
+
+class ChargedHour(models.Model):
+    """What an organization's work was charged in an hour of the last days. `spending.fill` alone writes it."""
+
+    organization = models.ForeignKey(Organization, models.PROTECT, related_name="+", db_index=False)
+    hour = models.DateTimeField(help_text="Its beginning")
+    microusd = models.BigIntegerField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["organization", "hour"], name="ledger_chargedhour_unique")]
+
+    def __str__(self) -> str:
+        return f"{self.hour:%Y-%m-%d %H:00} {self.microusd}"
+
+
+class ChargedUntil(models.Model):
+    """One row: the end of the hours that are in `ChargedHour`."""
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=1)
+    at = models.DateTimeField()
+
+    class Meta:
+        constraints = [models.CheckConstraint(condition=Q(id=1), name="ledger_chargeduntil_one")]
+
+    def __str__(self) -> str:
+        return f"{self.at:%Y-%m-%d %H:00}"

@@ -8,18 +8,14 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 
 from django.db.models import Q, QuerySet
-from django.utils import timezone
 from django.utils.translation import gettext, gettext_lazy
 
 from apps.accounts.models import Organization
 from apps.core import numbers
 from apps.core.ids import parse, public
-from apps.core.sql import Plan, Statement
 from apps.ledger.models import Transfer
-from cango_portal import database
 
 Name = Transfer.Name
 OWN = (Name.CREDIT, Name.PROMOTIONAL, Name.HELD, Name.RECEIVABLE)
@@ -27,8 +23,6 @@ FREE = (Name.CREDIT, Name.PROMOTIONAL)
 BALANCE = (*FREE, Name.HELD)
 SIZE = 50
 JOB = "job:"
-PACE_DAYS = 7
-PACE_ROWS = 20_000  # charges that are read for the pace, at most
 
 WORDS = {
     (Name.HELD, Name.REVENUE): gettext_lazy("Work"),
@@ -51,14 +45,6 @@ WORDS = {
     (Name.HELD, Name.CREDIT): gettext_lazy("Not used, returned"),
     (Name.HELD, Name.PROMOTIONAL): gettext_lazy("Not used, returned"),
 }
-
-CHARGED = """
-SELECT coalesce(sum(amount_microusd), 0)::bigint AS charged, min(at) AS since, count(*) AS charges FROM (
-    SELECT amount_microusd, at FROM ledger_transfer
-    WHERE organization_id = %(organization)s::uuid AND at >= %(since)s::timestamptz AND debit = 'held' AND credit = 'revenue'
-    ORDER BY at DESC LIMIT %(most)s
-) AS charges
-"""
 
 
 def words(transfer: Transfer) -> str:
@@ -157,29 +143,3 @@ def page(transfers: QuerySet[Transfer], *, size: int = SIZE) -> Page:
     found = list(transfers[: size + 1])
     rows = found[:size]
     return Page([Movement.of(row) for row in rows], public_id(rows[-1]) if len(found) > size else "")
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """`microusd_per_day` is charged a day lately; `days_left` is None while nothing is spent."""
-
-    microusd_per_day: int
-    days_left: int | None
-
-
-def _pace(organization_id: uuid.UUID, available_microusd: int, now: datetime) -> Plan[Pace]:
-    since = now - timedelta(days=PACE_DAYS)
-    rows = yield Statement(CHARGED, {"organization": organization_id, "since": since, "most": PACE_ROWS})
-    charged = rows[0]["charged"]
-    if not charged:
-        return Pace(0, None)
-    # So many charges that the newest are enough: their own span. Otherwise the days since the first, at least one.
-    least = timedelta(minutes=1) if rows[0]["charges"] == PACE_ROWS else timedelta(days=1)
-    seconds = max(now - rows[0]["since"], least).total_seconds()
-    daily = max(round(charged * 86_400 / seconds), 1)
-    return Pace(daily, available_microusd // daily)
-
-
-def pace(organization: Organization, *, available_microusd: int) -> Pace:
-    """How fast the last days' work spent, and how long what is free lasts at that."""
-    return database.run(_pace(organization.pk, available_microusd, timezone.now()))

@@ -2,10 +2,18 @@
 
 from celery import shared_task
 
-from apps.ledger import services
+from apps.ledger import services, spending
+from cango_portal import database
 
 
 @shared_task(name="ledger.sweep")
 def sweep() -> None:
     services.expire_grants()
     services.collect_owed()
+
+
+@shared_task(name="ledger.sum_charges")
+def sum_charges() -> None:
+    """A day of hours in each transaction."""
+    while database.run(spending.fill()):
+        pass

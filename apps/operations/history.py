@@ -22,6 +22,7 @@ from apps.core.ids import uuid7
 from apps.jobs import rollup
 from apps.jobs.models import Job
 from apps.ledger import services as ledger
+from apps.ledger import spending
 from apps.sites.models import Pool
 from cango_portal import database
 
@@ -205,6 +206,7 @@ def fill(*, rows: int, organizations: int, days: int, seed: int, booked: int | N
                 for sql in (JOBS, HOLDS, JOURNAL, CREDIT) if in_books else (JOBS,):
                     cursor.execute(sql)
                 database.run(rollup.again(span["from"]))
+                database.run(spending.again(span["from"]))
             yield last
         cursor.execute(FORGET)
 

@@ -243,6 +243,7 @@ def today(organization: Organization, *, now: datetime) -> Today:
     )
 
 
+# What is not of the day is left out only after the newest are found: PostgreSQL would read the whole day for them.
 LATENCY = """
 SELECT CASE WHEN GROUPING(part) = 0 THEN part END AS part, count(*) AS jobs,
     percentile_cont(0.5) WITHIN GROUP (ORDER BY seconds) AS p50, percentile_cont(0.95) WITHIN GROUP (ORDER BY seconds) AS p95,
@@ -250,12 +251,13 @@ SELECT CASE WHEN GROUPING(part) = 0 THEN part END AS part, count(*) AS jobs,
 FROM (
     SELECT greatest(floor(extract(epoch FROM first_token_at - %(midnight)s::timestamptz) / %(part)s), 0)::int AS part,
         extract(epoch FROM first_token_at - created_at)::float8 AS seconds, completion_tokens AS tokens,
-        extract(epoch FROM greatest(finished_at - first_token_at, interval '0'))::float8 AS writing
+        extract(epoch FROM greatest(finished_at - first_token_at, interval '0'))::float8 AS writing, finished_at
     FROM jobs_job
     WHERE organization_id = %(organization)s AND id >= %(first)s AND batch_id IS NULL AND first_token_at IS NOT NULL
-      AND finished_at >= %(midnight)s AND kind = ANY(%(kinds)s)
+      AND kind = ANY(%(kinds)s)
     ORDER BY id DESC LIMIT %(recent)s
-) ended
+) newest
+WHERE finished_at >= %(midnight)s
 GROUP BY GROUPING SETS ((), (part)) ORDER BY part NULLS FIRST
 """
 LATENCY_PART = timedelta(minutes=15)
@@ -273,7 +275,7 @@ class Quarter:
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """Of the day's newest RECENT_JOBS answers in text: from admission to the first token, and how fast the rest came.
+    """Of the newest RECENT_JOBS answers in text, those that ended today: from admission to the first token, and how fast the rest came.
 
     `quarters` without answers are left out. The day begins at `start`, and is known until `end`.
     """

@@ -3,8 +3,9 @@
 Each page is asked through Django as its web process answers it, with session, middleware and templates, by a member of the customer
 that has half of the made-up history (`manage.py seed_jobs`). The empty view goes through the same middleware for the same member.
 Each size has its own database and its own process; the turns of both sizes, of pages and of the empty view alternate, so that a busy
-machine slows all alike. p95 counts: a page whose work grows with the history shows. Beside it stands the processor time of
-the page's process and its server, which other work on the machine hardly touches.
+machine slows all alike. p95 counts: a page whose work grows with the history shows. What the page's process or its server was ready to
+run and waited for a processor is left out, as Linux counts it (`/proc/<pid>/schedstat`): that is other work's time. Beside it stand the
+processor time of both and the size of the page, for a page that shows more rows at one size than at the other is not the same page.
 
 Ten million jobs take a while and 10 GB: `--directory` keeps them for the next run.
 """
@@ -40,7 +41,7 @@ PAGES = {
     "jobs of a model": "/jobs/?model={model}",
     "jobs by id": "/jobs/?q={job}",
     "jobs by metadata, common": "/jobs/?q=team%3Dteam-7",
-    "jobs by metadata, rare": "/jobs/?q=customer%3Dc4711",
+    "jobs by metadata, a run": "/jobs/?q=run%3D{run}",
     "jobs by metadata, none": "/jobs/?q=customer%3Dnobody",
     "jobs by text": "/jobs/?q=bread",
     "job": "/jobs/{job}/",
@@ -65,13 +66,14 @@ PAGES = {
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """At each size: milliseconds, multiples of the empty view, milliseconds of processor time, queries."""
+    """At each size: milliseconds, multiples of the empty view, milliseconds of processor time, queries, kilobytes of the page."""
 
     page: str
     p95_ms: list[float]
     multiple: list[float]
     cpu_ms: list[float]
     queries: list[int]
+    kb: list[float]
 
     @property
     def ratio(self) -> float:
@@ -90,10 +92,11 @@ def main() -> int:
         servers = Servers(directory, durable=False)
         try:
             servers.start()
-            found = measured(servers, given.rows, given.turns, given.only)
+            found, waited = measured(servers, given.rows, given.turns, given.only)
         finally:
             servers.stop()
     sys.stdout.write(table(found, given.rows))
+    sys.stdout.write(f"{waited:.0%} of the time was waiting for a processor, which is left out.\n")
     if given.json:
         given.json.parent.mkdir(parents=True, exist_ok=True)
         given.json.write_text(json.dumps([asdict(each) | {"ratio": each.ratio} for each in found], indent=1))
@@ -113,7 +116,8 @@ def directory_of(kept: Path | None) -> Iterator[Path]:
             remove(directory)
 
 
-def measured(servers: Servers, rows: list[int], turns: int, only: str) -> list[Measured]:
+def measured(servers: Servers, rows: list[int], turns: int, only: str) -> tuple[list[Measured], float]:
+    """And which part of the time went into waiting for a processor."""
     sides = [Side(servers, count, number) for number, count in enumerate(rows)]
     try:
         names, _ = (side.call("prepare", only) for side in sides)
@@ -122,10 +126,12 @@ def measured(servers: Servers, rows: list[int], turns: int, only: str) -> list[M
                 for side in sides:
                     side.call("turn", name)
         results = [side.call("result") for side in sides]
+        waited, passed = (sum(each) for each in zip(*(side.call("waiting") for side in sides), strict=True))
     finally:
         for side in sides:
             side.close()
-    return [Measured(name, *([result[name][place] for result in results] for place in range(4))) for name in names]
+    found = [Measured(name, *([result[name][place] for result in results] for place in range(5))) for name in names]
+    return found, waited / passed
 
 
 class Side:
@@ -137,6 +143,7 @@ class Side:
             "DATABASE_URL": f"postgresql://postgres@/{name}?host={servers.cluster}",
             "REDIS_URL": f"{servers.redis_url}?db={number + 1}", "PORTAL_VAR": str(servers.directory),
             "DJANGO_SETTINGS_MODULE": "cango_portal.settings", "DEMO": "1", "LOG_LEVEL": "WARNING",
+            "DATABASE_CONNECTIONS": "1",  # the one whose server is measured
         }  # fmt: skip
         with psycopg.connect(servers.database_url, autocommit=True) as connection:
             there = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name]).fetchone()
@@ -201,6 +208,7 @@ class Pages:
         from django.db import connection
 
         from apps.jobs import tasks
+        from apps.ledger import tasks as ledger
 
         call_command("migrate", verbosity=0)
         call_command("seed", verbosity=0)
@@ -210,6 +218,7 @@ class Pages:
                 call_command("seed_jobs", rows=rows, booked=BOOKED)
             cursor.execute("RESET session_replication_role")
             tasks.sum_hours()
+            ledger.sum_charges()
             cursor.execute("VACUUM (ANALYZE)")
             cursor.execute("CHECKPOINT")
 
@@ -224,9 +233,11 @@ class Pages:
         from apps.accounts.models import Membership, Organization, User
         from apps.jobs import tasks
         from apps.jobs.models import Job
+        from apps.ledger import tasks as ledger
 
         call_command("migrate", verbosity=0)  # history that was kept may be of older code
         tasks.sum_hours()
+        ledger.sum_charges()
         settings.ROOT_URLCONF = "cango_portal.bench.pages_urls"
         settings.ALLOWED_HOSTS = ["testserver"]
         organization = Organization.objects.get(name="Sample history 1")
@@ -236,47 +247,64 @@ class Pages:
         self.client.force_login(user)
         ids = Job.objects.filter(organization=organization, state="succeeded", kind="chat").order_by("-pk")
         job = ids.select_related("model")[0]
-        words = {"job": job.public_id, "model": job.model.name, "middle": f"{int(ids[200].pk):032x}"}
+        run = ids.filter(metadata__has_key="run")[500].metadata["run"]
+        words = {"job": job.public_id, "model": job.model.name, "middle": f"{int(ids[200].pk):032x}", "run": run}
         self.addresses = {name: address.format(**words) for name, address in PAGES.items() if only in name}
-        self.queries = {}
+        self.queries, self.kb = {}, {}
         for name, address in self.addresses.items():
             self.ask(address)
             with CaptureQueriesContext(connection) as captured:
-                self.ask(address)
+                self.kb[name] = self.ask(address) / 1000
             self.queries[name] = len(captured)
         self.took: dict[str, list[float]] = {name: [] for name in self.addresses}
         self.empty: dict[str, list[float]] = {name: [] for name in self.addresses}
         self.cpu = dict.fromkeys(self.addresses, 0.0)
+        self.passed = self.waited = 0.0
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_backend_pid()")
             self.server = cursor.fetchone()[0]
         return list(self.addresses)
 
     def turn(self, name: str) -> None:
-        self.empty[name].append(self.timed(EMPTY))
-        before = self.processor()
-        self.took[name].append(self.timed(self.addresses[name]))
-        self.cpu[name] += self.processor() - before
+        taken, _ = self.timed(EMPTY)
+        self.empty[name].append(taken)
+        taken, used = self.timed(self.addresses[name])
+        self.took[name].append(taken)
+        self.cpu[name] += used
 
-    def processor(self) -> float:
-        """Seconds that this process and its server used so far; the server's in steps of 10 ms, which many turns even out."""
-        fields = Path(f"/proc/{self.server}/stat").read_text().rpartition(")")[2].split()
-        return time.process_time() + (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-    def timed(self, address: str) -> float:
-        began = time.perf_counter()
+    def timed(self, address: str) -> tuple[float, float]:
+        """Milliseconds without those spent in waiting for a processor, and those of processor time."""
+        began, used, waited = time.perf_counter(), *self.processor()
         self.ask(address)
-        return (time.perf_counter() - began) * 1000
+        passed, used, waited = (
+            (after - before) * 1000
+            for after, before in zip((time.perf_counter(), *self.processor()), (began, used, waited), strict=True)
+        )
+        self.passed, self.waited = self.passed + passed, self.waited + waited
+        return passed - waited, used
 
-    def ask(self, address: str) -> None:
+    def processor(self) -> tuple[float, float]:
+        """Seconds that this process and its server used so far, and waited for their turn. They wait in turn, never at once."""
+        own, server = (
+            [int(field) / 1e9 for field in Path(f"/proc/{pid}/schedstat").read_text().split()[:2]]
+            for pid in ("self", self.server)
+        )
+        return time.process_time() + server[0], own[1] + server[1]
+
+    def ask(self, address: str) -> int:
         answer = self.client.get(address)
         assert answer.status_code == 200, (address, answer.status_code)
+        return len(answer.content)
 
-    def result(self) -> dict[str, tuple[float, float, float, int]]:
-        """p95 in ms, its multiple of the empty view's, processor time in ms, and the queries of one turn, by page."""
+    def waiting(self) -> tuple[float, float]:
+        """Milliseconds of waiting for a processor, and of all turns."""
+        return self.waited, self.passed
+
+    def result(self) -> dict[str, tuple[float, float, float, int, float]]:
+        """p95 in ms, its multiple of the empty view's, processor time in ms, queries and kilobytes of one turn, by page."""
         nothing = p95([each for times in self.empty.values() for each in times])
         return {
-            name: (p95(took), p95(took) / nothing, self.cpu[name] / len(took) * 1000, self.queries[name])
+            name: (p95(took), p95(took) / nothing, self.cpu[name] / len(took), self.queries[name], self.kb[name])
             for name, took in self.took.items()
         }
 
@@ -287,11 +315,12 @@ def p95(times: list[float]) -> float:
 
 def table(found: list[Measured], rows: list[int]) -> str:
     few, many = (f"{count:,}" for count in rows)
-    lines = [f"{'':<28}{'':>9}{'p95, × an empty view':>28}{'':>8}{'processor, ms a page':>24}"]
+    lines = [f"{'':<28}{'':>9}{'p95, × an empty view':>28}{'':>8}{'processor, ms a page':>24}{'':>8}{'kB':>12}"]
     lines += [f"{'page':<28}{'queries':>9}{few:>14}{many:>14}{'ratio':>8}{few:>12}{many:>12}{'ratio':>8}"]
     lines += [
         f"{each.page:<28}{'/'.join(map(str, dict.fromkeys(each.queries))):>9}{each.multiple[0]:>13.1f}x{each.multiple[1]:>13.1f}x"
         f"{each.ratio:>8.2f}{each.cpu_ms[0]:>12.1f}{each.cpu_ms[1]:>12.1f}{each.cpu_ms[1] / each.cpu_ms[0]:>8.2f}"
+        f"{f'{each.kb[0]:.0f}/{each.kb[1]:.0f}':>12}"
         for each in found
     ]
     return "\n".join([*lines, f"Goal: a ratio of p95 below {GOAL}.", ""])

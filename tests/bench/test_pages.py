@@ -6,10 +6,12 @@ from cango_portal.bench import indexes, pages
 
 
 def test_a_ratio_is_that_of_the_multiples():
-    found = pages.Measured("jobs", p95_ms=[20.0, 45.0], multiple=[4.0, 5.0], cpu_ms=[10.0, 12.0], queries=[9, 10])
+    found = pages.Measured(
+        "jobs", p95_ms=[20.0, 45.0], multiple=[4.0, 5.0], cpu_ms=[10.0, 12.0], queries=[9, 10], kb=[40.4, 41.6]
+    )
     [_, _, line, goal, _] = pages.table([found], [10_000, 10_000_000]).split("\n")
     assert found.ratio == 1.25
-    assert line.split() == ["jobs", "9/10", "4.0x", "5.0x", "1.25", "10.0", "12.0", "1.20"]
+    assert line.split() == ["jobs", "9/10", "4.0x", "5.0x", "1.25", "10.0", "12.0", "1.20", "40/42"]
     assert goal == "Goal: a ratio of p95 below 1.5."
 
 

@@ -20,7 +20,7 @@ from apps.billing.models import TopUp
 from apps.billing.pages.leaving import away
 from apps.core.money import usd
 from apps.core.spreadsheets import BYTE_ORDER_MARK, lines
-from apps.ledger import movements
+from apps.ledger import movements, spending
 from apps.ledger import services as ledger
 from apps.ledger.movements import Movement
 
@@ -39,8 +39,8 @@ def overview(request: MemberRequest) -> HttpResponse:
     context = {
         "balance": balance,
         "total_microusd": balance.available_microusd + balance.held_microusd,
-        "pace": movements.pace(organization, available_microusd=balance.available_microusd),
-        "pace_days": movements.PACE_DAYS,
+        "pace": spending.pace(organization, available_microusd=balance.available_microusd),
+        "pace_days": spending.DAYS,
         "sandbox": settings.SANDBOX_MONEY,
         "payer": payer,
     }

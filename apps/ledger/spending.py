@@ -1,0 +1,101 @@
+"""What work was charged lately, by the hour: how fast an organization spends, without reading each charge of a week.
+
+Every hour up to `ChargedUntil` has its sums in `ChargedHour`; later charges are read from the journal. An hour is summed when every
+transaction that could charge in it should be over: it says how long credit lasts, and is no book. Filling again replaces.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from django.utils import timezone
+
+from apps.accounts.models import Organization
+from apps.core.sql import Plan, Statement
+from cango_portal import database
+
+DAYS = 7
+NEWEST = 2_000  # charges that are read beside the hours, at most
+SETTLED = timedelta(minutes=10)  # after its end an hour changes no more
+AT_ONCE = timedelta(days=1)
+
+BEGIN = "INSERT INTO ledger_chargeduntil (id, at) VALUES (1, %(at)s) ON CONFLICT (id) DO NOTHING"
+LOCK = "SELECT at, clock_timestamp() AS now FROM ledger_chargeduntil FOR UPDATE"
+FILL = """
+INSERT INTO ledger_chargedhour (organization_id, hour, microusd)
+SELECT organization_id, date_trunc('hour', at, 'UTC'), sum(amount_microusd) FROM ledger_transfer
+WHERE at >= %(start)s AND at < %(end)s AND debit = 'held' AND credit = 'revenue'
+GROUP BY 1, 2
+ON CONFLICT (organization_id, hour) DO UPDATE SET microusd = EXCLUDED.microusd
+"""
+FORGET = "DELETE FROM ledger_chargedhour WHERE hour < %(since)s"
+MOVE = "UPDATE ledger_chargeduntil SET at = %(at)s"
+BACK = "UPDATE ledger_chargeduntil SET at = %(at)s WHERE at > %(at)s"
+
+SPENT = """
+WITH hours AS (
+    SELECT sum(microusd) AS charged, min(hour) AS since FROM ledger_chargedhour
+    WHERE organization_id = %(organization)s::uuid AND hour >= %(since)s::timestamptz
+), newest AS (
+    SELECT sum(amount_microusd) AS charged, min(at) AS since, count(*) AS charges FROM (
+        SELECT amount_microusd, at FROM ledger_transfer
+        WHERE organization_id = %(organization)s::uuid AND debit = 'held' AND credit = 'revenue'
+          AND at >= coalesce((SELECT greatest(at, %(since)s::timestamptz) FROM ledger_chargeduntil), %(since)s::timestamptz)
+        ORDER BY at DESC LIMIT %(most)s
+    ) AS charges
+)
+SELECT (coalesce(hours.charged, 0) + coalesce(newest.charged, 0))::bigint AS charged, least(hours.since, newest.since) AS since,
+    hours.since IS NULL AND newest.charges = %(most)s AS cut
+FROM hours, newest
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """`microusd_per_day` is charged a day lately; `days_left` is None while nothing is spent."""
+
+    microusd_per_day: int
+    days_left: int | None
+
+
+def hour_of(at: datetime) -> datetime:
+    """The beginning of its hour, UTC."""
+    return at.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+
+
+def fill() -> Plan[bool]:
+    """Sum the next hours, at most a day of them, and forget those nobody asks for. True where there may be more to do."""
+    yield Statement(BEGIN, {"at": hour_of(timezone.now() - timedelta(days=DAYS))})
+    [row] = yield Statement(LOCK)
+    since, settled = hour_of(row["now"] - timedelta(days=DAYS)), hour_of(row["now"] - SETTLED)
+    start: datetime = max(row["at"], since)
+    end = min(start + AT_ONCE, settled)
+    if end <= start:
+        return False
+    yield Statement(FILL, {"start": start, "end": end})
+    yield Statement(FORGET, {"since": since})
+    yield Statement(MOVE, {"at": end})
+    return end < settled
+
+
+def again(since: datetime) -> Plan[None]:
+    """Charges were written into the past: the hours since then are summed anew."""
+    yield Statement(BACK, {"at": hour_of(since)})
+
+
+def _pace(organization_id: uuid.UUID, available_microusd: int, now: datetime) -> Plan[Pace]:
+    since = hour_of(now - timedelta(days=DAYS))
+    [row] = yield Statement(SPENT, {"organization": organization_id, "since": since, "most": NEWEST})
+    if not row["charged"]:
+        return Pace(0, None)
+    # The days since the first charge, at least one. Where hours were never summed and the newest are cut off: their own span.
+    least = timedelta(minutes=1) if row["cut"] else timedelta(days=1)
+    daily = max(round(row["charged"] * 86_400 / max(now - row["since"], least).total_seconds()), 1)
+    return Pace(daily, available_microusd // daily)
+
+
+def pace(organization: Organization, *, available_microusd: int) -> Pace:
+    """How fast the last days' work spent, and how long what is free lasts at that."""
+    return database.run(_pace(organization.pk, available_microusd, timezone.now()))

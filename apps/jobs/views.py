@@ -77,7 +77,12 @@ def usage(request: MemberRequest) -> HttpResponse:
     now = timezone.now()
     form = UsageForm(request.GET, now.date())
     page = UsagePage(request.organization, form, now)
-    context = {"form": form, "page": page, "query": _query(request, before=None)}
+    context = {
+        "form": form,
+        "page": page,
+        "query": _query(request, before=None),
+        "zone": timezone.get_current_timezone_name(),
+    }
     return render(request, "jobs/_usage.html" if request.htmx else "jobs/usage.html", context)
 
 
@@ -89,7 +94,7 @@ def usage_csv(request: MemberRequest) -> HttpResponse:
     now = timezone.now()
     form = UsageForm(request.GET, now.date())
     page = UsagePage(request.organization, form, now)
-    bar: Group = "hour" if form.cleaned_data.get("bars") == "hour" else "day"
+    bar: Group = "hour" if form.cleaned_data.get("bars") == "hour" or form.hours else "day"
     groups: tuple[Group, ...] = (bar,) if page.group == "day" else (bar, page.group)
     rows = [usages.columns(groups), *(usages.record(row, groups) for row in page.read(groups))]
     response = HttpResponse(BYTE_ORDER_MARK + lines(rows), content_type="text/csv; charset=utf-8")

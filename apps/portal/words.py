@@ -22,6 +22,8 @@ WORDS = (
     gettext_noop("What changed while the connection was away is on the page now."),
     gettext_noop("You have no access to this any more."),
     gettext_noop("Your work keeps running. Figures below are from that time; we are trying to reconnect."),
+    # zoom.js
+    gettext_noop("{first} to {last}"),
 )
 
 

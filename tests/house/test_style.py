@@ -1,6 +1,7 @@
 """House rules over the real tree, and each checker on a planted fault."""
 
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,15 @@ def test_only_the_settings_read_the_environment() -> None:
 
 def test_templates_hold_no_inline_style_script_or_handler() -> None:
     assert [f"{path}:{line} {what}" for path, source in templates() for line, what in inline(source)] == []
+
+
+def test_what_comes_from_others_is_unchanged_and_has_its_licence() -> None:
+    """A line of sums in the README of its folder."""
+    folder = ROOT / "static" / "portal" / "uplot"
+    sums = [line.split() for line in (folder / "README.txt").read_text().splitlines() if line.endswith(".js")]
+    assert [name for _, name in sums] == sorted(path.name for path in folder.glob("*.js"))
+    assert [sha256((folder / name).read_bytes()).hexdigest() for _, name in sums] == [digest for digest, _ in sums]
+    assert "MIT" in (folder / "uPlot-LICENSE.txt").read_text()
 
 
 def test_every_app_has_a_readme() -> None:

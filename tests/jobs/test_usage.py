@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import re
 from datetime import UTC, datetime, timedelta
 
@@ -234,6 +235,7 @@ URLS = [
     *(f"/usage/?range={name}" for name in ("today", "7d", "30d", "month", "last-month")),
     "/usage/?range=7d&bars=hour",
     "/usage/?start=2026-11-24&end=2026-11-24&group=site&measure=energy",
+    "/usage/?first_hour=2026-11-24T23:00&last_hour=2026-11-25T00:00",
 ]
 
 
@@ -295,12 +297,44 @@ def test_days_without_work_are_there_as_zero(client):
         ("start=x&end=y", "From:"),
         ("start=0001-01-01&end=0001-01-02", "Nothing used in this time"),
         ("start=9999-12-31&end=9999-12-31", "25 Nov 2026"),
+        ("first_hour=2026-11-24T23:00", "Choose both hours"),
+        ("first_hour=2026-11-24T23:00&last_hour=2026-11-24T22:00", "The last hour is before the first."),
+        ("first_hour=2026-11-10T00:00&last_hour=2026-11-18T00:00", "At most 8 days can be shown by hour."),
+        ("first_hour=x&last_hour=0001-01-01T00:00", "This is not an hour."),
+        ("first_hour=9999-12-31T23:00&last_hour=9999-12-31T23:00", "25 Nov 2026, 14:00 to 14:15"),
     ],
 )
 def test_an_address_that_is_wrong_says_so_and_shows_something(client, query, says):
     answer = client.get(f"/usage/?{query}")
     assert answer.status_code == 200
     assert says in answer.content.decode()
+
+
+def test_hours_that_were_chosen_are_told_in_the_readers_time_zone(client, place):
+    place[2].time_zone = "Asia/Kolkata"
+    place[2].save(update_fields=["time_zone"])
+    asked = "first_hour=2026-11-24T23:00&last_hour=2026-11-25T00:00&group=key"
+    html = client.get(f"/usage/?{asked}&measure=requests").content.decode()
+    assert "25 Nov 2026, 04:30 to 06:30, times in Asia/Kolkata." in html
+    table = html.split("Show as table")[1].split("</table>")[0]
+    assert re.findall(r'<th scope="row">([^<]+)</th><td class="n">([^<]+)<', table) == [("04:30", "1"), ("05:30", "1")]
+    assert 'name="first_hour" value="2026-11-24T23:00"' in html
+    sheet = client.get(f"/usage/export.csv?{asked}").content.decode().splitlines()
+    assert [line.split(",")[0] for line in sheet[1:]] == ["2026-11-24T23:00", "2026-11-25T00:00"]
+    week = client.get("/usage/?range=7d&bars=hour").content.decode()
+    assert "Highest hour 25 Nov 04:30" in week
+
+
+def test_the_browser_gets_the_lengths_of_the_bars_and_each_axis(client):
+    html = client.get("/usage/?range=7d&measure=requests").content.decode()
+    [told] = re.findall(r'<script id="plot" type="application/json">(.*?)</script>', html)
+    plot = json.loads(told)
+    assert (plot["ends"], plot["at"]) == (["start", "end"], [f"2026-11-{day}" for day in range(19, 26)])
+    assert {tuple(part["values"]) for part in plot["series"]} == {(0, 0, 0, 1, 0, 0, 2), (0, 0, 0, 0, 0, 1, 0)}
+    assert [marks[0] for marks in plot["marks"]] == ["0", "0", "0", "1", "0", "1", "2"]
+    assert "uPlot.iife.min" in html
+    assert "uPlot" not in client.get("/dashboard/").content.decode()
+    assert 'id="plot"' not in client.get("/usage/?measure=carbon&start=2026-11-24&end=2026-11-24").content.decode()
 
 
 def test_the_csv_is_exact_and_runs_nothing(client):

@@ -50,7 +50,7 @@ class Inline(HTMLParser):
     def handle_starttag(self, tag, attrs):
         names = dict(attrs)
         self.found += [f"{tag} {name}" for name in names if name == "style" or name.startswith(("on", "hx-on"))]
-        if tag == "style" or (tag == "script" and not names.get("src")):
+        if tag == "style" or (tag == "script" and not names.get("src") and names.get("type") != "application/json"):
             self.found.append(tag)
         for name in ("src", "href", "action"):
             value = names.get(name) or ""

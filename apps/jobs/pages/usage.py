@@ -6,16 +6,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 from django import forms
 from django.forms import BoundField
-from django.utils.translation import gettext, gettext_lazy, gettext_noop, pgettext_lazy
+from django.utils import timezone
+from django.utils.translation import gettext, gettext_lazy, gettext_noop, pgettext, pgettext_lazy
 
 from apps.accounts.models import Organization
 from apps.accounts.times import written
 from apps.core import numbers
-from apps.jobs import usage
+from apps.jobs import rollup, usage
 from apps.jobs.usage import Group, Used
 from cango_portal import database
 
@@ -81,6 +82,7 @@ GROUPS = {
 }
 CENT = 10_000  # micro-USD
 CUSTOM = "custom"
+HOURS = "hours"  # chosen in the chart
 RANGES = {
     "today": gettext_lazy("Today"),
     "7d": gettext_lazy("Last 7 days"),
@@ -89,6 +91,25 @@ RANGES = {
     "last-month": gettext_lazy("Last month"),
     CUSTOM: gettext_lazy("From and to"),
 }
+ENDS = {CUSTOM: ("start", "end"), HOURS: ("first_hour", "last_hour")}  # of a range, by the fields that say it
+HOUR_FORM = "%Y-%m-%dT%H:00"  # UTC, as in the CSV
+
+
+class HourField(forms.Field):
+    """An hour of UTC of this century, which no reader types."""
+
+    widget = forms.HiddenInput
+
+    def to_python(self, value: Any) -> datetime | None:
+        if not value:
+            return None
+        try:
+            hour = datetime.strptime(value, HOUR_FORM).replace(tzinfo=UTC)
+        except ValueError:
+            raise forms.ValidationError(gettext("This is not an hour.")) from None
+        if hour.year < 2000:
+            raise forms.ValidationError(gettext("This is not an hour."))
+        return hour
 
 
 class UsageForm(forms.Form):
@@ -107,6 +128,9 @@ class UsageForm(forms.Form):
         label=pgettext_lazy("day", "To"), required=False, widget=forms.DateInput(attrs={"type": "date"})
     )
 
+    first_hour = HourField(label=gettext_lazy("From hour"), required=False)
+    last_hour = HourField(label=gettext_lazy("To hour"), required=False)
+
     def __init__(self, data: Any, today: date) -> None:
         self.today = today
         super().__init__({name: data.get(name) or value for name, value in defaults(data, today).items()})
@@ -114,11 +138,14 @@ class UsageForm(forms.Form):
             self.fields[name].widget.attrs["class"] = "select"
         for name in ("start", "end"):
             self.fields[name].widget.attrs["class"] = "input"
+        if self.data["range"] == HOURS:
+            cast(forms.ChoiceField, self.fields["range"]).choices = [*RANGES.items(), (HOURS, gettext("Chosen hours"))]
 
     @property
     def shown(self) -> list[BoundField]:
-        """The two days only where they count."""
-        return [field for field in self if field.name not in ("start", "end") or self.data["range"] == CUSTOM]
+        """The two days, or the two hours, only where they count."""
+        left_out = [name for span, ends in ENDS.items() if span != self.data["range"] for name in ends]
+        return [field for field in self if field.name not in left_out]
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
@@ -132,7 +159,18 @@ class UsageForm(forms.Form):
                 self.add_error(
                     "end", gettext("At most %(days)s days can be shown at once.") % {"days": usage.LONGEST_SPAN.days}
                 )
-        if cleaned.get("bars") == "hour" and not self.errors:
+        if cleaned.get("range") == HOURS and not ({"first_hour", "last_hour"} & set(self.errors)):
+            first_hour, last_hour = cleaned.get("first_hour"), cleaned.get("last_hour")
+            if first_hour is None or last_hour is None:
+                missing = "first_hour" if first_hour is None else "last_hour"
+                self.add_error(missing, gettext("Choose both hours, or another time."))
+            elif last_hour < first_hour:
+                self.add_error("last_hour", gettext("The last hour is before the first."))
+            elif last_hour - first_hour >= HOURS_AT_MOST:
+                self.add_error(
+                    "last_hour", gettext("At most %(days)s days can be shown by hour.") % {"days": HOURS_AT_MOST.days}
+                )
+        elif cleaned.get("bars") == "hour" and not self.errors:
             first, last = self.dates(self.today)
             if last - first >= HOURS_AT_MOST:
                 self.add_error(
@@ -142,9 +180,21 @@ class UsageForm(forms.Form):
 
     def span(self, now: datetime) -> tuple[datetime, datetime]:
         """From the first moment to before the last, UTC; it never ends after now."""
+        if self.hours is not None:
+            this = rollup.hour_of(now)
+            first_hour, last_hour = (min(hour, this) for hour in self.hours)
+            return first_hour, min(last_hour + rollup.HOUR, now)
         today = now.astimezone(UTC).date()
         first, last = self.dates(today)
         return midnight(first), min(midnight(last + timedelta(days=1)), now)
+
+    @property
+    def hours(self) -> tuple[datetime, datetime] | None:
+        """The first and the last, where hours are chosen."""
+        first_hour, last_hour = self.cleaned_data.get("first_hour"), self.cleaned_data.get("last_hour")
+        if self.cleaned_data.get("range") != HOURS or first_hour is None or last_hour is None:
+            return None
+        return first_hour, last_hour
 
     def dates(self, today: date) -> tuple[date, date]:
         first_of_month = today.replace(day=1)
@@ -168,11 +218,19 @@ def midnight(day: date) -> datetime:
 
 
 def defaults(data: Any, today: date) -> dict[str, str]:
-    """Days without a range mean those days; "from and to" without days begins with the last 30."""
-    given = bool(data.get("start") or data.get("end"))
-    days = ("", "") if given or data.get("range") != CUSTOM else (f"{today - timedelta(days=29)}", f"{today}")
-    span = CUSTOM if given else "30d"
-    return {"measure": "spend", "group": "model", "range": span, "bars": "", "start": days[0], "end": days[1]}
+    """Days without a range mean those days, hours those hours; "from and to" without days begins with the last 30."""
+    given = [span for span, ends in ENDS.items() if any(data.get(name) for name in ends)]
+    days = ("", "") if CUSTOM in given or data.get("range") != CUSTOM else (f"{today - timedelta(days=29)}", f"{today}")
+    return {
+        "measure": "spend",
+        "group": "model",
+        "range": given[-1] if given else "30d",
+        "bars": "",
+        "start": days[0],
+        "end": days[1],
+        "first_hour": "",
+        "last_hour": "",
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,8 +270,12 @@ class UsagePage:
     @property
     def bucket(self) -> Group:
         asked: str = self.form.cleaned_data.get("bars") or ""
-        hours = asked == "hour" if asked else self.end - self.start <= HOURS_UP_TO
+        hours = asked == "hour" if asked else self.form.hours is not None or self.end - self.start <= HOURS_UP_TO
         return "hour" if hours else "day"
+
+    @property
+    def bucket_name(self) -> str:
+        return pgettext("of a bar", "hour") if self.bucket == "hour" else pgettext("of a bar", "day")
 
     @cached_property
     def rows(self) -> list[Used]:
@@ -245,7 +307,13 @@ class UsagePage:
 
     @property
     def words(self) -> str:
-        """The span, for people."""
+        """The span, for people: days, or hours in the reader's time zone."""
+        if self.form.hours is not None:
+            since, until = timezone.localtime(self.start), timezone.localtime(self.end)
+            return gettext("%(first)s to %(last)s") % {
+                "first": written(since, "j M Y, H:i"),
+                "last": written(until, "H:i" if since.date() == until.date() else "j M Y, H:i"),
+            }
         last = (self.end - timedelta(microseconds=1)).date()
         first = self.start.date()
         if first >= last:
@@ -337,10 +405,13 @@ class UsagePage:
 
     @property
     def axis(self) -> list[str]:
-        top = self.highest[1]
+        return [*self.marks(self.highest[1]), "0"]
+
+    def marks(self, top: float) -> list[str]:
+        """At the upper end and the middle of an axis."""
         if self.measure is MEASURES["spend"] and top < 2 * CENT:  # in words both marks would be "< $0.01"
-            return [*(numbers.dollars(round(value), 6) for value in (top, top / 2)), "0"]
-        return [self.text(top), self.text(top / 2), "0"]
+            return [numbers.dollars(round(value), 6) for value in (top, top / 2)]
+        return [self.text(top), self.text(top / 2)]
 
     @property
     def times(self) -> list[str]:
@@ -350,7 +421,14 @@ class UsagePage:
         return [self.moment_words(moment) for moment in shown]
 
     def moment_words(self, moment: str) -> str:
-        return moment[11:] if self.bucket == "hour" else day_words(moment)
+        """A day of UTC, or an hour in the reader's time zone, with its day where there are several."""
+        if self.bucket == "day":
+            return day_words(moment)
+        return written(hour_at(moment), "H:i" if self.within_a_day else "j M H:i")
+
+    @cached_property
+    def within_a_day(self) -> bool:
+        return hour_at(self.moments[0]).date() == hour_at(self.moments[-1]).date()
 
     @property
     def finding(self) -> str:
@@ -388,6 +466,24 @@ class UsagePage:
         return sorted(named.items(), key=lambda each: each[0] or MOST_SERIES + 1) if len(named) > 1 else []
 
     @property
+    def zooms(self) -> bool:
+        return bool(self.bars) and len(self.moments) > 1
+
+    @property
+    def plot(self) -> dict[str, Any]:
+        """What the browser zooms into: the table has the words, this the lengths, and the axis of each bar that may be the
+        highest, for the browser writes no figures."""
+        numbers_of = [number for number, _ in self.columns] or [1]
+        bars = list(self.stacked.values())
+        return {
+            "ends": ENDS[HOURS if self.bucket == "hour" else CUSTOM],
+            "hours_at_most": HOURS_AT_MOST.days,
+            "at": self.moments,
+            "series": [{"number": n, "values": [bar.get(n, 0.0) for bar in bars]} for n in numbers_of],
+            "marks": [self.marks(sum(bar.values())) for bar in bars],
+        }
+
+    @property
     def table(self) -> list[tuple[str, str, list[str]]]:
         """Moment, total, and what each series has of it."""
         return [
@@ -398,6 +494,10 @@ class UsagePage:
             )
             for moment, bar in self.stacked.items()
         ]
+
+
+def hour_at(moment: str) -> datetime:
+    return timezone.localtime(datetime.strptime(moment, HOUR_FORM).replace(tzinfo=UTC))
 
 
 def day_words(text: str) -> str:

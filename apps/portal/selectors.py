@@ -296,27 +296,26 @@ class Latency:
         return next(power * step for step in (1, 2, 5, 10) if most <= power * step * 1.000001)
 
     @property
-    def p50_path(self) -> str:
-        return self._path([(each.at, each.p50) for each in self.quarters])
-
-    @property
-    def p95_path(self) -> str:
-        return self._path([(each.at, each.p95) for each in self.quarters])
+    def paths(self) -> list[tuple[str, str]]:
+        """Class and path of each line, and of the quarters that stand alone; p95 first, p50 over it."""
+        p95, p50 = ([(each.at, getattr(each, name)) for each in self.quarters] for name in ("p95", "p50"))
+        return [("line line-2", self._path(p95)), ("line line-2 line-alone", self._path(p95, alone=True)),
+                ("line", self._path(p50)), ("line line-alone", self._path(p50, alone=True))]  # fmt: skip
 
     @property
     def slowest(self) -> Quarter | None:
         return max(self.quarters, key=lambda each: each.p95, default=None)
 
-    def _path(self, points: list[tuple[datetime, float]]) -> str:
-        """In hundredths of the plot. What follows a quarter without answers begins anew; one that stands alone is a dot."""
-        said, before = [], None
+    def _path(self, points: list[tuple[datetime, float]], *, alone: bool = False) -> str:
+        """In hundredths of the plot. A quarter without answers is a gap; dots are those between two gaps."""
+        at_all = {at for at, _ in points}
+        said = []
         for at, seconds in points:
-            # The last one ends now, and may be no whole quarter.
-            x = min((at + LATENCY_PART / 2 - self.start) / (self.end - self.start), 1) * 100
-            y = 100 - seconds / self.top * 100
-            joined = before is not None and at - before == LATENCY_PART
-            said.append(f"{'L' if joined else 'M'}{x:.2f} {y:.2f}{'' if joined else 'h0'}")
-            before = at
+            before, after = at - LATENCY_PART in at_all, at + LATENCY_PART in at_all
+            if alone == (before or after):
+                continue
+            x = min((at + LATENCY_PART / 2 - self.start) / (self.end - self.start), 1) * 100  # the last one is not over
+            said.append(f"{'L' if before else 'M'}{x:.2f} {100 - seconds / self.top * 100:.2f}{'h0' if alone else ''}")
         return "".join(said)
 
 

@@ -21,8 +21,12 @@ def test_a_line_breaks_where_nobody_answered_and_one_alone_is_a_dot():
     quarters = [Quarter(at(1), 9, 0.1, 0.2), Quarter(at(1.25), 1, 0.2, 0.4), Quarter(at(3), 1, 0.05, 0.05)]
     found = Latency(MIDNIGHT, at(4), 11, 0.1, 0.35, 40.0, quarters)
     assert found.top == pytest.approx(0.5)
-    assert found.p50_path == "M28.12 80.00h0L34.38 60.00M78.12 90.00h0"
-    assert found.p95_path == "M28.12 60.00h0L34.38 20.00M78.12 90.00h0"
+    assert found.paths == [
+        ("line line-2", "M28.12 60.00L34.38 20.00"),
+        ("line line-2 line-alone", "M78.12 90.00h0"),
+        ("line", "M28.12 80.00L34.38 60.00"),
+        ("line line-alone", "M78.12 90.00h0"),
+    ]
     assert found.slowest == quarters[1]
 
 

@@ -15,18 +15,24 @@ from apps.files.models import File
 from apps.jobs.models import Refusal
 from apps.ledger import services as ledger
 from apps.operations.models import Availability, Incident
+from apps.portal.models import Export
 from apps.webhooks import services as webhooks
 from tests import make
 
 pytestmark = [pytest.mark.django_db, pytest.mark.story]
 NOW = datetime.now(UTC)
 PAGES = [
-    "/models/", "/models/acme/first/", "/pricing/", "/status/", "/docs/", "/data/",
+    "/models/", "/models/acme/first/", "/pricing/", "/status/", "/docs/", "/docs/?q=limit", "/docs/quick-start/", "/data/",
+    "/privacy/", "/mail/",
     "/dashboard/", "/playground/", "/jobs/", "/jobs/?state=failed", "/jobs/?q=team%3Dred", "/jobs/?q=bread", "/jobs/{job}/",
-    "/batches/", "/batches/new/", "/batches/{batch}/", "/usage/", "/usage/?range=90d&group=member", "/usage/?group=site",
-    "/keys/", "/keys/new/", "/keys/{key}/", "/keys/places/", "/billing/", "/billing/movements/", "/billing/payments/",
-    "/billing/invoices/", "/billing/plan/", "/billing/limits/", "/settings/webhooks/", "/settings/organization/",
-    "/settings/members/", "/settings/audit/", "/settings/account/", "/settings/security/", "/settings/notifications/",
+    "/batches/", "/batches/new/", "/batches/{batch}/", "/batches/{batch}/again/?rows=all", "/usage/", "/usage/?range=90d&group=member", "/usage/?group=site",
+    "/keys/", "/keys/new/", "/keys/{key}/", "/keys/{key}/change/", "/keys/{key}/replace/",
+    "/keys/{key}/revoke/", "/keys/places/", "/billing/add/", "/billing/automatic/", "/billing/", "/billing/movements/", "/billing/payments/",
+    "/billing/invoices/", "/billing/plan/", "/billing/limits/", "/billing/limits/organization/",
+    "/billing/limits/members/{user}/", "/billing/limits/warnings/", "/settings/webhooks/", "/settings/webhooks/new/",
+    "/settings/webhooks/{webhook}/", "/settings/webhooks/{webhook}/edit/", "/settings/organization/", "/settings/organization/export/",
+    "/settings/organization/delete/", "/settings/members/", "/settings/members/invite/", "/settings/members/{member}/",
+    "/settings/members/{member}/remove/", "/settings/audit/", "/settings/account/", "/settings/security/", "/settings/notifications/",
 ]  # fmt: skip
 
 
@@ -40,6 +46,8 @@ class Shop:
         self.add(2)
         self.job = self.organization.jobs.filter(state="succeeded").latest("pk")
         self.batch = self.organization.batches.latest("pk")
+        self.webhook = self.organization.webhooks.earliest("pk")
+        self.member = self.organization.memberships.latest("pk")
         self.client = Client()
         self.client.force_login(self.owner)
 
@@ -71,6 +79,8 @@ class Shop:
                 webhooks.create(
                     organization=self.organization, url=f"https://example.com/{uuid7()}", event_types=[], user=self.owner
                 )  # fmt: skip
+            webhooks.notify(organization=self.organization, type="job.succeeded", data={}, key=f"{uuid7()}")
+            Export.objects.create(organization=self.organization, user=member, state="done", finished_at=NOW)
             audit.record(organization=self.organization, actor=member, action="key.created", target=key.public_id)
             ledger.grant(organization=self.organization, microusd=5, key=f"gift:{uuid7()}", reason="Test", actor="test")
             for ago in range(3):
@@ -82,7 +92,10 @@ class Shop:
             ).affected.add(model)
 
     def queries(self, page: str) -> int:
-        address = page.format(job=self.job.public_id, batch=self.batch.public_id, key=self.key.pk)
+        address = page.format(
+            job=self.job.public_id, batch=self.batch.public_id, key=self.key.pk, webhook=self.webhook.public_id,
+            member=self.member.pk, user=self.member.user_id,
+        )  # fmt: skip
         with CaptureQueriesContext(connection) as captured:
             answer = self.client.get(address)
         assert answer.status_code == 200, (address, answer.status_code)

@@ -25,7 +25,7 @@ def put(form: Form, name: str, *, label: str, hint: str = "") -> None:
 class LoginForm(allauth.LoginForm):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        put(self, "login", label="E-mail")
+        put(self, "login", label=gettext("E-mail"))
         put(self, "password", label=gettext("Password"))
         self.fields["login"].widget.attrs["autocomplete"] = "username"  # what password managers look for
 
@@ -42,7 +42,7 @@ class SignupForm(allauth.SignupForm):  # type: ignore[misc]
 class ResetPasswordForm(allauth.ResetPasswordForm):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        put(self, "email", label="E-mail")
+        put(self, "email", label=gettext("E-mail"))
         self.fields["email"].widget.attrs["autocomplete"] = "username"
 
 

@@ -75,7 +75,7 @@ class RoleForm(forms.Form):
 
 class InviteForm(RoleForm):
     email = forms.EmailField(
-        label="E-mail",
+        label=gettext_lazy("E-mail"),
         help_text=gettext_lazy("A link goes there. It is open for seven days."),
         error_messages={"required": gettext_lazy("Enter the address of whom you invite.")},
     )

@@ -55,6 +55,9 @@ def test_a_machine_is_drained_and_hears_when_it_is_empty(shop, valkey, node):
     Dispatcher().drain()
     told = call("GET", "node").json()
     assert (told["running"], told["drain"]["drained"]) == (0, True)
+    drains.move(node=Node.objects.get(pk=node.pk), after="admitted", reason="Done", actor=make.user(is_staff=True))
+    told = call("GET", "node").json()
+    assert (told["state"], told["drain"]) == ("admitted", None)
 
 
 def test_two_who_ask_at_once_are_both_answered(transactional_db):

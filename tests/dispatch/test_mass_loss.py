@@ -79,6 +79,16 @@ def test_it_takes_more_than_a_fifth_of_the_leases_at_three_nodes(fleet, silent, 
     assert Freeze.objects.filter(open=True).count() == kept
 
 
+@pytest.mark.parametrize("kept", [True, False])
+def test_what_was_ordered_is_held_too_and_what_ended_is_not(fleet, kept):
+    fleet(3, silent=11)
+    ended = {"state": "succeeded", "finished_at": timezone.now(), "charge_microusd": 0}
+    Job.objects.update(**({"state": "dispatched"} if kept else ended))
+    fleet(1, silent=1, expired=False)
+    assert lost() == 0
+    assert Freeze.objects.filter(open=True).count() == kept
+
+
 def test_nodes_that_are_suspect_count_so_that_the_first_to_run_out_are_kept_too(fleet):
     fleet(1, silent=11)
     fleet(4, silent=7, expired=False)

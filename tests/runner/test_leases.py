@@ -1,6 +1,7 @@
 """What a runner holds, by its heartbeats, and what it gives up when none was answered for long."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from apps.runner.execution import Execution
 from apps.runner.heartbeat import LOST_SECONDS, SHARD_LOST_SECONDS
 from apps.runner.process import Runner
 from apps.runner.protocol import Order, Task
-from tests.runner.conftest import as_json, order
+from tests.runner.conftest import POOL, as_json, order
 from tests.runner.portal import FakePortal
 from tests.runner.test_execution import until
 from tests.runner.test_process import settings
@@ -79,3 +80,13 @@ async def test_what_ended_is_held_until_the_portal_knows_or_was_silent_for_long(
     portal.away = False
     for job in jobs:
         assert (await asyncio.to_thread(portal.finished, job)).state == "succeeded"
+
+
+async def test_only_work_that_succeeded_speaks_for_its_pool(runner: Runner, engine: tests.engine.Running) -> None:
+    probe = runner.posts[POOL].probe
+    probe.due_at, probe.failure = math.inf, "its probe failed: it answers nothing"
+    for status, failure in ((500, probe.failure), (0, "")):
+        engine.control(fail_status=status)
+        await begun(runner, order())
+        await until(lambda: not runner.executions)
+        assert probe.failure == failure

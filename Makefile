@@ -60,7 +60,7 @@ test-browser: test-environment  ## all tests in a browser, and every page in bot
 screens: test-environment  ## a picture of every page, both themes, 1440 and 390 pixels wide, in var/screens/
 	@$(LAUNCHER) chromium && $(PYTEST) -q -m screens
 
-lighthouse: test-environment  ## what Lighthouse says of the public pages, once each; needs Node and Chromium; ARGS="-k front"
+lighthouse: test-environment  ## what Lighthouse says of the public pages; needs Node and Chromium; ARGS="-k front"
 	@$(LAUNCHER) chromium && $(PYTEST) -q -s -m lighthouse $(ARGS)
 
 fuzz: test-environment  ## schemathesis asks every operation of the OpenAPI document of a running portal; FUZZ=500 asks more

@@ -42,6 +42,11 @@ def lint(operations: Sequence[Operation], *, atomic: bool = True, tables: Sequen
         elif isinstance(operation, migrations.AddIndex | migrations.RemoveIndex):
             if operation.model_name.lower() not in new:
                 wrong.append(f"{type(operation).__name__} on {operation.model_name} locks it: do it concurrently")
+        elif isinstance(operation, migrations.AlterField) and operation.field.remote_field:
+            if operation.field.db_constraint and operation.model_name.lower() not in new:
+                wrong.append(
+                    f"{operation.model_name}.{operation.name} checks each reference anew and locks it: alter the state alone"
+                )
         elif isinstance(operation, migrations.AddField) and operation.model_name.lower() not in new:
             field = operation.field
             if getattr(field, "db_index", False) or field.unique:
@@ -132,6 +137,7 @@ def test_planted_sql_is_found(sql: list[str], code: str) -> None:
 
 
 INDEX = models.Index(fields=["a"], name="i")
+REFERENCE = migrations.AlterField("job", "a", models.ForeignKey("b", models.PROTECT, db_index=False))
 NUMBER = migrations.AddField("job", "a", models.IntegerField(default=0))
 
 
@@ -144,6 +150,7 @@ NUMBER = migrations.AddField("job", "a", models.IntegerField(default=0))
         ([AddIndexConcurrently("job", INDEX)], True, "stands alone"),
         ([AddIndexConcurrently("job", INDEX), NUMBER], False, "stands alone"),
         ([NUMBER], True, "needs null or db_default"),
+        ([REFERENCE], True, "alter the state alone"),
         (
             [migrations.AddField("job", "a", models.IntegerField(null=True, db_index=True))],
             True,
@@ -159,5 +166,6 @@ def test_good_operations_pass() -> None:
     new = migrations.CreateModel("Job", [("id", models.BigAutoField(primary_key=True))])
     assert lint([new, migrations.AddIndex("job", INDEX), NUMBER]) == []
     assert lint([AddIndexConcurrently("job", INDEX)], atomic=False) == []
+    assert lint([migrations.SeparateDatabaseAndState(state_operations=[REFERENCE])]) == []
     assert lint([migrations.AddField("job", "a", models.IntegerField(db_default=0))]) == []
     assert lint([migrations.RunPython(migrations.RunPython.noop, migrations.RunPython.noop)]) == []

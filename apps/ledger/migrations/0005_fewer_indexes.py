@@ -20,11 +20,21 @@ class Migration(migrations.Migration):
             )
             for table, index in PREFIXES
         ),
-        migrations.AlterField(
-            "transfer",
-            "organization",
-            models.ForeignKey(
-                db_index=False, on_delete=models.PROTECT, related_name="transfers", to="accounts.organization"
-            ),
+        migrations.SeparateDatabaseAndState(
+            database_operations=[
+                migrations.RunSQL(
+                    "DROP INDEX CONCURRENTLY IF EXISTS ledger_transfer_organization_id_bd341e26",
+                    "CREATE INDEX CONCURRENTLY IF NOT EXISTS ledger_transfer_organization_id_bd341e26 ON ledger_transfer (organization_id)",
+                )
+            ],
+            state_operations=[
+                migrations.AlterField(
+                    "transfer",
+                    "organization",
+                    models.ForeignKey(
+                        db_index=False, on_delete=models.PROTECT, related_name="transfers", to="accounts.organization"
+                    ),
+                )
+            ],
         ),
     ]

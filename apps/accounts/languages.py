@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -26,19 +26,23 @@ def said(text: str) -> str:
 class Sentences:
     """Texts of ours as they are stored: in English, with values in the places of `%(name)s`.
 
-    Each is known again by its form, and said in the reader's language with its values. A value may be such a text itself.
-    Where several forms match, the first one counts.
+    Each is known again by its form, and said in the reader's language with its values: those named in `texts` are such
+    texts themselves, all others are what people and sites call things, and stay as written. Where several forms match,
+    the first one counts.
     """
 
-    def __init__(self, *forms: str) -> None:
+    def __init__(self, *forms: str, texts: Collection[str] = ()) -> None:
         self.forms = [(form, _shape(form)) for form in forms]
+        self.texts = frozenset(texts)
 
     def said(self, text: str) -> str:
         if translation.get_language() in (None, settings.LANGUAGE_CODE):
             return text
         for form, shape in self.forms:
             if found := shape.fullmatch(text):
-                return translation.gettext(form) % {name: self.said(value) for name, value in found.groupdict().items()}
+                return translation.gettext(form) % {
+                    name: self.said(value) if name in self.texts else value for name, value in found.groupdict().items()
+                }
         return said(text)
 
 

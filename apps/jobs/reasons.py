@@ -125,6 +125,7 @@ REASONS = Sentences(
     ),
     gettext_noop("The file of this job is no longer kept. Send it again to /api/v1/jobs."),
     gettext_noop("What this job was asked is no longer kept. Send the request again."),
+    texts={"why", "whose", "period", "left"},
 )  # fmt: skip
 
 

@@ -40,6 +40,9 @@ def chinese():
             "Cancelled by the operator: a; b; what was finished is kept and charged",
             "已由运营方取消：a; b；已完成的部分予以保留并扣费",
         ),
+        ("Stopping. Cancelled by the operator: Billing", "正在停止。已由运营方取消：Billing"),
+        ("Cancelled by the operator: Billing; nothing was charged", "已由运营方取消：Billing；未扣费"),
+        ("Running at Usage", "正在 Usage 运行"),
         ("CUDA out of memory Nothing was charged.", "CUDA out of memory未扣费。"),
         ("what an engine said, 100%", "what an engine said, 100%"),
         ("", ""),
@@ -47,6 +50,15 @@ def chinese():
 )
 def test_a_stored_text_is_said_with_its_values(stored, said):
     assert reasons.said(stored) == said
+
+
+@pytest.mark.usefixtures("chinese")
+@pytest.mark.parametrize("kind", ["organization", "member", "key"])
+def test_what_people_named_is_no_text_of_ours(kind):
+    row = {"refused": "budget", "kind": kind, "title": "Usage", "period": "monthly", "most": 10, "used": 0}
+    said = reasons.said(refusal(row, 7).message)
+    assert "“Usage”" in said
+    assert "每月" in said
 
 
 def test_in_english_it_is_what_was_stored():

@@ -90,12 +90,11 @@ def usage(request: MemberRequest) -> HttpResponse:
 @never_cache
 @organization_required
 def usage_csv(request: MemberRequest) -> HttpResponse:
-    """What the page shows, exactly: the group of the address by day, or by hour where bars of hours are asked for."""
+    """What the page shows, exactly: the group of the address by day or by hour, as the page's bars are."""
     now = timezone.now()
     form = UsageForm(request.GET, now.date())
     page = UsagePage(request.organization, form, now)
-    bar: Group = "hour" if form.cleaned_data.get("bars") == "hour" or form.hours else "day"
-    groups: tuple[Group, ...] = (bar,) if page.group == "day" else (bar, page.group)
+    groups: tuple[Group, ...] = (page.bucket,) if page.group == "day" else (page.bucket, page.group)
     rows = [usages.columns(groups), *(usages.record(row, groups) for row in page.read(groups))]
     response = HttpResponse(BYTE_ORDER_MARK + lines(rows), content_type="text/csv; charset=utf-8")
     response["Content-Disposition"] = f'attachment; filename="usage-{page.start:%Y-%m-%d}-{page.end:%Y-%m-%d}.csv"'

@@ -358,6 +358,22 @@ def test_the_csv_is_exact_and_runs_nothing(client):
     assert lines([["=1+1", -1]]) == "'=1+1,-1\r\n"
 
 
+@pytest.mark.parametrize(
+    ("asked", "moments"),
+    [
+        ("first_hour=2026-11-24T23:00&last_hour=2026-11-25T00:00", ["2026-11-24T23:00", "2026-11-25T00:00"]),
+        ("first_hour=2026-11-24T23:00&last_hour=2026-11-25T00:00&bars=day", ["2026-11-24", "2026-11-25"]),
+        ("range=today", ["2026-11-25T00:00", "2026-11-25T13:00"]),
+    ],
+)
+def test_the_csv_has_the_bars_of_the_page(client, asked, moments):
+    sheet = client.get(f"/usage/export.csv?{asked}&group=day").content.decode().splitlines()
+    assert [line.split(",")[0] for line in sheet[1:]] == moments
+    html = client.get(f"/usage/?{asked}&group=day").content.decode()
+    [plot] = re.findall(r'<script id="plot" type="application/json">(.*?)</script>', html)
+    assert set(moments) <= set(json.loads(plot)["at"])
+
+
 def test_strangers_and_visitors_see_nothing(used, client):
     assert Client().get("/usage/")["location"].startswith("/login/")
     assert Client().get("/usage/export.csv")["location"].startswith("/login/")

@@ -58,8 +58,3 @@ def named(place: str) -> str:
     ('Georgia, US', 'US')
     """
     return ", ".join(reversed(place.split("/")))
-
-
-def words(rule: Iterable[str]) -> str:
-    """For people: `Hesse, DE; US`."""
-    return "; ".join(named(each) for each in rule) or "no place"

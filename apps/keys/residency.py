@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from django.db import transaction
+from django.utils.translation import gettext
 
 from apps.accounts import audit
 from apps.accounts.models import Organization, User
@@ -26,6 +27,11 @@ def choices(around: Iterable[str] | None = None, kept: Iterable[str] = ()) -> li
     rule = permits.optional(around)
     offered = {place: words for place, words in found.items() if places.inside(place, rule)}
     return sorted(({place: places.named(place) for place in kept} | offered).items())
+
+
+def words(rule: Iterable[str]) -> str:
+    """A rule for people: `Hesse, DE; US`."""
+    return "; ".join(places.named(each) for each in rule) or gettext("no place")
 
 
 @transaction.atomic

@@ -57,7 +57,7 @@ def index(request: MemberRequest) -> HttpResponse:
         "keys/index.html",
         {
             "rows": [Line(key, key.revoked_at is None and may_change(request, key), limits_of(key)) for key in keys],
-            "rule": None if request.organization.residency is None else places.words(request.organization.residency),
+            "rule": None if request.organization.residency is None else residency.words(request.organization.residency),
         },
     )
 

@@ -12,8 +12,8 @@ from apps.accounts import services
 from apps.accounts.permissions import MemberRequest, organization_required, require
 from apps.accounts.rights import Right
 from apps.batches import keeping
-from apps.core import places
 from apps.dispatch.tasks import forget_soon
+from apps.keys import residency
 from apps.portal.forms import OrganizationForm
 from cango_portal import database
 
@@ -38,6 +38,6 @@ def organization(request: MemberRequest) -> HttpResponse:
             if fewer:
                 forget_soon(owned.pk)
         return redirect("portal:organization")
-    rule = None if owned.residency is None else places.words(owned.residency)
+    rule = None if owned.residency is None else residency.words(owned.residency)
     context = {"form": form, "rule": rule}
     return render(request, "portal/organization.html", context, status=422 if form.errors else 200)

@@ -59,3 +59,16 @@ def test_a_member_reads_no_english():
     client = Client()
     client.force_login(User.objects.get())
     assert {path: found for path in MEMBER if (found := left(client, path))} == {}
+
+
+@pytest.mark.django_db
+def test_a_rule_without_a_place_is_told_in_chinese():
+    user = make.user(language="zh-hans")
+    organization = make.organization(owner=user)
+    organization.residency = []
+    organization.save(update_fields=["residency"])
+    client = Client()
+    client.force_login(user)
+    pages = [client.get(path).content.decode() for path in ("/keys/", "/settings/organization/")]
+    assert [page.count("零个地点") for page in pages] == [1, 1]
+    assert [page.count("no place") for page in pages] == [0, 0]

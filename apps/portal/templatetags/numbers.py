@@ -1,8 +1,9 @@
-"""`apps.core.numbers`, and the words of `apps.core.places`, as template filters."""
+"""`apps.core.numbers`, and the words of places and of rules of them, as template filters."""
 
 from django import template
 
 from apps.core import numbers, places
+from apps.keys import residency
 
 register = template.Library()
 
@@ -32,4 +33,4 @@ for name in (
 ):
     register.filter(name, getattr(numbers, name))
 register.filter("place", places.named)
-register.filter("places", places.words)
+register.filter("places", residency.words)

@@ -14,8 +14,25 @@ from apps.ledger.tasks import sum_charges
 from cango_portal import database
 from tests import make
 
-NOW = timezone.now()
-HOUR = spending.hour_of(NOW - timedelta(hours=2))  # over and settled
+
+@pytest.fixture
+def now():
+    """Of the test, not of its file: the database's clock says which hours are over."""
+    return timezone.now()
+
+
+@pytest.fixture
+def hour(now):
+    """Over and settled."""
+    return spending.hour_of(now - timedelta(hours=2))
+
+
+@pytest.fixture
+def pace(now):
+    def said(organization) -> Pace:
+        return database.run(spending._pace(organization.pk, 10_000, now))
+
+    return said
 
 
 def moved(organization, microusd, at, *, debit="held", credit="revenue") -> None:
@@ -28,62 +45,58 @@ def moved(organization, microusd, at, *, debit="held", credit="revenue") -> None
         )
 
 
-def pace(organization, available=10_000) -> Pace:
-    return database.run(spending._pace(organization.pk, available, NOW))
-
-
 @pytest.fixture
-def organization(db):
+def organization(db, now, hour):
     """Spent for four days and two hours; half an hour ago too. Nothing of another or of another kind counts."""
     made = make.organization()
-    began = HOUR - timedelta(days=4)
-    for at, microusd in ((began, 700), (began + timedelta(minutes=40), 20), (HOUR, 80), (NOW, 200)):
+    began = hour - timedelta(days=4)
+    for at, microusd in ((began, 700), (began + timedelta(minutes=40), 20), (hour, 80), (now, 200)):
         moved(made, microusd, at)
-    moved(made, 5_000, HOUR, debit="credit", credit="held")
-    moved(made, 9_000, HOUR - timedelta(days=8))
-    moved(make.organization(), 7_000, HOUR)
+    moved(made, 5_000, hour, debit="credit", credit="held")
+    moved(made, 9_000, hour - timedelta(days=8))
+    moved(make.organization(), 7_000, hour)
     return made
 
 
-def test_hours_say_what_the_journal_says(organization):
+def test_hours_say_what_the_journal_says(organization, now, hour, pace):
     before = pace(organization)
-    daily = round(1_000 * 86_400 / (NOW - HOUR + timedelta(days=4)).total_seconds())
+    daily = round(1_000 * 86_400 / (now - hour + timedelta(days=4)).total_seconds())
     assert before == Pace(daily, 10_000 // daily)
     sum_charges()
-    hours = ChargedHour.objects.filter(organization=organization).order_by("hour")
-    assert [(row.hour, row.microusd) for row in hours] == [(HOUR - timedelta(days=4), 720), (HOUR, 80)]
+    rows = ChargedHour.objects.filter(organization=organization).order_by("hour")
+    assert [(row.hour, row.microusd) for row in rows] == [(hour - timedelta(days=4), 720), (hour, 80)]
     assert pace(organization) == before
     sum_charges()
-    assert (hours.count(), pace(organization)) == (2, before)
+    assert (rows.count(), pace(organization)) == (2, before)
 
 
-def test_what_was_written_into_the_past_counts_after_that_was_said(organization):
+def test_what_was_written_into_the_past_counts_after_that_was_said(organization, hour, pace):
     sum_charges()
     before, until = pace(organization), ChargedUntil.objects.get().at
-    moved(organization, 100, HOUR)
+    moved(organization, 100, hour)
     assert pace(organization) == before
-    database.run(spending.again(HOUR + timedelta(minutes=59)))
-    assert ChargedUntil.objects.get().at == HOUR
+    database.run(spending.again(hour + timedelta(minutes=59)))
+    assert ChargedUntil.objects.get().at == hour
     sum_charges()
     assert ChargedUntil.objects.get().at == until
-    assert ChargedHour.objects.get(organization=organization, hour=HOUR).microusd == 180
+    assert ChargedHour.objects.get(organization=organization, hour=hour).microusd == 180
 
 
-def test_hours_of_the_week_before_are_forgotten(organization):
+def test_hours_of_the_week_before_are_forgotten(organization, hour):
     sum_charges()
-    ChargedHour.objects.create(organization=organization, hour=HOUR - timedelta(days=8), microusd=1)
-    database.run(spending.again(HOUR))
+    ChargedHour.objects.create(organization=organization, hour=hour - timedelta(days=8), microusd=1)
+    database.run(spending.again(hour))
     sum_charges()
     assert ChargedHour.objects.filter(organization=organization).count() == 2
 
 
-def test_nothing_spent_has_no_end(db):
+def test_nothing_spent_has_no_end(db, pace):
     assert pace(make.organization()) == Pace(0, None)
 
 
-def test_a_flood_that_nobody_summed_is_as_fast_as_its_newest(db, monkeypatch):
+def test_a_flood_that_nobody_summed_is_as_fast_as_its_newest(db, monkeypatch, now, pace):
     monkeypatch.setattr(spending, "NEWEST", 2)
     organization = make.organization()
     for minutes, microusd in ((600, 90_000), (12, 10), (6, 10)):
-        moved(organization, microusd, NOW - timedelta(minutes=minutes))
+        moved(organization, microusd, now - timedelta(minutes=minutes))
     assert pace(organization).microusd_per_day == 20 * 24 * 5

@@ -20,6 +20,7 @@ DAYS = 7
 NEWEST = 2_000  # charges that are read beside the hours, at most
 SETTLED = timedelta(minutes=10)  # after its end an hour changes no more
 AT_ONCE = timedelta(days=1)
+DAY = timedelta(days=1)
 
 BEGIN = "INSERT INTO ledger_chargeduntil (id, at) VALUES (1, %(at)s) ON CONFLICT (id) DO NOTHING"
 LOCK = "SELECT at, clock_timestamp() AS now FROM ledger_chargeduntil FOR UPDATE"
@@ -34,21 +35,24 @@ FORGET = "DELETE FROM ledger_chargedhour WHERE hour < %(since)s"
 MOVE = "UPDATE ledger_chargeduntil SET at = %(at)s"
 BACK = "UPDATE ledger_chargeduntil SET at = %(at)s WHERE at > %(at)s"
 
+# An hour is summed when it is before `until`: after `again` those that wait to be summed anew are read from the journal alone.
 SPENT = """
-WITH hours AS (
+WITH summed AS (
+    SELECT greatest(max(at), %(since)s::timestamptz) AS until FROM ledger_chargeduntil
+), hours AS (
     SELECT sum(microusd) AS charged, min(hour) AS since FROM ledger_chargedhour
-    WHERE organization_id = %(organization)s::uuid AND hour >= %(since)s::timestamptz
+    WHERE organization_id = %(organization)s::uuid AND hour >= %(since)s::timestamptz AND hour < (SELECT until FROM summed)
 ), newest AS (
     SELECT sum(amount_microusd) AS charged, min(at) AS since, count(*) AS charges FROM (
         SELECT amount_microusd, at FROM ledger_transfer
         WHERE organization_id = %(organization)s::uuid AND debit = 'held' AND credit = 'revenue'
-          AND at >= coalesce((SELECT greatest(at, %(since)s::timestamptz) FROM ledger_chargeduntil), %(since)s::timestamptz)
+          AND at >= (SELECT until FROM summed)
         ORDER BY at DESC LIMIT %(most)s
     ) AS charges
 )
-SELECT (coalesce(hours.charged, 0) + coalesce(newest.charged, 0))::bigint AS charged, least(hours.since, newest.since) AS since,
-    hours.since IS NULL AND newest.charges = %(most)s AS cut
-FROM hours, newest
+SELECT coalesce(hours.charged, 0)::bigint AS summed, hours.since, until, coalesce(newest.charged, 0)::bigint AS newest,
+    newest.since AS newest_since, newest.charges = %(most)s AS cut
+FROM summed, hours, newest
 """
 
 
@@ -86,13 +90,21 @@ def again(since: datetime) -> Plan[None]:
 
 
 def _pace(organization_id: uuid.UUID, available_microusd: int, now: datetime) -> Plan[Pace]:
+    """Charged a day since the first charge of the days, over one day at least.
+
+    Where the newest are cut off, all that was not summed is taken to be as they are, and a pace of theirs that is faster is the pace:
+    nobody is told that credit lasts while a flood takes it.
+    """
     since = hour_of(now - timedelta(days=DAYS))
     [row] = yield Statement(SPENT, {"organization": organization_id, "since": since, "most": NEWEST})
-    if not row["charged"]:
+    newest, newest_since, flood = row["newest"], row["newest_since"], 0.0
+    if row["cut"]:
+        flood = newest / (max(now - newest_since, timedelta(minutes=1)) / DAY)
+        newest, newest_since = flood * ((now - row["until"]) / DAY), row["until"]
+    first = row["since"] or newest_since
+    if first is None:
         return Pace(0, None)
-    # The days since the first charge, at least one. Where hours were never summed and the newest are cut off: their own span.
-    least = timedelta(minutes=1) if row["cut"] else timedelta(days=1)
-    daily = max(round(row["charged"] * 86_400 / max(now - row["since"], least).total_seconds()), 1)
+    daily = max(round((row["summed"] + newest) / max((now - first) / DAY, 1)), round(flood), 1)
     return Pace(daily, available_microusd // daily)
 
 

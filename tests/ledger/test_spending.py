@@ -70,15 +70,18 @@ def test_hours_say_what_the_journal_says(organization, now, hour, pace):
     assert (rows.count(), pace(organization)) == (2, before)
 
 
-def test_what_was_written_into_the_past_counts_after_that_was_said(organization, hour, pace):
+def test_what_was_written_into_the_past_counts_after_that_was_said(organization, now, hour, pace):
     sum_charges()
     before, until = pace(organization), ChargedUntil.objects.get().at
     moved(organization, 100, hour)
     assert pace(organization) == before
     database.run(spending.again(hour + timedelta(minutes=59)))
     assert ChargedUntil.objects.get().at == hour
+    waiting = pace(organization)
+    assert waiting.microusd_per_day == round(1_100 * 86_400 / (now - hour + timedelta(days=4)).total_seconds())
     sum_charges()
-    assert ChargedUntil.objects.get().at == until
+    assert ChargedUntil.objects.get().at >= until
+    assert pace(organization) == waiting
     assert ChargedHour.objects.get(organization=organization, hour=hour).microusd == 180
 
 
@@ -100,3 +103,19 @@ def test_a_flood_that_nobody_summed_is_as_fast_as_its_newest(db, monkeypatch, no
     for minutes, microusd in ((600, 90_000), (12, 10), (6, 10)):
         moved(organization, microusd, now - timedelta(minutes=minutes))
     assert pace(organization).microusd_per_day == 20 * 24 * 5
+
+
+def test_an_old_hour_does_not_hide_a_flood_nor_a_lull_the_hours(db, monkeypatch, now, hour, pace):
+    monkeypatch.setattr(spending, "NEWEST", 2)
+    small, great = make.organization(), make.organization()
+    began = hour - timedelta(days=4)
+    moved(small, 100_000, began)
+    moved(great, 90_000_000, began)
+    sum_charges()
+    for organization, microusd in ((small, 10_000), (great, 10)):
+        for minutes in (9, 6, 3):
+            moved(organization, microusd, now - timedelta(minutes=minutes))
+    assert pace(small).microusd_per_day == 20_000 * 10 * 24
+    day = timedelta(days=1)
+    waits = 20 * 10 * 24 * ((now - ChargedUntil.objects.get().at) / day)
+    assert pace(great).microusd_per_day == round((90_000_000 + waits) / ((now - began) / day))

@@ -26,6 +26,7 @@ from apps.scheduling.placement import PoolView
 from cango_portal import database
 
 RECENT_JOBS = 2_000  # what a model's energy and speed are taken from: the newest jobs of all customers together
+WALKED_JOBS = 20_000  # of an organization, at most, to find its answers in text
 LISTED = 10  # as many as `apps.jobs.topics.running` sends
 AHEAD = timedelta(minutes=5)  # by so much the database's clock may be
 LONGEST_JOB = timedelta(days=2)  # deadline and run time of any job that can still end today
@@ -243,7 +244,8 @@ def today(organization: Organization, *, now: datetime) -> Today:
     )
 
 
-# What is not of the day is left out only after the newest are found: PostgreSQL would read the whole day for them.
+# What is not of the day is left out only after the newest are found: PostgreSQL would read the whole day for them. And answers in text are
+# looked for among so many jobs: who sends embeddings or batches alone has a day of them without one.
 LATENCY = """
 SELECT CASE WHEN GROUPING(part) = 0 THEN part END AS part, count(*) AS jobs,
     percentile_cont(0.5) WITHIN GROUP (ORDER BY seconds) AS p50, percentile_cont(0.95) WITHIN GROUP (ORDER BY seconds) AS p95,
@@ -252,9 +254,12 @@ FROM (
     SELECT greatest(floor(extract(epoch FROM first_token_at - %(midnight)s::timestamptz) / %(part)s), 0)::int AS part,
         extract(epoch FROM first_token_at - created_at)::float8 AS seconds, completion_tokens AS tokens,
         extract(epoch FROM greatest(finished_at - first_token_at, interval '0'))::float8 AS writing, finished_at
-    FROM jobs_job
-    WHERE organization_id = %(organization)s AND id >= %(first)s AND batch_id IS NULL AND first_token_at IS NOT NULL
-      AND kind = ANY(%(kinds)s)
+    FROM (
+        SELECT id, kind, batch_id, created_at, first_token_at, finished_at, completion_tokens FROM jobs_job
+        WHERE organization_id = %(organization)s AND id >= %(first)s
+        ORDER BY id DESC LIMIT %(walked)s
+    ) walked
+    WHERE batch_id IS NULL AND first_token_at IS NOT NULL AND kind = ANY(%(kinds)s)
     ORDER BY id DESC LIMIT %(recent)s
 ) newest
 WHERE finished_at >= %(midnight)s
@@ -277,6 +282,7 @@ class Quarter:
 class Latency:
     """Of the newest RECENT_JOBS answers in text, those that ended today: from admission to the first token, and how fast the rest came.
 
+    They are looked for among the newest WALKED_JOBS jobs of every kind, those of batches too: what is older is left out.
     `quarters` without answers are left out. The day begins at `start`, and is known until `end`.
     """
 
@@ -327,6 +333,7 @@ def latency(organization: Organization, *, now: datetime) -> Latency:
         "midnight": midnight,
         "kinds": list(WRITES),
         "recent": RECENT_JOBS,
+        "walked": WALKED_JOBS,
         "part": LATENCY_PART.total_seconds(),
     }
     return database.run(_latency(params, now))

@@ -7,6 +7,7 @@ from django.utils import timezone
 
 from apps.jobs.pages.day import DayPage
 from apps.jobs.pages.usage import UsageForm
+from apps.portal import selectors
 from apps.portal.selectors import Latency, Quarter, latency
 from tests import make
 
@@ -48,6 +49,23 @@ def test_quarters_are_of_the_first_token_and_the_whole_is_of_all(db):
     assert [(each.at, each.jobs, each.p50) for each in found.quarters] == [(at(1), 2, 3), (at(1.25), 1, 6)]
     nobody = latency(make.organization(), now=at(2))
     assert (nobody.jobs, nobody.p50, nobody.quarters, nobody.slowest) == (0, None, [], None)
+
+
+def test_answers_are_looked_for_among_so_many_jobs_of_every_kind(db, monkeypatch):
+    shop, chat, embeds = make.organization(), make.model(kind="chat"), make.model(kind="embedding")
+    for model, first in ((chat, at(1)), (embeds, None), (embeds, None)):
+        make.job(
+            organization=shop,
+            model=model,
+            state="succeeded",
+            created_at=at(1) - timedelta(seconds=2),
+            first_token_at=first,
+            finished_at=at(1.1),
+        )
+    monkeypatch.setattr(selectors, "WALKED_JOBS", 3)
+    assert latency(shop, now=at(2)).jobs == 1
+    monkeypatch.setattr(selectors, "WALKED_JOBS", 2)
+    assert latency(shop, now=at(2)).jobs == 0
 
 
 def test_the_day_has_24_hours_a_line_at_now_and_no_row_of_an_hour_that_has_not_come(db):

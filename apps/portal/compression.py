@@ -1,14 +1,18 @@
-"""Pages leave compressed; what leaves in parts does not: files are of kinds that are compressed already, or resumed by their length."""
+"""Public pages leave compressed; what leaves in parts does not: files are of kinds that are compressed already, or resumed by their length."""
 
+from django.conf import settings
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.middleware.gzip import GZipMiddleware
 
 
 class CompressionMiddleware(GZipMiddleware):
-    """A page is a fifth of its size with gzip. Django hides the true length behind random bytes and masks its CSRF tokens anew for each
-    page, so that what a page says cannot be guessed from lengths (BREACH).
+    """A page is a fifth of its size with gzip. What is sent to a session is not compressed: pages repeat their query string, and beside a
+    recovery code, a new key or a signing secret the length would tell which guess of it is right (BREACH; Django's random bytes only make
+    that slower). A request with an API key is one that no other site can have a browser send.
     """
 
     def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
-        return response if response.streaming else super().process_response(request, response)
+        if response.streaming or settings.SESSION_COOKIE_NAME in request.COOKIES:
+            return response
+        return super().process_response(request, response)

@@ -57,6 +57,19 @@ def test_pages_leave_compressed_for_who_takes_that(client, db):
     assert len(packed.content) == int(packed["Content-Length"]) < len(plain.content) / 2
 
 
+@pytest.mark.parametrize(
+    "path", ["/settings/security/", "/keys/new/", "/settings/webhooks/new/", "/dashboard/", "/terms/?guess"]
+)
+def test_what_a_session_gets_is_not_compressed(client, db, path):
+    """Its length would tell which guess in the query string is in the page too."""
+    owner = make.user()
+    make.organization(owner=owner)
+    client.force_login(owner)
+    answer = client.get(path, headers={"accept-encoding": "gzip"})
+    assert (answer.status_code, len(answer.content) > 2_000) == (200, True)
+    assert "Content-Encoding" not in answer
+
+
 def test_what_leaves_in_parts_is_not_compressed(client, db):
     owner = make.user()
     make.organization(owner=owner)

@@ -193,6 +193,7 @@ class Sampler:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             try:
-                await asyncio.wait_for(process.wait(), KILL_SECONDS)
+                async with asyncio.timeout(KILL_SECONDS):
+                    await process.wait()
             except TimeoutError:
                 self.stuck = process

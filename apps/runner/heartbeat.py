@@ -89,7 +89,8 @@ class Heart:
                 for attempt in answer.cancel:
                     self.cancel_attempt(attempt)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.hurry.wait(), pause - (time.monotonic() - sent))
+                async with asyncio.timeout(pause - (time.monotonic() - sent)):
+                    await self.hurry.wait()
             self.hurry.clear()
 
 

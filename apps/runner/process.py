@@ -482,7 +482,8 @@ class Runner:
             finishing = asyncio.gather(*self.tasks, return_exceptions=True)
             finishing.add_done_callback(lambda _: hurried.set())
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(hurried.wait(), FINISH_SECONDS)
+                async with asyncio.timeout(FINISH_SECONDS):
+                    await hurried.wait()
             for execution in self.executions.values():
                 execution.finish("shutdown")
             if self.tasks:

@@ -142,7 +142,8 @@ class Reporter:
     async def stop(self, seconds: float) -> None:
         """Send what is left for at most `seconds`; the rest stays in the spool."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.empty.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self.empty.wait()
         if self.sending:
             self.sending.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -208,7 +209,8 @@ class Reporter:
             told = True
             await asyncio.sleep(FIRST_PAUSE)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.news.wait(), pause)
+                async with asyncio.timeout(pause):
+                    await self.news.wait()
             pause = min(2 * pause, LONGEST_PAUSE)
 
     async def until_due(self) -> None:
@@ -216,7 +218,8 @@ class Reporter:
         loop = asyncio.get_running_loop()
         due_at = min(kept.due_at for kept in self.waiting)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.news.wait(), max(due_at - loop.time(), 0.001))
+            async with asyncio.timeout(max(due_at - loop.time(), 0.001)):
+                await self.news.wait()
 
     def batch(self) -> list[Report]:
         batch: list[Report] = []

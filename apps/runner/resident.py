@@ -126,7 +126,8 @@ class Resident:
                 self.show("error", "an error of ours; the runner's log has it")
             eager = self.state in {"loading", "fetching", "on-disk"}
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.news.wait(), EAGER_SECONDS if eager else PROBE_SECONDS)
+                async with asyncio.timeout(EAGER_SECONDS if eager else PROBE_SECONDS):
+                    await self.news.wait()
             self.news.clear()
 
     async def stop(self) -> None:

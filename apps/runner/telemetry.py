@@ -96,7 +96,8 @@ class Recorder:
             await self.working
         await asyncio.to_thread(self.keep)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.send(), seconds)
+            async with asyncio.timeout(seconds):
+                await self.send()
 
     async def work(self) -> None:
         pause = FIRST_PAUSE

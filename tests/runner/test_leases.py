@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,8 @@ async def test_what_was_claimed_before_the_silence_is_lost_and_a_shard_later(
     portal.files["/shard"] = row.model_dump_json().encode() + b"\n"
     chat = await begun(runner, order(max_completion_tokens=1000))
     shard = await begun(runner, order(shard=True, body=None, body_url="/shard"))
-    runner.lost(SHARD_LOST_SECONDS)  # both were claimed since the last beat
+    chat.claimed_at = shard.claimed_at = time.monotonic()  # both were claimed since the last beat
+    runner.lost(SHARD_LOST_SECONDS)
     assert (chat.reason, shard.reason) == (None, None)
     for each in (chat, shard):
         assert each.claimed_at

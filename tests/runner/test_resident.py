@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from typing import cast
 
 import httpx
 import pytest
@@ -167,6 +168,34 @@ async def test_a_child_that_settled_begins_them_anew(
     await until(lambda: len(found) >= 4)
     await made.stop()
     assert found[:4] == ends
+
+
+class Ending:
+    """A process that ends when it is told to."""
+
+    def __init__(self) -> None:
+        self.returncode: int | None = None
+        self.over = asyncio.Event()
+
+    async def wait(self) -> None:
+        await self.over.wait()
+
+
+async def test_a_stop_that_comes_as_a_child_ends_is_not_lost() -> None:
+    for turns in range(10):
+        process = Ending()
+        waiting = asyncio.create_task(child.ended(cast("child.Process", process)))
+        await asyncio.sleep(0.01)
+        process.returncode = 0
+        process.over.set()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        if waiting.done():
+            break
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+    assert turns
 
 
 class House:
@@ -354,6 +383,22 @@ async def test_what_an_engine_started_ends_when_it_is_stopped_however_deaf(
     helper = int(log.read_text().split()[1])
     async with asyncio.timeout(30):  # its end counts, whatever holds its pipes
         await made.stop()
+    await until(lambda: gone(helper))
+
+
+async def test_what_an_engine_left_ends_though_it_is_stopped_before_that_was_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(child, "LOOK_SECONDS", 60)
+    log = tmp_path / "a.log"
+    command = ["sh", "-c", 'sh -c "$0" & exec sleep 0.1', "echo helper $$; exec sleep 60"]
+    made = Child("a", command, said=Said(log), group=True)
+    made.start()
+    await until(lambda: log.exists() and log.read_text().endswith("\n"))
+    helper = int(log.read_text().split()[1])
+    await until(lambda: made.process and made.process.returncode is not None)
+    assert not gone(helper)
+    await made.stop()
     await until(lambda: gone(helper))
 
 

@@ -33,7 +33,8 @@ async def ended(process: Process) -> int:
     """Its exit code. asyncio's own `wait` waits for its pipes too, and what it left running may hold them for ever."""
     while process.returncode is None:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(process.wait(), LOOK_SECONDS)
+            async with asyncio.timeout(LOOK_SECONDS):
+                await process.wait()
     return process.returncode
 
 
@@ -117,6 +118,10 @@ class Child:
             self.signal(process, signal.SIGKILL)
             if hearing:
                 await asyncio.wait({hearing}, timeout=1.0)  # its last words
+        except asyncio.CancelledError:
+            if process.returncode is not None:  # `stop` came before its end was seen
+                self.signal(process, signal.SIGKILL)
+            raise
         finally:
             if hearing:
                 hearing.cancel()
@@ -174,6 +179,7 @@ class Child:
         if self.process and self.process.returncode is None:
             self.signal(self.process, signal.SIGTERM)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(ended(self.process), self.end_seconds)
+                async with asyncio.timeout(self.end_seconds):
+                    await ended(self.process)
             self.signal(self.process, signal.SIGKILL)  # and of its group what outlived it
             await ended(self.process)

@@ -6,6 +6,7 @@ from typing import Any
 import httpx._transports.default
 import pytest
 import redis
+from django.utils import translation
 from hypothesis import HealthCheck, settings
 from pytest_django import Settings
 from whitenoise.middleware import WhiteNoiseMiddleware
@@ -77,6 +78,12 @@ def _empty_valkey(request: pytest.FixtureRequest) -> Iterator[None]:
             client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")  # subscribers an earlier test left
             client.flushall()
     return
+
+
+@pytest.fixture(autouse=True)
+def _english() -> None:
+    """A client that asked in another language leaves the thread in it."""
+    translation.deactivate()
 
 
 @pytest.fixture(autouse=True)

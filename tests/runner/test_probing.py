@@ -290,3 +290,43 @@ async def test_a_failing_probe_takes_its_own_pool_out_and_a_test_is_reported_onc
         assert (len(tested), len(portal.burn_ins)) == (2, 1)  # the first result found the portal away
     finally:
         await runner.stop(asyncio.Event())
+
+
+@pytest.mark.story
+async def test_a_test_waits_for_a_ready_pool_counts_as_its_work_and_has_it_alone(
+    portal: FakePortal, engine: tests.engine.Running, tmp_path: Path, valkey: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("apps.runner.process.PROBE_SECONDS", 0.02)
+    monkeypatch.setattr("apps.runner.heartbeat.BEAT_SECONDS", 0.05)
+    monkeypatch.setattr("apps.runner.process.FINISH_SECONDS", 0.0)
+    states, looks, look = [], [], Probe.look
+
+    async def measured(resident: Resident, **_: Any) -> None:
+        states.append(resident.state)
+        await asyncio.Event().wait()
+
+    async def looked(probe: Probe, meter: Meter | None) -> bool:
+        looks.append(runner.posts[POOL].testing)
+        return await look(probe, meter)
+
+    monkeypatch.setattr(burning_in, "test", measured)
+    monkeypatch.setattr(Probe, "look", looked)
+    portal.wanted = portal.want(Desired(pool=POOL, state="parked"))
+    runner = Runner(config.Configuration.model_validate(settings(portal, engine, tmp_path)))
+    await runner.start()
+    try:
+        resident = runner.posts[POOL].resident
+        await until(lambda: resident.state == "parked")
+        portal.wanted = portal.want(Desired(pool=POOL, state="parked", test=4))
+        await until(lambda: resident.desired.test)
+        before = len(looks)
+        await until(lambda: len(looks) > before + 2)
+        assert (states, resident.busy()) == ([], 0)
+        portal.wanted = portal.want(Desired(pool=POOL, test=4))
+        await until(lambda: states)
+        assert (states, resident.busy()) == (["ready"], 1)
+        before = len(looks)
+        await asyncio.sleep(0.2)
+        assert (len(looks), 1 in looks) == (before, False)
+    finally:
+        await runner.stop(asyncio.Event())

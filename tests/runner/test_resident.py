@@ -170,6 +170,15 @@ async def test_a_child_that_settled_begins_them_anew(
     assert found[:4] == ends
 
 
+async def test_a_program_that_cannot_be_started_is_tried_again_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child, "FIRST_PAUSE", 0.001)
+    made = Child("a", ["/nowhere/engine"])
+    made.start()
+    await until(lambda: made.ends >= child.LOOP_ENDS)
+    assert "it could not be started: No such file or directory" in made.trouble
+    await made.stop()
+
+
 class Ending:
     """A process that ends when it is told to."""
 
@@ -400,6 +409,16 @@ async def test_what_an_engine_left_ends_though_it_is_stopped_before_that_was_see
     assert not gone(helper)
     await made.stop()
     await until(lambda: gone(helper))
+
+
+async def test_a_file_of_weights_that_is_not_there_is_named(house: House) -> None:
+    gguf = house.directory / "model.gguf"
+    made = house.resident(fed=True)
+    made.file = gguf
+    await made.step()
+    assert (made.state, made.health.ready) == ("error", False)
+    assert made.health.reason == f"there is no model file {gguf}"
+    assert house.made == []
 
 
 @pytest.mark.story

@@ -20,7 +20,7 @@ from apps.runner import identity
 from apps.runner.counters import Sampler
 from cango_portal.launcher.place import ROOT, Place, Refused, Turn, write_private
 from cango_portal.launcher.processes import Supervisor, spawn
-from cango_portal.launcher.run import Interrupted, interruptible, run_interruptible, say, with_environment
+from cango_portal.launcher.run import Interrupted, interruptible, run_interruptible, say, undisturbed, with_environment
 
 MOST = 200
 NODE_MIB = 80  # of a runner and its stand-in for NVML, in memory of their own
@@ -251,11 +251,12 @@ class Fleet:
 
     def tick(self) -> None:
         assert self.supervisor is not None
-        self.supervisor.tick()
-        if self.engine is not None and self.engine.poll() is not None:
-            raise Refused(f"The fleet's engine ended; the reason is in {self.place.logs / 'fleet-engine.log'}.")
-        if self.portal is not None and self.portal.poll() is not None:
-            raise Refused("The portal ended, and the fleet with it.")
+        with undisturbed():
+            self.supervisor.tick()
+            if self.engine is not None and self.engine.poll() is not None:
+                raise Refused(f"The fleet's engine ended; the reason is in {self.place.logs / 'fleet-engine.log'}.")
+            if self.portal is not None and self.portal.poll() is not None:
+                raise Refused("The portal ended, and the fleet with it.")
 
     def end(self) -> None:
         if self.supervisor is not None:

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Coroutine, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
@@ -32,6 +33,17 @@ FIRST_WORK_SECONDS = 10  # so long it has the processor to itself; worker and be
 
 class Interrupted(BaseException):
     """Ctrl-C, `make stop`, or the terminal went away."""
+
+
+@dataclass
+class Held:
+    """`back`: Interrupted is not raised now; `due`: it is as soon as it may be."""
+
+    back: bool = False
+    due: bool = False
+
+
+HELD = Held()
 
 
 def say(text: str = "") -> None:
@@ -117,7 +129,10 @@ def interruptible() -> Iterator[None]:
     def interrupt(number: int, frame: FrameType | None) -> None:
         for name in taken:
             signal.signal(name, signal.SIG_IGN)
-        raise Interrupted
+        if HELD.back:
+            HELD.due = True
+        else:
+            raise Interrupted
 
     taken = [signal.SIGINT, signal.SIGTERM]
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup make run &
@@ -125,6 +140,22 @@ def interruptible() -> Iterator[None]:
     for name in taken:
         signal.signal(name, interrupt)
     yield
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """A signal that comes within raises Interrupted at its end.
+
+    Raised amid a look at a process it could leave that look's lock taken, and whoever waits for the process waits for ever.
+    """
+    HELD.back = True
+    try:
+        yield
+    finally:
+        HELD.back = False
+        if HELD.due:
+            HELD.due = False
+            raise Interrupted
 
 
 def run_interruptible(work: Coroutine[Any, Any, T]) -> T:
@@ -302,13 +333,14 @@ class Run:
     def tick(self) -> None:
         assert self.supervisor is not None
         assert self.servers is not None
-        revived = self.servers.revive()
-        if revived:
-            self.supervisor.others = {name: process.pid for name, process in self.servers.processes.items()}
-            self.supervisor.write_record()
-            for name in revived:
-                say(f"{name} ended and was started again. Its log: {self.place.logs}/{name}.log")
-        self.supervisor.tick()
+        with undisturbed():
+            revived = self.servers.revive()
+            if revived:
+                self.supervisor.others = {name: process.pid for name, process in self.servers.processes.items()}
+                self.supervisor.write_record()
+                for name in revived:
+                    say(f"{name} ended and was started again. Its log: {self.place.logs}/{name}.log")
+            self.supervisor.tick()
         time.sleep(TICK_SECONDS)
 
     def end(self) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from cango_portal.launcher.run import Interrupted, interruptible, run_interruptible
+from cango_portal.launcher.run import Interrupted, interruptible, run_interruptible, undisturbed
 
 
 @pytest.fixture(autouse=True)
@@ -41,5 +41,29 @@ def test_work_that_ends_leaves_the_signals_as_they_were() -> None:
 
     with interruptible():
         assert run_interruptible(work()) == 7
+        with pytest.raises(Interrupted):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_a_signal_amid_a_look_at_the_processes_is_heard_after_it() -> None:
+    steps = []
+
+    def look() -> None:
+        with undisturbed():
+            os.kill(os.getpid(), signal.SIGINT)
+            steps.append("looked")
+        steps.append("went on")
+
+    with interruptible(), pytest.raises(Interrupted):
+        look()
+    assert steps == ["looked"]
+    with undisturbed():
+        os.kill(os.getpid(), signal.SIGINT)  # what ends is not interrupted again
+
+
+def test_a_signal_after_a_look_is_heard_at_once() -> None:
+    with interruptible():
+        with undisturbed():
+            pass
         with pytest.raises(Interrupted):
             os.kill(os.getpid(), signal.SIGTERM)

@@ -26,7 +26,7 @@ GAP = 0.2  # of a bar's room
 HOURS_UP_TO = timedelta(days=2)
 HOURS_AT_MOST = timedelta(days=8)
 BARS = {
-    "": gettext_lazy("Bars by themselves"),
+    "": gettext_lazy("Bars: automatic"),
     "hour": gettext_lazy("Bars by hour"),
     "day": gettext_lazy("Bars by day"),
 }

@@ -83,3 +83,14 @@ def test_a_drain_is_no_try_of_a_shard(works, valkey, settings):
         deliver(finished(shard, []))
         states.append(state_of(shard))
     assert states == [("queued", 2), ("failed", 3)]
+
+
+def test_a_shard_that_ended_there_is_not_looked_at_again(works):
+    works.begin(2)
+    (shard,) = works.feed()
+    deliver(started(shard))
+    drain(works.pool.node)
+    assert [row["id"] for row in database.run(draining.shards())] == [shard.pk]
+    deliver(finished(shard))
+    assert state_of(shard) == ("succeeded", 1)
+    assert database.run(draining.shards()) == []

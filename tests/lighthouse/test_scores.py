@@ -46,6 +46,7 @@ PAGES = {
 TURNS = 3
 SLOWDOWN, FAST = 4.0, 1500  # Lighthouse's default, and the index of the machine it is meant for
 WEIGHT_KB = 250  # of a first load, compressed, with fonts
+AGAIN = "Please run Lighthouse again."  # it lost Chromium's trace, of which it says so itself
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -116,13 +117,18 @@ def score(report: dict[str, Any], category: str) -> int:
 
 def loaded(url: str, path: Path, browser: str, categories: list[str], slowdown: float) -> dict[str, Any]:
     path.parent.mkdir(parents=True, exist_ok=True)
-    done = subprocess.run(
-        [PACKAGE / "node_modules" / ".bin" / "lighthouse", url, "--quiet", "--output=json", f"--output-path={path}",
-         f"--only-categories={','.join(categories)}", "--chrome-flags=--headless=new --no-sandbox", "--max-wait-for-load=120000",
-         f"--throttling.cpuSlowdownMultiplier={slowdown}", "--no-enable-error-reporting"],
-        env={**os.environ, "CHROME_PATH": browser},
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=280,
-    )  # fmt: skip
+    command = [
+        PACKAGE / "node_modules" / ".bin" / "lighthouse", url, "--quiet", "--output=json", f"--output-path={path}",
+        f"--only-categories={','.join(categories)}", "--chrome-flags=--headless=new --no-sandbox", "--max-wait-for-load=120000",
+        f"--throttling.cpuSlowdownMultiplier={slowdown}", "--no-enable-error-reporting",
+    ]  # fmt: skip
+    for _ in range(TURNS):
+        done = subprocess.run(
+            command, env={**os.environ, "CHROME_PATH": browser},
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=280,
+        )  # fmt: skip
+        if AGAIN not in done.stderr:
+            break
     assert done.returncode == 0, done.stderr
     report: dict[str, Any] = json.loads(path.read_text())
     return report

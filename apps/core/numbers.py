@@ -78,6 +78,29 @@ def sum_places(*sums: tuple[int, Sequence[int]]) -> int:
     return 6
 
 
+def ticks(most: Number, *, least: Number) -> list[Decimal]:
+    """The marks of an axis that holds `most`, from its upper end down to 0: two or three steps of 1, 2 or 5 of a power of
+    ten, so that each is a short figure and exact. No step is below `least`, which is such a number itself.
+
+    >>> [str(mark) for mark in ticks(5, least=1)], [str(mark) for mark in ticks(1, least=1)]
+    (['6', '4', '2', '0'], ['2', '1', '0'])
+    """
+    highest = max(_decimal(most), _decimal(least))
+    power = Decimal(1).scaleb((highest / 3).adjusted())
+    step = next(step for digit in (1, 2, 5, 10) if 3 * (step := max(power * digit, _decimal(least))) >= highest)
+    return [step * number for number in range(2 if 2 * step >= highest else 3, -1, -1)]
+
+
+def money_ticks(marks: Sequence[Decimal]) -> list[str]:
+    """Marks of `ticks` in micro-USD: each exact, with the decimals that the smallest needs, at least two.
+
+    >>> money_ticks(ticks(9_000, least=1))
+    ['$0.010', '$0.005', '0']
+    """
+    places = max(2, -int((marks[-2] / MICROUSD).normalize().as_tuple().exponent))
+    return [_dollars(mark / MICROUSD, places) if mark else "0" for mark in marks]
+
+
 def money_column(microusd: int | None) -> str:
     """Four decimals and no other number of them, as the rows of a column need it.
 

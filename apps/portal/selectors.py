@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import math
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from functools import cached_property
 from typing import Any
 
 from apps.accounts.models import Organization
 from apps.catalog import offers
 from apps.catalog.models import Model
 from apps.catalog.offers import Offer
+from apps.core import numbers
 from apps.core.sql import Plan, Statement
 from apps.jobs import usage
 from apps.jobs.models import FINAL, Job
 from apps.jobs.pages.job import JobPage, listed
+from apps.jobs.pages.usage import Axis
 from apps.keys.models import APIKey
 from apps.operations import availability
 from apps.runner.protocol import WRITES
@@ -266,6 +269,7 @@ WHERE finished_at >= %(midnight)s
 GROUP BY GROUPING SETS ((), (part)) ORDER BY part NULLS FIRST
 """
 LATENCY_PART = timedelta(minutes=15)
+MILLISECOND = Decimal("0.001")
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,7 +282,7 @@ class Quarter:
     p95: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Latency:
     """Of the newest RECENT_JOBS answers in text, those that ended today: from admission to the first token, and how fast the rest came.
 
@@ -294,12 +298,10 @@ class Latency:
     tokens_per_second: float | None
     quarters: list[Quarter]
 
-    @property
-    def top(self) -> float:
-        """The upper end of the axis: 1, 2 or 5 of a power of ten."""
-        most = max((each.p95 for each in self.quarters), default=0.0) or 0.001
-        power = 10.0 ** math.floor(math.log10(most))
-        return next(power * step for step in (1, 2, 5, 10) if most <= power * step * 1.000001)
+    @cached_property
+    def axis(self) -> Axis:
+        marks = numbers.ticks(max((each.p95 for each in self.quarters), default=0), least=MILLISECOND)
+        return Axis(float(marks[0]), [numbers.latency(mark) if mark else "0" for mark in marks])
 
     @property
     def paths(self) -> list[tuple[str, str]]:
@@ -321,7 +323,9 @@ class Latency:
             if alone == (before or after):
                 continue
             x = min((at + LATENCY_PART / 2 - self.start) / (self.end - self.start), 1) * 100  # the last one is not over
-            said.append(f"{'L' if before else 'M'}{x:.2f} {100 - seconds / self.top * 100:.2f}{'h0' if alone else ''}")
+            said.append(
+                f"{'L' if before else 'M'}{x:.2f} {100 - seconds / self.axis.top * 100:.2f}{'h0' if alone else ''}"
+            )
         return "".join(said)
 
 

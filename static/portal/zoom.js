@@ -28,6 +28,7 @@ class Chart {
     this.first = 0                             // and the last bar that are shown
     this.last = this.newest
     this.at = this.newest                      // the bar that is looked at
+    this.axis = plot.axes[0]                   // of what is shown: that of its highest bar
     this.marked = this.dragged = null          // bars and pixels where a choice began
     this.keyed = false                         // it is looked at with the keyboard
     this.stack()
@@ -68,7 +69,7 @@ class Chart {
       legend: { show: false },
       axes: [{ show: false }, { show: false }],
       cursor: { show: false },                 // what it would do with a mouse is done here for every pointer
-      scales: { x: { time: false, range: () => [this.first - 0.5, this.last + 0.5] }, y: { range: () => [0, this.top || 1] } },
+      scales: { x: { time: false, range: () => [this.first - 0.5, this.last + 0.5] }, y: { range: () => [0, this.axis.top] } },
       series: [{}, ...this.parts.map(part => this.series(part))],
       hooks: {
         drawClear: [() => this.lines()],
@@ -101,9 +102,10 @@ class Chart {
     const { ctx, bbox } = this.u
     ctx.save()
     ctx.lineWidth = devicePixelRatio
-    for (const [share, selector] of [[0, '.grid-line'], [0.5, '.grid-line'], [1, '.axis-line']]) {
-      const y = between(ctx.lineWidth / 2, Math.round(bbox.height * share), bbox.height - ctx.lineWidth / 2)
-      ctx.strokeStyle = this.color(selector, 'stroke')
+    const steps = this.axis.marks.length - 1
+    for (let step = 0; step <= steps; step++) {
+      const y = between(ctx.lineWidth / 2, Math.round(bbox.height * step / steps), bbox.height - ctx.lineWidth / 2)
+      ctx.strokeStyle = this.color(step < steps ? '.grid-line' : '.axis-line', 'stroke')
       ctx.beginPath()
       ctx.moveTo(bbox.left, bbox.top + y)
       ctx.lineTo(bbox.left + bbox.width, bbox.top + y)
@@ -119,11 +121,10 @@ class Chart {
     this.last = last
     this.at = between(first, this.at, last)
     const shown = this.totals.slice(first, last + 1)
-    this.top = Math.max(...shown)
+    this.axis = this.plot.axes[first + shown.indexOf(Math.max(...shown))]
     this.choose(null)
     this.u.setScale('x', { min: first - 0.5, max: last + 0.5 })
-    const high = this.top ? this.plot.marks[first + shown.indexOf(this.top)] : ['', '']
-    this.write('.chart-y', [...high, '0'])
+    this.write('.chart-y', this.axis.marks)
     const middle = first + Math.floor((last - first + 1) / 2)
     this.write('.chart-x', [...new Set([first, middle, last])].map(n => this.rows[n][0]))
     this.find('output').textContent = this.span(first, last)

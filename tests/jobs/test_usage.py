@@ -331,7 +331,8 @@ def test_the_browser_gets_the_lengths_of_the_bars_and_each_axis(client):
     plot = json.loads(told)
     assert (plot["ends"], plot["at"]) == (["start", "end"], [f"2026-11-{day}" for day in range(19, 26)])
     assert {tuple(part["values"]) for part in plot["series"]} == {(0, 0, 0, 1, 0, 0, 2), (0, 0, 0, 0, 0, 1, 0)}
-    assert [marks[0] for marks in plot["marks"]] == ["0", "0", "0", "1", "0", "1", "2"]
+    nothing, some = {"top": 1, "marks": ["", "0"]}, {"top": 2, "marks": ["2", "1", "0"]}
+    assert plot["axes"] == [nothing, nothing, nothing, some, nothing, some, some]
     assert "uPlot.iife.min" in html
     assert "uPlot" not in client.get("/dashboard/").content.decode()
     assert 'id="plot"' not in client.get("/usage/?measure=carbon&start=2026-11-24&end=2026-11-24").content.decode()
@@ -393,12 +394,23 @@ def axis(page: str) -> list[str]:
 
 @time_machine.travel(NOW, tick=False)
 @pytest.mark.parametrize(
-    ("charge", "marks"),
-    [(9, ["$0.000009", "$0.000004", "0"]), (120_000, ["$0.12", "$0.06", "0"])],
+    ("charge", "marks", "height"),
+    [
+        (1, ["$0.000002", "$0.000001", "0"], "50.00"),
+        (5, ["$0.000006", "$0.000004", "$0.000002", "0"], "83.33"),
+        (9, ["$0.000010", "$0.000005", "0"], "90.00"),
+        (9_000, ["$0.010", "$0.005", "0"], "90.00"),
+        (120_000, ["$0.15", "$0.10", "$0.05", "0"], "80.00"),
+    ],
 )
-def test_marks_of_the_axis_are_figures_however_little_was_spent(place, charge, marks):
+def test_marks_of_the_axis_are_exact_however_little_was_spent(place, charge, marks, height):
     organization, owner, _ = place
     ended(organization, make.model(), NOW - timedelta(hours=1), charge)
     client = Client()
     client.force_login(owner)
-    assert axis(client.get("/usage/").content.decode()) == marks
+    page = client.get("/usage/").content.decode()
+    assert axis(page) == marks
+    assert re.findall(r'class="s1" d="M[\d.]+ 100\.00h[\d.]+v-([\d.]+)h', page) == [height]
+    steps = len(marks) - 1
+    lines = [f"{100 * step / steps:.2f}" for step in range(steps)]
+    assert re.findall(r'class="grid-line" x1="0" x2="100" y1="([\d.]+)"', page) == lines

@@ -190,3 +190,50 @@ def test_size():
         spaced("24 kB"),
         spaced("18.2 MB"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("most", "marks"),
+    [
+        (1, [2, 1, 0]),
+        (2, [2, 1, 0]),
+        (3, [3, 2, 1, 0]),
+        (4, [4, 2, 0]),
+        (5, [6, 4, 2, 0]),
+        (7, [10, 5, 0]),
+        (11, [15, 10, 5, 0]),
+        (16, [20, 10, 0]),
+        (21, [30, 20, 10, 0]),
+        (999_999, [1_000_000, 500_000, 0]),
+    ],
+)
+def test_marks_of_an_axis_are_whole_and_equally_far_apart(most, marks):
+    assert numbers.ticks(most, least=1) == marks
+
+
+def test_marks_of_what_is_measured_are_as_short():
+    assert [str(mark) for mark in numbers.ticks(0.0123, least=Decimal("0.000001"))] == [
+        "0.015",
+        "0.010",
+        "0.005",
+        "0.000",
+    ]
+    assert numbers.ticks(0, least=Decimal("0.001")) == [Decimal("0.002"), Decimal("0.001"), 0]
+
+
+def test_a_bar_fills_three_fifths_of_its_plot():
+    """But where half a micro-dollar would be a mark."""
+    assert [most for most in range(2, 3000) if most < numbers.ticks(most, least=1)[0] * Decimal("0.6")] == []
+
+
+@pytest.mark.parametrize(
+    ("microusd", "marks"),
+    [
+        (5, ["$0.000006", "$0.000004", "$0.000002", "0"]),
+        (12_345, ["$0.015", "$0.010", "$0.005", "0"]),
+        (15_001, ["$0.02", "$0.01", "0"]),
+        (1_234_500_000, ["$1,500.00", "$1,000.00", "$500.00", "0"]),
+    ],
+)
+def test_marks_in_money_have_one_number_of_decimals(microusd, marks):
+    assert numbers.money_ticks(numbers.ticks(microusd, least=1)) == marks

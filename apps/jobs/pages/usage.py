@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
 from functools import cached_property
 from typing import Any, cast
 
@@ -23,6 +24,7 @@ from cango_portal import database
 MOST_SERIES = 4  # and "Other" (design guide, §9)
 PLOT = 100.0
 GAP = 0.2  # of a bar's room
+MICRO = Decimal("0.000001")  # of a Wh or a gram: no smaller one is written
 HOURS_UP_TO = timedelta(days=2)
 HOURS_AT_MOST = timedelta(days=8)
 BARS = {
@@ -34,12 +36,13 @@ BARS = {
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """`name` and `counts` are in English."""
+    """`name` and `counts` are in English. `least` is the smallest step of an axis, in what `of` gives."""
 
     name: str
     counts: str
     of: Callable[[Used], float]
     text: Callable[[Any], str]
+    least: Decimal = Decimal(1)
 
     @property
     def title(self) -> str:
@@ -48,6 +51,28 @@ class Measure:
     @property
     def unit(self) -> str:
         return gettext(self.counts)
+
+    def axis(self, most: float) -> Axis:
+        if not most:  # a part without bars, zoomed into
+            return Axis(1.0, ["", "0"])
+        marks = numbers.ticks(most, least=self.least)
+        if self is MEASURES["spend"]:  # in words a mark below a cent would be "< $0.01"
+            return Axis(float(marks[0]), numbers.money_ticks(marks))
+        return Axis(float(marks[0]), [self.text(mark) if mark else "0" for mark in marks])
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """Its upper end, and what its marks say, from there down to 0, equally far apart."""
+
+    top: float
+    marks: list[str]
+
+    @property
+    def lines(self) -> list[str]:
+        """Where the lines of the marks above 0 are, in hundredths of the plot."""
+        steps = len(self.marks) - 1
+        return [f"{PLOT * step / steps:.2f}" for step in range(steps)]
 
 
 MEASURES = {
@@ -67,10 +92,18 @@ MEASURES = {
         lambda value: numbers.count(round(value)),
     ),
     "energy": Measure(
-        gettext_noop("Energy"), gettext_noop("with host and cooling"), lambda row: row.energy_wh or 0.0, numbers.energy
+        gettext_noop("Energy"),
+        gettext_noop("with host and cooling"),
+        lambda row: row.energy_wh or 0.0,
+        numbers.energy,
+        least=MICRO,
     ),
     "carbon": Measure(
-        gettext_noop("Carbon"), gettext_noop("CO₂ equivalent"), lambda row: row.carbon_gco2e or 0.0, numbers.carbon
+        gettext_noop("Carbon"),
+        gettext_noop("CO₂ equivalent"),
+        lambda row: row.carbon_gco2e or 0.0,
+        numbers.carbon,
+        least=MICRO,
     ),
 }
 GROUPS = {
@@ -80,7 +113,6 @@ GROUPS = {
     "site": gettext_lazy("Site"),
     "day": gettext_lazy("Day"),
 }
-CENT = 10_000  # micro-USD
 CUSTOM = "custom"
 HOURS = "hours"  # chosen in the chart
 RANGES = {
@@ -386,9 +418,9 @@ class UsagePage:
     @cached_property
     def bars(self) -> list[Bar]:
         """One path for each series, bars from zero up, the largest group at the bottom."""
-        top = self.highest[1]
-        if not top:
+        if not self.highest[1]:
             return []
+        top = self.axis.top
         room = PLOT / len(self.stacked)
         paths: dict[int, list[str]] = {}
         for index, bar in enumerate(self.stacked.values()):
@@ -403,15 +435,9 @@ class UsagePage:
             Bar("".join(paths[number]), f"s{number}") for number in sorted(paths, key=lambda n: n or MOST_SERIES + 1)
         ]
 
-    @property
-    def axis(self) -> list[str]:
-        return [*self.marks(self.highest[1]), "0"]
-
-    def marks(self, top: float) -> list[str]:
-        """At the upper end and the middle of an axis."""
-        if self.measure is MEASURES["spend"] and top < 2 * CENT:  # in words both marks would be "< $0.01"
-            return [numbers.dollars(round(value), 6) for value in (top, top / 2)]
-        return [self.text(top), self.text(top / 2)]
+    @cached_property
+    def axis(self) -> Axis:
+        return self.measure.axis(self.highest[1])
 
     @property
     def times(self) -> list[str]:
@@ -475,12 +501,13 @@ class UsagePage:
         highest, for the browser writes no figures."""
         numbers_of = [number for number, _ in self.columns] or [1]
         bars = list(self.stacked.values())
+        axes = [self.measure.axis(sum(bar.values())) for bar in bars]
         return {
             "ends": ENDS[HOURS if self.bucket == "hour" else CUSTOM],
             "hours_at_most": HOURS_AT_MOST.days,
             "at": self.moments,
             "series": [{"number": n, "values": [bar.get(n, 0.0) for bar in bars]} for n in numbers_of],
-            "marks": [self.marks(sum(bar.values())) for bar in bars],
+            "axes": [{"top": axis.top, "marks": axis.marks} for axis in axes],
         }
 
     @property

@@ -19,9 +19,9 @@ from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils import timezone
-from django.utils.translation import get_language, gettext, gettext_lazy
+from django.utils.translation import gettext, gettext_lazy
 
-from apps.accounts import letters
+from apps.accounts import languages, letters
 from apps.accounts.models import User
 
 log = logging.getLogger(__name__)
@@ -58,8 +58,14 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
 
     def save_user(self, request: HttpRequest, user: Any, form: Any, commit: bool = True) -> Any:
         """Mails come in the language of the page the person signed up on."""
-        user.language = get_language() or ""
+        languages.remember(user, request.COOKIES)
         return super().save_user(request, user, form, commit)
+
+    def login(self, request: HttpRequest, user: Any) -> None:
+        """A language that was chosen before the sign-in is that of the mails too, unless the person chose another."""
+        super().login(request, user)
+        if languages.remember(user, request.COOKIES):
+            user.save(update_fields=["language", "language_chosen"])
 
     def unstash_verified_email(self, request: HttpRequest) -> str | None:
         """The address whose invitation was opened here needs no other mail to be confirmed; any other that was typed does."""

@@ -62,3 +62,17 @@ def of(user: Any, cookies: Mapping[str, str], accepts: str) -> str:
             return str(chosen)
     asked = SimpleNamespace(COOKIES=cookies, META={"HTTP_ACCEPT_LANGUAGE": accepts})
     return translation.get_language_from_request(cast(HttpRequest, asked))
+
+
+def remember(user: Any, cookies: Mapping[str, str]) -> bool:
+    """For mails: what was chosen in this browser goes to who never chose, and without it the page's language to who has none.
+
+    The caller saves the person where this is True.
+    """
+    before = user.language, user.language_chosen
+    chosen = cookies.get(COOKIE, "")
+    if known(chosen) and not user.language_chosen:
+        user.language, user.language_chosen = chosen, True
+    elif not user.language:
+        user.language = translation.get_language() or ""
+    return before != (user.language, user.language_chosen)

@@ -47,6 +47,9 @@ class User(AbstractUser):
         blank=True,
         help_text="Of pages and mails; empty is what the browser asks for",
     )
+    language_chosen = models.BooleanField(
+        default=False, db_default=False, help_text="By the person; otherwise it is that of the page they came in by"
+    )
     declined_mails = ArrayField(
         models.CharField(max_length=8, choices=Mail),
         default=list,

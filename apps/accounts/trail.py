@@ -39,9 +39,14 @@ SAID = (
     gettext_noop("Automatic top-up changed"),
     gettext_noop("Automatic top-up stopped"),
     gettext_noop("Automatic top-up switched off"),
+    gettext_noop("Authenticator app added"),
+    gettext_noop("Authenticator app removed"),
     gettext_noop("Balance corrected"),
     gettext_noop("Batch cancelled"),
+    gettext_noop("Credit bought"),
     gettext_noop("Credit granted"),
+    gettext_noop("Discount added"),
+    gettext_noop("Discount changed"),
     gettext_noop("Discount ended"),
     gettext_noop("Invitation declined"),
     gettext_noop("Invitation sent again"),
@@ -60,9 +65,17 @@ SAID = (
     gettext_noop("Organization deletion undone"),
     gettext_noop("Organization exported"),
     gettext_noop("Organization residency changed"),
+    gettext_noop("Passkey added"),
+    gettext_noop("Passkey removed"),
+    gettext_noop("Password changed"),
     gettext_noop("Plan cancelled"),
     gettext_noop("Plan changed"),
     gettext_noop("Plan resumed"),
+    gettext_noop("Rate limit added"),
+    gettext_noop("Rate limit changed"),
+    gettext_noop("Recovery codes added"),
+    gettext_noop("Recovery codes removed"),
+    gettext_noop("Recovery codes replaced"),
     gettext_noop("Refund created"),
     gettext_noop("Refund failed"),
     gettext_noop("Refund requested"),
@@ -84,12 +97,56 @@ SAID = (
     gettext_noop("residency"),
     gettext_noop("keep text days"),
     gettext_noop("amount"),
+    gettext_noop("tax"),
+    gettext_noop("source"),
+    gettext_noop("threshold"),
+    gettext_noop("ceiling"),
+    gettext_noop("low balance"),
+    gettext_noop("mail enabled"),
+    gettext_noop("plan"),
+    gettext_noop("at"),
+    gettext_noop("on"),
+    gettext_noop("until"),
+    gettext_noop("replaces"),
+    gettext_noop("invited by"),
+    gettext_noop("kind"),
+    gettext_noop("url"),
+    gettext_noop("description"),
+    gettext_noop("fields"),
+    gettext_noop("ip ranges"),
+    gettext_noop("requests per minute"),
+    gettext_noop("input tokens per minute"),
+    gettext_noop("output tokens per minute"),
+    gettext_noop("concurrent requests"),
     gettext_noop("daily"),
     gettext_noop("weekly"),
     gettext_noop("monthly"),
     gettext_noop("total"),
 )
 UNSAID = frozenset({"prefix", "budget", "by_key"})
+# Fields whose values are words of ours, and an act whose "from" and "to" are such.
+WORDED = frozenset({"role", "kind", "source"})
+WORDED_ACTS = {"member.role_changed": "role"}
+VALUES = (
+    gettext_noop("owner"),
+    gettext_noop("admin"),
+    gettext_noop("developer"),
+    gettext_noop("billing"),
+    gettext_noop("viewer"),
+    gettext_noop("organization"),
+    gettext_noop("member"),
+    gettext_noop("key"),
+    gettext_noop("checkout"),
+    gettext_noop("automatic"),
+)
+# What the portal writes as a reason where a person acted; what people write stays as written.
+REASONS = frozenset({
+    gettext_noop("replaced"),
+    gettext_noop("revoked on the keys page"),
+    gettext_noop("revoked through the API"),
+    gettext_noop("its maker may give none of its scopes any more"),
+})  # fmt: skip
+OF_THE_PORTAL = (gettext_noop("The organization was deleted."), gettext_noop("Starter credit"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,31 +178,35 @@ class Entry:
 
     @property
     def details(self) -> list[str]:
-        return [
-            *said(self.event.data),
-            *([gettext("Reason: %(reason)s") % {"reason": self.event.reason}] if self.event.reason else []),
-        ]
+        event = self.event
+        found = [*said(event.data, of=WORDED_ACTS.get(event.action, ""))]
+        if event.reason:
+            own = event.actor_id is None or event.reason in REASONS
+            reason = languages.said(event.reason) if own else event.reason
+            found.append(gettext("Reason: %(reason)s") % {"reason": reason})
+        return found
 
 
-def said(data: Mapping[str, Any]) -> Iterator[str]:
-    """What an event holds, in words: "name: Meridian → Meridian Foods"."""
+def said(data: Mapping[str, Any], *, of: str = "") -> Iterator[str]:
+    """What an event holds, in words: "name: Meridian → Meridian Foods". `of` is the field that "from" and "to" are of."""
     for name, value in data.items():
         if name in UNSAID:
             continue
         if isinstance(value, dict) and value.keys() == {"from", "to"}:
-            yield f"{label(name)}: {shown(name, value['from'])} → {shown(name, value['to'])}"
+            yield named(name, f"{shown(name, value['from'])} → {shown(name, value['to'])}")
         elif isinstance(value, dict):
             yield from said(value)
         elif name == "to" and "from" in data:
             continue
         elif name == "from" and "to" in data:
-            yield f"{shown(name, value)} → {shown(name, data['to'])}"
+            yield f"{shown(of or name, value)} → {shown(of or name, data['to'])}"
         else:
-            yield f"{label(name)}: {shown(name, value)}"
+            yield named(name, shown(name, value))
 
 
-def label(name: str) -> str:
-    return languages.said(name.removesuffix("_microusd").removesuffix("_cents").replace("_", " "))
+def named(name: str, value: str) -> str:
+    label = languages.said(name.removesuffix("_microusd").removesuffix("_cents").replace("_", " "))
+    return gettext("%(name)s: %(value)s") % {"name": label, "value": value}
 
 
 def shown(name: str, value: Any) -> str:
@@ -157,7 +218,7 @@ def shown(name: str, value: Any) -> str:
         return numbers.balance(value * (10_000 if name.endswith("_cents") else 1))
     if isinstance(value, list):
         return ", ".join(str(each) for each in value)
-    return str(value)
+    return languages.said(str(value)) if name in WORDED else str(value)
 
 
 @dataclass(frozen=True, slots=True)

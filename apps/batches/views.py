@@ -61,7 +61,7 @@ def new(request: MemberRequest) -> HttpResponse:
             try:
                 return redirect("batches:check", prepared(request, form).public_id)
             except PortalError as error:
-                form.add_error("file" if error.param == "file" else None, error.message)
+                form.add_error("file" if error.param == "file" else None, reasons.said(error.message))
                 status = 422 if isinstance(error, InvalidRequest) else error.status
     return render(request, "batches/new.html", {"form": form, "docs": reverse("api-docs")}, status=status)
 

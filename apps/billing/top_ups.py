@@ -255,7 +255,7 @@ def _credit(row: TopUp, payment: Payment) -> None:
             actor=row.created_by,
             action="credit.bought",
             target=row.public_id,
-            data={"amount_cents": row.amount_cents, "source": row.get_source_display()},
+            data={"amount_cents": row.amount_cents, "source": row.source},
         )
         news.top_up(row)
     if tax:

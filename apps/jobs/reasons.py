@@ -8,6 +8,7 @@ from __future__ import annotations
 from django.utils.translation import gettext_noop
 
 from apps.accounts.languages import Sentences
+from apps.jobs.invalid import INVALID
 
 REASONS = Sentences(
     # Waiting and placing
@@ -125,7 +126,8 @@ REASONS = Sentences(
     ),
     gettext_noop("The file of this job is no longer kept. Send it again to /api/v1/jobs."),
     gettext_noop("What this job was asked is no longer kept. Send the request again."),
-    texts={"why", "whose", "period", "left"},
+    *INVALID,
+    texts={"why", "whose", "period", "left", "kind", "advice", "counted", "tier", "choices", "expected"},
 )  # fmt: skip
 
 

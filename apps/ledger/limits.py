@@ -92,7 +92,7 @@ def change(*, budget: Budget, actor: User | None, limits: Mapping[Period, int | 
         organization=locked.organization,
         actor=actor,
         action="limits.changed",
-        target=locked.title or locked.get_kind_display(),
+        target=locked.title or locked.kind,
         data={
             "budget": locked.pk,
             "kind": locked.kind,

@@ -1,4 +1,4 @@
-"""What was said of incidents, as RSS."""
+"""What was said of incidents, as RSS, in the language its reader asks for."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from datetime import datetime
 from django.contrib.syndication.views import Feed
 from django.db.models import QuerySet
 from django.urls import reverse
+from django.utils.translation import gettext, gettext_lazy
 
 from apps.operations.models import IncidentUpdate
 from apps.portal.status import SHOWN
 
 
 class StatusFeed(Feed):  # type: ignore[type-arg]
-    title = "Cango Portal status"
-    description = "Incidents and how they stand"
+    title = gettext_lazy("Cango Portal status")
+    description = gettext_lazy("Incidents and how they stand")
 
     def link(self) -> str:
         return reverse("portal:status")
@@ -24,7 +25,10 @@ class StatusFeed(Feed):  # type: ignore[type-arg]
         return public.select_related("incident").order_by("-pk")[:SHOWN]
 
     def item_title(self, item: IncidentUpdate) -> str:
-        return f"{item.incident.title}: {item.get_state_display().lower()}"
+        return gettext("%(name)s: %(value)s") % {
+            "name": item.incident.title,
+            "value": item.get_state_display().lower(),
+        }
 
     def item_description(self, item: IncidentUpdate) -> str:
         return item.text

@@ -183,9 +183,9 @@ def language(request: HttpRequest) -> HttpResponse:
     response = back(request)
     chosen = request.POST.get("language", "")
     if languages.known(chosen):
-        if isinstance(request.user, User) and request.user.language != chosen:
-            request.user.language = chosen
-            request.user.save(update_fields=["language"])
+        if isinstance(request.user, User):
+            request.user.language, request.user.language_chosen = chosen, True
+            request.user.save(update_fields=["language", "language_chosen"])
         response.set_cookie(
             languages.COOKIE,
             chosen,

@@ -94,3 +94,51 @@ def test_who_chooses_before_the_sign_in_reads_that_after_it(db):
     assert "<h1>您的账户</h1>" in client.get("/settings/account/").content.decode()
     client.post("/language/", {"language": "en", "next": "/"})
     assert "<h1>Your account</h1>" in client.get("/settings/account/").content.decode()
+
+
+def sign_in(client: Client, user: User) -> None:
+    answer = client.post("/login/", {"login": user.email, "password": "correct horse battery"})
+    assert answer.status_code == 302, answer.content.decode()
+
+
+@pytest.mark.parametrize(
+    ("kept", "chosen", "before", "after"),
+    [
+        ("en", False, "zh-hans", "zh-hans"),  # a sign-up kept English, whom nobody asked
+        ("", False, "zh-hans", "zh-hans"),
+        ("en", True, "zh-hans", "en"),
+        ("zh-hans", True, "en", "zh-hans"),
+        ("zh-hans", False, None, "zh-hans"),
+        ("", False, None, "en"),
+    ],
+)
+def test_a_language_chosen_before_the_sign_in_is_that_of_the_mails(db, kept, chosen, before, after):
+    user = make.user(language=kept, language_chosen=chosen)
+    client = Client()
+    if before:
+        client.post("/language/", {"language": before, "next": "/login/"})
+    sign_in(client, user)
+    user.refresh_from_db()
+    assert (user.language, user.language_chosen) == (after, chosen or before is not None)
+    message = letter(user, "keys/mail/expiring.txt", kind=Mail.KEYS, key=make.api_key(make.organization())[0], days=7)
+    assert f'<html lang="{after}">' in str(message.alternatives[0][0])
+
+
+def test_a_language_chosen_before_the_sign_up_is_that_of_the_mails(db):
+    client = Client(headers={"accept-language": "en"})
+    client.post("/language/", {"language": "zh-hans", "next": "/signup/"})
+    client.post("/signup/", {"email": "li@example.org", "password1": "correct horse battery"})
+    user = User.objects.get()
+    assert (user.language, user.language_chosen) == ("zh-hans", True)
+    assert not mail.outbox[0].subject.isascii()
+
+
+def test_who_signed_up_without_choosing_may_still_choose(db):
+    Client(headers=CHINESE).post("/signup/", {"email": "li@example.org", "password1": "correct horse battery"})
+    user = User.objects.get()
+    assert (user.language, user.language_chosen) == ("zh-hans", False)
+    client = Client()
+    client.force_login(user)
+    client.post("/language/", {"language": "zh-hans", "next": "/"})
+    user.refresh_from_db()
+    assert user.language_chosen

@@ -7,10 +7,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import time_machine
+from django.conf import settings
 from django.db import IntegrityError, connection, transaction
 from django.test import Client
+from django.utils import translation
 
-from apps.accounts import audit
+from apps.accounts import audit, trail, witness
 from apps.accounts.models import AuditEvent
 from tests import make
 
@@ -91,6 +93,47 @@ def test_it_is_fed_by_money_keys_members_and_settings(owner, page):
     table = list(csv.reader(io.StringIO(page.get("/settings/audit.csv?kind=money").getvalue().decode("utf-8-sig"))))
     assert [row[2] for row in table] == ["action", "limits.changed", "credit.granted"]
     assert table[2][1] == "Staff of Cango Portal"
+
+
+def test_what_the_portal_calls_things_is_in_the_readers_language(owner, page):
+    owner.language = "zh-hans"
+    owner.save()
+    organization = owner.organizations.get()
+    for action, actor, reason, data in (
+        ("member.role_changed", owner, "billing", {"from": "viewer", "to": "developer"}),
+        ("member.invited", owner, "", {"role": "admin"}),
+        ("api_key.revoked", owner, "replaced", {"prefix": "cango_1"}),
+        ("organization.changed", owner, "", {"name": {"from": "owner", "to": "developer"}}),
+        ("credit.bought", owner, "", {"amount_cents": 500, "source": "automatic"}),
+        ("webhook.disabled", None, "No event arrived for three days.", {}),
+    ):
+        audit.record(organization=organization, actor=actor, action=action, target="t", reason=reason, data=data)
+    assert [row.partition("> ")[2].partition(" t ")[0].partition(" cango_1")[0] for row in rows(page.get(PATH))] == [
+        "停用 Webhook 原因：三天内没有事件送达。",
+        "购买额度 来源：自动 金额：$5.00",
+        "更改组织 名称：owner → developer",
+        "吊销 API 密钥 原因：已更换",
+        "邀请成员 角色：管理员",
+        "更改成员角色 查看者 → 开发者 原因：billing",
+    ]
+
+
+ACTS = re.compile(r'action="([a-z_]+\.[a-z_]+)"|recorded\(\w+, "([a-z_]+\.[a-z_]+)"')
+# Of the portal's own things: in no organization's log.
+STAFF = ("freeze.", "gpu.", "incident.", "meter.", "node.", "pool.", "stripe_event.", "user.")
+
+
+def test_every_act_has_words_in_the_second_language():
+    found = {
+        next(filter(None, act))
+        for path in (settings.ROOT / "apps").rglob("*.py")
+        for act in ACTS.findall(path.read_text())
+    } | {f"{noun}.{verb}" for noun in witness.NOUNS.values() for verb in ("added", "removed")}
+    found = {act for act in found if not act.startswith(STAFF)}
+    assert len(found) > 35
+    with translation.override("zh-hans"):
+        said = {act: trail.Entry(AuditEvent(action=act), staff=False).what for act in found}
+    assert {act: what for act, what in said.items() if not re.search("[\u4e00-\u9fff]", what)} == {}
 
 
 def test_pages_are_cut_by_key(owner, page, django_assert_max_num_queries):

@@ -1,5 +1,6 @@
 """A batch from its page: the file looked at, its bad lines and its price shown, and sent when somebody says so."""
 
+import html
 import json
 import re
 from datetime import UTC, datetime, timedelta
@@ -108,6 +109,32 @@ def test_bad_lines_are_named_and_left_out(works, client):  # noqa: F811
     checking.check(batch.pk)
     batch.refresh_from_db()
     assert (batch.state, batch.total, batch.hold_microusd) == ("in_progress", 2, draft.hold_microusd)
+
+
+def test_what_is_wrong_is_said_in_the_readers_language_and_stored_in_english(works, client, owner):  # noqa: F811
+    lines = works.lines(5)
+    lines[0]["method"] = "GET"
+    lines[4]["custom_id"] = "row-2"
+    lines[2]["body"]["max_tokens"] = 0
+    lines[3]["body"]["model"] = "acme/unknown"
+    owner.language = "zh-hans"
+    owner.save()
+    draft, path = looked_at(client, jsonl(lines))
+    assert [error["message"] for error in draft.errors] == [
+        "Invalid value for 'method': it should be 'POST'.",
+        "Invalid value for 'max_tokens': it should be greater than or equal to 1.",
+        f"A batch has one model, and an earlier line names '{works.model.name}'.",
+        "The custom_id 'row-2' is used by an earlier line. Each must be its own.",
+    ]
+    shown = html.unescape(client.get(path).content.decode())
+    assert re.findall(r'role="rowheader" class="wide">(.*?)<', shown) == [
+        "'method' 的值无效：应为 'POST'。",
+        "'max_tokens' 的值无效：应大于或等于 1。",
+        f"一个批次只有一个模型，而前面的行指定了 '{works.model.name}'。",
+        "custom_id 'row-2' 已被前面的行使用。每个 custom_id 必须唯一。",
+    ]
+    form = client.post("/batches/new/", {"file": SimpleUploadedFile("rows.jsonl", b""), "endpoint": CHAT})
+    assert "文件为空" in form.content.decode()
 
 
 @pytest.mark.parametrize(

@@ -97,6 +97,14 @@ def test_every_form_of_a_date_has_one_in_each_language() -> None:
         for form in re.findall(r"\|date:[\"']([^\"']+)[\"']", path.read_text())
     }
     assert used - SAME == set(FORMS["zh-hans"])
+    in_code = {
+        form
+        for path in (ROOT / "apps").rglob("*.py")
+        for call in re.findall(r"\bwritten\((.+)\)", path.read_text())
+        for form in re.findall(r'"([^"]*[jHY][^"]*)"', call)
+    }
+    assert len(in_code) > 4
+    assert in_code - SAME <= set(FORMS["zh-hans"])
 
 
 def test_a_date_is_written_in_the_readers_language() -> None:

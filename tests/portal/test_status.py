@@ -101,6 +101,21 @@ def test_only_public_incidents_are_told(db):
         assert hidden not in feed
 
 
+def test_the_feed_is_in_the_language_its_reader_asks_for_and_says_so(db):
+    staff = make.user(is_staff=True)
+    incidents.tell(incident=incident(), state="identified", text="A fan failed.", actor=staff, reason="x")
+    for asked, language, title, item in (
+        ("en", "en", "Cango Portal status", "Slow answers: identified"),
+        ("zh-CN", "zh-hans", "Cango Portal 状态", "Slow answers：已查明"),
+    ):
+        answer = Client().get("/status/feed/", headers={"accept-language": asked})
+        feed = answer.content.decode()
+        assert re.findall("<language>(.*?)</language>", feed) == [language]
+        assert re.findall("<title>(.*?)</title>", feed) == [title, item]
+        assert answer.headers["content-language"] == language
+        assert {"Accept-Language", "Cookie"} <= set(answer.headers["vary"].split(", "))
+
+
 def test_announced_maintenance_of_several_nodes_is_one_line(db):
     site = make.site(name="Georgia 1")
     starts = NOW + timedelta(days=2)

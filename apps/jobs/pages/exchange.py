@@ -15,6 +15,7 @@ from django.utils.translation import gettext
 
 from apps.accounts import tickets
 from apps.files.sealing import Unreadable
+from apps.jobs import reasons
 from apps.jobs.pages.progress import Progress
 from apps.live import topics
 from apps.wire import images
@@ -41,7 +42,7 @@ class Exchange(Progress):
             for name in ("request", "text"):
                 getattr(getattr(self.job, "content", None), name, None)
         except Unreadable as error:
-            return error.message
+            return reasons.said(error.message)
         return ""
 
     @property

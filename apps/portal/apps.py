@@ -8,8 +8,9 @@ class PortalConfig(AppConfig):
 
     def ready(self) -> None:
         from apps.live.topics import register
-        from apps.portal.topics import OverviewTopic
+        from apps.portal.topics import ExportsTopic, OverviewTopic
         from cango_portal.checks import production
 
         checks.register(production)
         register("overview", OverviewTopic)
+        register("exports.<organization>", ExportsTopic)

@@ -34,10 +34,12 @@ from apps.accounts.models import AuditEvent, Invitation, Membership, Organizatio
 from apps.batches.models import Batch
 from apps.billing.models import Company, Invoice, Refund, TopUp
 from apps.core.errors import PortalError
+from apps.core.ids import public
 from apps.files.models import File
 from apps.jobs.models import Content, Job
 from apps.keys.models import APIKey
 from apps.ledger.models import Budget, Transfer
+from apps.live import bell
 from apps.portal.models import Export
 from apps.webhooks.models import Endpoint
 from cango_portal import valkey
@@ -50,6 +52,7 @@ KEPT = timedelta(days=7)
 TAKES = 5
 CHUNK = 500
 TASK = "portal.export"
+STORING = "storing"  # the part after the last one
 ABOUT = """All that Cango Portal holds for {name} ({id}), as of {at} UTC.
 
 Each .jsonl file has one JSON object a line. Money is in micro-USD (a millionth of a dollar), energy in Wh, time in UTC.
@@ -90,10 +93,25 @@ def begin(*, organization: Organization, user: User) -> Export:
                 )
             made = Export.objects.create(organization=organization, user=user)
             audit.record(organization=organization, actor=user, action="organization.exported", target=made.public_id)
-            transaction.on_commit(lambda: tell_worker(made.pk))
+            transaction.on_commit(lambda: told(made))
     except IntegrityError as error:
         raise ExportState(gettext("An export is being made already. Its page shows how far it is.")) from error
     return made
+
+
+def topic(organization_id: UUID) -> str:
+    """What the page of an organization's exports listens to, and what rings when one of them changed."""
+    return f"exports.{public('org', UUID(str(organization_id)))}"
+
+
+def ring(export: Export) -> None:
+    """After the commit."""
+    bell.ring(topic(export.organization_id))
+
+
+def told(export: Export) -> None:
+    tell_worker(export.pk)
+    ring(export)
 
 
 def tell_worker(export_id: UUID) -> None:
@@ -116,7 +134,7 @@ def run(export_id: UUID) -> None:
             write(export, file)
             size = file.tell()
             file.seek(0)
-            say(export, part="storing the file")
+            say(export, part=STORING, done=F("total"))
             stored = default_storage.save(path, Opened(file))
     except Stopped:
         return
@@ -133,6 +151,8 @@ def run(export_id: UUID) -> None:
     )
     if not ended:
         default_storage.delete(stored)
+        return
+    ring(export)
 
 
 @transaction.atomic
@@ -142,14 +162,16 @@ def take(export_id: UUID) -> Export | None:
     export = Export.objects.select_for_update(skip_locked=True, of=("self",)).filter(free, pk=export_id).first()
     if export is None:
         return None
+    transaction.on_commit(lambda: ring(export))
     export.take += 1
     if export.take > TAKES:
         export.state, export.finished_at, export.working_until = Export.State.FAILED, now, None
         export.save(update_fields=["state", "finished_at", "working_until"])
         log.error("an export failed", extra={"export": export.public_id})
         return None
-    export.state, export.working_until, export.done = Export.State.RUNNING, now + WORK, 0
-    export.save(update_fields=["take", "state", "working_until", "done"])
+    export.state, export.working_until, export.begun_at = Export.State.RUNNING, now + WORK, now
+    export.part, export.done, export.total = "", 0, 0
+    export.save(update_fields=["take", "state", "working_until", "begun_at", "part", "done", "total"])
     return export
 
 
@@ -161,6 +183,7 @@ def say(export: Export, **fields: Any) -> None:
     """How far it is, and that it lives. Raises Stopped."""
     if not mine(export).update(working_until=timezone.now() + WORK, **fields):
         raise Stopped
+    ring(export)
 
 
 def write(export: Export, file: IO[bytes]) -> None:
@@ -247,5 +270,6 @@ def sweep(now: datetime | None = None) -> list[UUID]:
     for export in Export.objects.filter(expires_at__lte=now).exclude(path="")[:CHUNK]:
         default_storage.delete(export.path)
         Export.objects.filter(pk=export.pk).update(path="")
+        ring(export)
     waiting = Q(state=Export.State.WAITING) | Q(state=Export.State.RUNNING, working_until__lt=now)
     return list(Export.objects.filter(waiting).order_by("pk").values_list("pk", flat=True)[:CHUNK])

@@ -10,7 +10,6 @@ from django.shortcuts import redirect, render
 from django.utils.translation import gettext
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
-from django.views.decorators.vary import vary_on_headers
 
 from apps.accounts.permissions import MemberRequest, right_required
 from apps.accounts.rights import Right
@@ -21,10 +20,9 @@ from apps.jobs.models import Job
 from apps.keys.models import APIKey
 from apps.ledger import services as ledger
 from apps.portal import closing, exporting
+from apps.portal import exports as pages
 from apps.portal.forms import CloseForm
 from apps.portal.models import Export
-
-SHOWN = 5
 
 
 @never_cache
@@ -73,18 +71,15 @@ def undo(request: MemberRequest) -> HttpResponse:
 @never_cache
 @right_required(Right.OWN)
 @require_http_methods(["GET", "HEAD", "POST"])
-@vary_on_headers("HX-Request")
 def exports(request: MemberRequest) -> HttpResponse:
-    """The list fetches itself anew while one is made."""
+    """The topic `exports` keeps it live."""
     if request.method == "POST":
         try:
             exporting.begin(organization=request.organization, user=request.user)
         except PortalError as error:
             messages.error(request, error.message)
         return redirect("portal:exports")
-    rows = list(Export.objects.filter(organization=request.organization).select_related("user").order_by("-pk")[:SHOWN])
-    context = {"exports": rows, "open": any(row.is_open for row in rows), "kept_days": exporting.KEPT.days}
-    return render(request, "portal/_exports.html" if request.htmx else "portal/exports.html", context)
+    return render(request, "portal/exports.html", {"page": pages.load(request.organization)})
 
 
 @never_cache

@@ -14,7 +14,7 @@ from apps.core.ids import public, uuid7
 class Export(models.Model):
     """A file of all that an organization has here, made by a task. `take` counts the tries: only the newest one writes.
 
-    `done` of `total` rows are written. The file goes at `expires_at`; the row stays.
+    `done` of `total` rows are written since `begun_at`, when the newest take began. The file goes at `expires_at`; the row stays.
     """
 
     class State(models.TextChoices):
@@ -31,6 +31,7 @@ class Export(models.Model):
     part = models.CharField(max_length=40, blank=True, help_text="What is being written")
     done = models.PositiveBigIntegerField(default=0)
     total = models.PositiveBigIntegerField(default=0)
+    begun_at = models.DateTimeField(null=True)
     working_until = models.DateTimeField(null=True)
     path = models.CharField(max_length=200, blank=True)
     size_bytes = models.PositiveBigIntegerField(default=0)

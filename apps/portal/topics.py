@@ -1,17 +1,21 @@
-"""What the overview listens to beside `organization` and `running`: its figures of the day and the latest jobs."""
+"""What the portal's own pages listen to: `overview`, the figures of the day and the latest jobs; `exports.<organization>`."""
 
 from __future__ import annotations
 
 import asyncio
+from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from channels.db import database_sync_to_async
 from django.template.loader import render_to_string
 from django.utils import timezone
 
-from apps.accounts.models import Organization
-from apps.live.topics import Message, Topic
-from apps.portal import selectors
+from apps.accounts.models import Membership, Organization
+from apps.accounts.rights import Right, with_right
+from apps.core.ids import parse
+from apps.live.topics import Message, Topic, Viewer
+from apps.portal import exporting, exports, selectors
 from apps.portal.context import balance
 
 
@@ -48,3 +52,55 @@ def parts(organization_id: UUID) -> tuple[int, str]:
         "balance": balance(organization),
     }
     return overview.at, render_to_string("portal/_overview.html", context)
+
+
+class ExportsTopic(Topic):
+    """`exports.<organization>`: its parts anew when an export begins, goes on to another phase or ends, figures in between."""
+
+    per_second = 1
+    phase: list[tuple[Any, ...]] | None = None  # as it was said last
+    said: dict[str, Any] | None = None
+    ends_at: datetime | None = None  # as the reader was told
+
+    def __init__(self, name: str, viewer: Viewer, *, organization: str) -> None:
+        super().__init__(name, viewer)
+        self.organization_id = parse("org", organization)
+
+    async def allowed(self) -> bool:
+        return bool(await database_sync_to_async(may_export)(self.viewer, self.organization_id))
+
+    async def watch(self) -> None:
+        assert self.organization_id is not None  # or it is not allowed
+        await self.watch_bell([exporting.topic(self.organization_id)])
+
+    async def pause(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)  # every part of the file rings
+
+    async def news(self, at: int) -> list[Message]:
+        page, html = await database_sync_to_async(self.read)()
+        if page.at <= at:
+            return []
+        ended = self.phase is not None and page.open is None and page.phase != self.phase
+        fields = page.fields()
+        if html is None:
+            if page.open is None or fields == self.said:
+                return []
+            messages = [self.set(page.at, fields)]
+        else:
+            messages = [self.html(page.at, html)]
+        if ended and (ending := page.ending):
+            messages.append(self.set(page.at + 1, {"said": ending}))
+        self.phase, self.said, self.ends_at = page.phase, fields, page.ends_at
+        return messages
+
+    def read(self) -> tuple[exports.ExportsPage, str | None]:
+        """The page, and its parts where they are others than those that were said."""
+        assert self.organization_id is not None
+        page = exports.load(Organization.objects.get(pk=self.organization_id), said=self.ends_at)
+        return page, exports.parts(page) if page.phase != self.phase else None
+
+
+def may_export(viewer: Viewer, organization_id: UUID | None) -> bool:
+    """Its owners, whichever organization they have in use."""
+    owners = Membership.objects.filter(user=viewer.user, role__in=with_right(Right.OWN))
+    return organization_id is not None and owners.filter(organization=organization_id).exists()

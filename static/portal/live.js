@@ -135,16 +135,42 @@ function put(part) {       // in the place of the part with its id, if the page 
     }
   const choice = old.querySelector('[data-follow]'), follows = part.querySelector('[data-follow]')
   if (choice && follows) follows.checked = choice.checked
-  const focus = old.contains(document.activeElement) ? document.activeElement.id : null
+  const held = old.contains(document.activeElement) ? document.activeElement : null
   if (Date.now() - returned < CATCH_UP && old.dataset.phase && old.dataset.phase !== part.dataset.phase) caughtUp()
-  old.replaceWith(part)
+  const kept = held?.id && replaceAround(held, old, part)
+  if (!kept) old.replaceWith(part)
   copies(document)
   clocks()
-  htmx.process(part)
-  if (focus === null) return
-  const next = document.getElementById(focus) ?? part.querySelector('h1, h2, h3') ?? document.querySelector('h1')
+  htmx.process(kept ? old : part)
+  if (!held || kept) return
+  const next = document.getElementById(held.id) ?? part.querySelector('h1, h2, h3') ?? document.querySelector('h1')
   if (!next.matches('a, button, input, select, textarea, summary')) next.tabIndex = -1
   next.focus({ preventScroll: true })
+}
+
+// An element that holds focus stays where the new part has one like it: it and those it stands in take on what is new of
+// them, and all around is replaced. What was typed into it stays too. False, and nothing done, where there is none.
+function replaceAround(held, old, part) {
+  const next = part.id === held.id ? part : part.querySelector(`#${CSS.escape(held.id)}`)
+  const path = (leaf, top) => { const all = [leaf]; while (all[0] !== top) all.unshift(all[0].parentElement); return all }
+  if (!next) return false
+  const olds = path(held, old), news = path(next, part)
+  if (olds.length !== news.length || olds.some((el, n) => el.tagName !== news[n].tagName)) return false
+  for (const [n, el] of olds.entries()) {
+    const fresh = news[n], inner = olds[n + 1]
+    for (const { name } of [...el.attributes])
+      if (!fresh.hasAttribute(name) && name !== 'open' && name !== 'tabindex') el.removeAttribute(name)
+    for (const { name, value } of fresh.attributes) if (el.getAttribute(name) !== value) el.setAttribute(name, value)
+    const nodes = [...fresh.childNodes], split = nodes.indexOf(news[n + 1])
+    if (!inner) {
+      if (el.innerHTML !== fresh.innerHTML) el.replaceChildren(...nodes)
+      break
+    }
+    for (const node of [...el.childNodes]) if (node !== inner) node.remove()
+    inner.before(...nodes.slice(0, split))
+    inner.after(...nodes.slice(split + 1))
+  }
+  return true
 }
 
 // How it goes, in words --------------------------------------------------------------------------------------------------

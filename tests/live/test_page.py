@@ -91,6 +91,52 @@ def test_a_clock_never_goes_back(tab: Page) -> None:
     assert int(tab.locator("#clock b").inner_text().split()[0]) >= 30
 
 
+FIELDS = """<section id="part" data-part="" data-topic="job.a" data-at="{at}" data-phase="{phase}"><h2>{phase}</h2>
+<div class="{phase}"><p>{phase}, before</p><input id="name"><button id="make"{more}>Make</button><p>{phase}, after</p></div>
+<details id="menu"><summary id="open">More</summary><a href="/">{phase}</a></details></section>"""
+
+
+def test_an_element_that_holds_focus_is_not_replaced(tab: Page) -> None:
+    socket = opened(tab, FIELDS.format(at=1, phase="one", more=' aria-disabled="true" aria-describedby="why"'))
+    for number, held in enumerate(("make", "name", "open"), 2):
+        tab.locator(f"#{held}").focus()
+        tab.keyboard.type("typed")
+        tab.evaluate(
+            "() => { window.held = document.activeElement; window.left = 0; held.onblur = () => { left += 1 } }"
+        )
+        html = FIELDS.format(at=number, phase=f"phase-{number}", more=f' value="{number}"')
+        say(socket, k="html", t="job.a", v=number, html=html)
+        expect(tab.locator("#part")).to_have_attribute("data-phase", f"phase-{number}")
+        assert tab.evaluate("[document.activeElement === held, held.isConnected, left]") == [True, True, 0], held
+        assert tab.locator("#part").evaluate("part => part.outerHTML") == html
+        assert tab.locator("[id=part]").count() == 1
+        if held == "name":
+            assert tab.locator("#name").input_value() == "typed"
+
+
+def test_where_what_held_focus_is_gone_it_goes_to_the_heading(tab: Page) -> None:
+    socket = opened(tab, FIELDS.format(at=1, phase="one", more=""))
+    tab.locator("#make").focus()
+    say(socket, k="html", t="job.a", v=2, html=FIELDS.format(at=2, phase="two", more="").replace('id="make"', ""))
+    expect(tab.locator("h2")).to_be_focused()
+    assert tab.locator("h2").inner_text() == "two"
+    tab.evaluate("document.querySelector('h2').id = 'heading'")
+    fresh = FIELDS.format(at=3, phase="three", more="").replace("<h2>", '<h2 id="heading">')
+    say(socket, k="html", t="job.a", v=3, html=fresh)
+    expect(tab.locator("#part")).to_have_attribute("data-phase", "three")
+    expect(tab.locator("#heading")).to_be_focused()
+    assert tab.locator("h2").inner_text() == "three"
+
+
+def test_a_menu_that_was_opened_stays_open_around_what_holds_focus(tab: Page) -> None:
+    socket = opened(tab, FIELDS.format(at=1, phase="one", more=""))
+    tab.locator("#open").click()
+    say(socket, k="html", t="job.a", v=2, html=FIELDS.format(at=2, phase="two", more=""))
+    expect(tab.locator("#part")).to_have_attribute("data-phase", "two")
+    expect(tab.locator("#open")).to_be_focused()
+    expect(tab.locator("#menu a")).to_be_visible()
+
+
 def test_links_of_the_pages_of_jobs_are_24_pixels_high(client: Client, db: None) -> None:
     user = make.user()
     organization = make.organization(owner=user)

@@ -3,13 +3,9 @@
 import asyncio
 import itertools
 import json
-from contextlib import asynccontextmanager
 
 import pytest
 from asgiref.sync import sync_to_async
-from asgiref.testing import ApplicationCommunicator
-from django.conf import settings
-from django.test import Client
 from django.utils import timezone
 
 from apps.accounts.models import Membership
@@ -18,12 +14,11 @@ from apps.jobs.models import Job
 from apps.jobs.pages import job as job_pages
 from apps.jobs.pages.job import VERSION_SHIFT
 from apps.live import bell, consumers, streams
-from apps.live.routing import application
 from apps.runner import protocol
 from cango_portal import database
 from tests import make
+from tests.live.sockets import connected
 
-ORIGIN = "http://testserver"
 STORY = "Brot 🥐 und 面包.\r\nThe flags 🇩🇪🇫🇷 and a family 👨‍👩‍👧 end it.\n"
 
 
@@ -59,83 +54,6 @@ def running(organization, model):
 
 def units(text):
     return len(text.encode("utf-16-le")) // 2
-
-
-def cookie(user):
-    if user is None:
-        return ""
-    client = Client()
-    client.force_login(user, "allauth.account.auth_backends.AuthenticationBackend")
-    return f"{settings.SESSION_COOKIE_NAME}={client.cookies[settings.SESSION_COOKIE_NAME].value}"
-
-
-class Socket:
-    def __init__(self, communicator):
-        self.communicator = communicator
-
-    async def say(self, **message):
-        await self.send(json.dumps(message))
-
-    async def send(self, text):
-        await self.communicator.send_input({"type": "websocket.receive", "text": text})
-
-    async def receive(self):
-        return await self.communicator.output_queue.get()
-
-    async def hear(self, kind=None, seconds=15):
-        """The next message that is not a ping; of that kind, if one is asked for."""
-        async with asyncio.timeout(seconds):
-            while True:
-                output = await self.receive()
-                assert output["type"] == "websocket.send", output
-                message = json.loads(output["text"])
-                if message["k"] != "ping" and kind in (None, message["k"]):
-                    return message
-
-    async def closed(self, seconds=15):
-        async with asyncio.timeout(seconds):
-            while True:
-                output = await self.receive()
-                if output["type"] == "websocket.close":
-                    return output["code"]
-
-    async def quiet(self, seconds=0.5):
-        """True where nothing but pings comes for so long."""
-        try:
-            await self.hear(seconds=seconds)
-        except TimeoutError:
-            return True
-        return False
-
-    async def text(self, topic, start=0):
-        """The whole text of a log topic, as a client puts it together: overlaps cut, gaps refused."""
-        have = b""
-        while True:
-            message = await self.hear("add")
-            assert message["t"] == topic
-            part = message["d"].encode("utf-16-le")
-            assert message["off"] - start <= len(have) // 2, "a gap"
-            have += part[2 * (start + len(have) // 2 - message["off"]) :]
-            if "end" in message:
-                return have.decode("utf-16-le")
-
-
-@asynccontextmanager
-async def connected(user, path, origin=ORIGIN, accepted=True):
-    cookies = await sync_to_async(cookie)(user)
-    headers = [(b"host", b"testserver"), (b"cookie", cookies.encode())] + (
-        [(b"origin", origin.encode())] if origin else []
-    )
-    scope = {"type": "websocket", "path": path, "query_string": b"", "headers": headers, "subprotocols": []}
-    communicator = ApplicationCommunicator(application, scope)
-    await communicator.send_input({"type": "websocket.connect"})
-    output = await communicator.receive_output(timeout=15)
-    assert output["type"] == ("websocket.accept" if accepted else "websocket.close")
-    try:
-        yield Socket(communicator)
-    finally:
-        await communicator.send_input({"type": "websocket.disconnect", "code": 1001})
-        await communicator.wait(timeout=15)
 
 
 def write(valkey, job, chunks, *, seq=0, tokens=0, done=None, end=None, attempt=1):

@@ -53,14 +53,16 @@ def begun(shop, django_capture_on_commit_callbacks) -> Export:
 
 def test_what_is_in_it(shop, django_capture_on_commit_callbacks):
     export = begun(shop, django_capture_on_commit_callbacks)
-    waiting = shop.client.get(PAGE, headers={"hx-request": "true"}).content.decode()
-    assert 'hx-trigger="every 2s"' in waiting
+    waiting = shop.client.get(PAGE).content.decode()
+    assert f'id="exports" data-part data-topic="exports.{shop.organization.public_id}" data-at="' in waiting
     assert "waiting for a worker" in waiting
+    assert '<noscript><p class="run-meta">Reload the page to see how far it is.</p></noscript>' in waiting
     tasks.export(str(export.pk))
     export.refresh_from_db()
     assert (export.state, export.take, export.done, export.total) == ("done", 1, export.total, export.total)
-    done = shop.client.get(PAGE, headers={"hx-request": "true"}).content.decode()
-    assert "every 2s" not in done
+    done = shop.client.get(PAGE).content.decode()
+    assert "<noscript>" not in done
+    assert done.count('form="export-form"') == 1
     answer = shop.client.get(f"{PAGE}{export.public_id}.zip")
     content = b"".join(answer.streaming_content)
     assert len(content) == export.size_bytes

@@ -7,6 +7,7 @@ import json
 import logging
 import time
 from collections import Counter
+from contextlib import suppress
 from importlib import import_module
 from types import SimpleNamespace
 from typing import Any, ClassVar, cast
@@ -132,7 +133,8 @@ class PageConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
     async def end(self, code: int) -> None:
         if not self.closed:
             self.closed = True
-            await self.close(code)
+            with suppress(OSError):  # it is gone already
+                await self.close(code)
 
     # Who listens ---------------------------------------------------------------------------------------------------------
 
@@ -283,6 +285,8 @@ class PageConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
                     await self.send(text_data=json.dumps(message, separators=(",", ":")))
             except TimeoutError:
                 await self.end(TRY_AGAIN)
+            except OSError:  # ASGI's word for a client that is gone; `disconnect` comes next
+                self.closed = True
 
     async def ping(self) -> None:
         """A sign of life with the server's time (Unix ms), by which the page counts."""

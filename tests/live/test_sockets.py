@@ -414,6 +414,23 @@ async def test_a_client_that_takes_nothing_is_closed(owner, organization, monkey
         assert await socket.closed() == consumers.TRY_AGAIN
 
 
+async def test_a_client_that_left_is_no_fault(owner, organization, monkeypatch, caplog):
+    tried = asyncio.Event()
+
+    async def gone(self, *_, **__):
+        tried.set()
+        raise OSError
+
+    monkeypatch.setattr(consumers.PageConsumer, "send", gone)
+    monkeypatch.setattr(consumers.PageConsumer, "close", gone)
+    async with connected(owner, "/ws/organization/") as socket:
+        await socket.say(sub={"organization": 0})
+        await tried.wait()
+        await socket.say(sub={"running": 0})
+        assert await socket.quiet()
+    assert [record.message for record in caplog.records if record.name == consumers.log.name] == []
+
+
 @pytest.mark.story
 async def test_a_hidden_tab_hears_half_as_often(owner, running, valkey):
     topic = f"job.{running.public_id}.out.1"

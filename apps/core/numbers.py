@@ -156,8 +156,20 @@ def context(tokens: int | None) -> str:
     return exact(tokens) if tokens < 1000 else f"{tokens // 1000}k"
 
 
+def rate_parts(tokens_per_second: Number | None) -> tuple[str, str]:
+    """Figure and unit apart. Whole; what would round to zero and is not is "< 1".
+
+    >>> rate_parts(1284.4), rate_parts(0.2), rate_parts(0)
+    (('1,284', 'tok/s'), ('<\\xa01', 'tok/s'), ('0', 'tok/s'))
+    """
+    if tokens_per_second is None:
+        return NONE, ""
+    value = _decimal(tokens_per_second)
+    return f"<{SPACE}1" if 0 < value < Decimal("0.5") else _fixed(value, 0), "tok/s"
+
+
 def rate(tokens_per_second: Number | None) -> str:
-    return NONE if tokens_per_second is None else f"{_fixed(_decimal(tokens_per_second), 0)}{SPACE}tok/s"
+    return SPACE.join(part for part in rate_parts(tokens_per_second) if part)
 
 
 def latency(seconds: Number | None) -> str:

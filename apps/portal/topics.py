@@ -15,43 +15,70 @@ from apps.accounts.models import Membership, Organization
 from apps.accounts.rights import Right, with_right
 from apps.core.ids import parse
 from apps.live.topics import Message, Topic, Viewer
-from apps.portal import exporting, exports, selectors
+from apps.portal import exporting, exports, output, selectors
 from apps.portal.context import balance
+from apps.portal.output import Output
+
+OUTPUT_SECONDS = 5.0  # between two readings of the output, and between what it says by itself
 
 
 class OverviewTopic(Topic):
-    """`overview`: both parts anew, at most once in a second."""
+    """`overview`: those of its parts that changed, at most once in a second. Output falls to zero without a bell."""
 
     per_second = 1
-    said = ""
+    output: Output | None = None
+    read_at = 0.0  # of the output, by the event loop's clock
+    behind = False  # something changed since, too soon to read it again
+
+    def __init__(self, name: str, viewer: Viewer) -> None:
+        super().__init__(name, viewer)
+        self.said: list[str] = []
 
     async def allowed(self) -> bool:
         return True
 
     async def watch(self) -> None:
-        await self.watch_bell([f"organization.{self.viewer.organization_id}"])
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.watch_bell([f"organization.{self.viewer.organization_id}"]))
+            group.create_task(self.watch_output())
+
+    async def watch_output(self) -> None:
+        """While there is some to be seen it changes by itself."""
+        while True:
+            await asyncio.sleep(OUTPUT_SECONDS)
+            if self.behind or (self.output is not None and self.output.moves):
+                self.changed()
 
     async def pause(self, seconds: float) -> None:
         await asyncio.sleep(seconds)  # none of it is urgent, and every job of the organization rings
 
     async def news(self, at: int) -> list[Message]:
-        version, html = await database_sync_to_async(parts)(self.viewer.organization_id)
-        said = html.replace(str(version), "")
-        if said == self.said or version <= at:
+        now = asyncio.get_running_loop().time()
+        self.behind = self.output is not None and now - self.read_at < OUTPUT_SECONDS
+        if self.output is None or not self.behind:
+            self.output = await database_sync_to_async(output.read)(self.viewer.organization_id, now=timezone.now())
+            self.read_at = now
+        version, found = await database_sync_to_async(parts)(self.viewer.organization_id, self.output)
+        said = [part.replace(str(version), "") for part in found]
+        fresh = [part for part, plain in zip(found, said, strict=True) if plain not in self.said]
+        if not fresh or version <= at:
             return []
         self.said = said
-        return [self.html(version, html)]
+        return [self.html(version, "".join(fresh))]
 
 
-def parts(organization_id: UUID) -> tuple[int, str]:
+def parts(organization_id: UUID, output: Output) -> tuple[int, list[str]]:
+    """The version of what was read, and each part."""
     organization = Organization.objects.get(pk=organization_id)
     overview = selectors.overview(organization)
     context = {
         "overview": overview,
         "today": selectors.today(organization, now=timezone.now()),
+        "output": output,
         "balance": balance(organization),
     }
-    return overview.at, render_to_string("portal/_overview.html", context)
+    names = ["figures", "latest", *(["first"] if overview.began else [])]
+    return overview.at, [render_to_string(f"portal/_{name}.html", context) for name in names]
 
 
 class ExportsTopic(Topic):

@@ -21,7 +21,7 @@ from apps.catalog import offers
 from apps.catalog.models import Model
 from apps.jobs.pages.day import DayPage
 from apps.jobs.pages.usage import UsageForm
-from apps.portal import legal, mailbox, selectors, services, status
+from apps.portal import legal, mailbox, output, selectors, services, status
 from apps.portal.context import THEMES
 from apps.portal.forms import WelcomeForm
 from apps.portal.pricing import Pricing
@@ -162,6 +162,7 @@ def dashboard(request: MemberRequest) -> HttpResponse:
             "now": now,
             "overview": overview,
             "today": selectors.today(request.organization, now=now),
+            "output": output.read(request.organization.pk, now=now),
             "spend": spend,
             "where": where,
             "latency": selectors.latency(request.organization, now=now),

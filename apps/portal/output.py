@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 PART = timedelta(seconds=10)
 PARTS = 60
 NOW_PARTS = 6  # the last minute is now
-ENDED = 20_000  # jobs that are looked at, at most, the newest first: 33 a second for ten minutes
+ENDED = 10_000  # jobs that are looked at, at most, the newest first: 16 a second for ten minutes
 RUNNING = 500
 WIDTH, HEIGHT, MARGIN = 100, 32, 2.0  # of the spark
 

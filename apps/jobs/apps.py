@@ -12,4 +12,3 @@ class JobsConfig(AppConfig):
         register("job.<job>", topics.JobTopic)
         register("job.<job>.out.<attempt>", topics.OutputTopic)
         register("organization", topics.OrganizationTopic)
-        register("running", topics.RunningTopic)

@@ -1,4 +1,4 @@
-"""What the pages of jobs listen to: one job, its text, what runs now, and the organization's money."""
+"""What the pages of jobs listen to: one job, its text, and the organization's money."""
 
 from __future__ import annotations
 
@@ -6,17 +6,15 @@ import asyncio
 import contextlib
 from datetime import datetime
 from typing import Any
-from uuid import UUID
 
 from channels.db import database_sync_to_async
-from django.template.loader import render_to_string
 from django.utils.translation import gettext
 
 from apps.core import numbers
 from apps.core.ids import parse
 from apps.core.sql import Plan, Row, Statement
 from apps.jobs import sealed
-from apps.jobs.models import FINAL, Job
+from apps.jobs.models import FINAL
 from apps.jobs.pages import job as pages
 from apps.jobs.pages.written import Written
 from apps.jobs.statements import answered
@@ -48,7 +46,6 @@ FROM ledger_account a, (
     SELECT greatest(date_trunc('day', now(), 'UTC'), (SELECT at FROM jobs_usageuntil)) AS at
 ) since WHERE a.organization_id = %(organization)s
 """
-CLOCK = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS at"
 
 
 def one(sql: str, **params: Any) -> Plan[Row | None]:
@@ -227,31 +224,3 @@ class OrganizationTopic(Topic):
             return []
         self.said = fields
         return [self.set(row["at"], fields)]
-
-
-class RunningTopic(Topic):
-    """`running`: the list of what runs now, anew whenever a job begins, ends or changes its phase."""
-
-    per_second = 4
-    said = ""
-
-    async def allowed(self) -> bool:
-        return True
-
-    async def watch(self) -> None:
-        await self.watch_bell([f"organization.{self.viewer.organization_id}"])
-
-    async def news(self, at: int) -> list[Message]:
-        clock = await database.run_async(one(CLOCK))
-        html = await database_sync_to_async(running)(self.viewer.organization_id)
-        if html == self.said or clock is None or clock["at"] <= at:
-            return []
-        self.said = html
-        return [self.html(clock["at"], html.replace('data-at="0"', f'data-at="{clock["at"]}"', 1))]
-
-
-def running(organization_id: UUID, *, limit: int = 10) -> str:
-    """The part of the overview that lists what runs now."""
-    jobs = Job.objects.filter(organization_id=organization_id, batch_id__isnull=True).open()
-    rows = pages.listed(jobs.select_related("model", "price", "pool__node__site").order_by("-pk")[:limit])
-    return render_to_string("jobs/_running.html", {"rows": rows})

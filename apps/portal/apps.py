@@ -8,9 +8,10 @@ class PortalConfig(AppConfig):
 
     def ready(self) -> None:
         from apps.live.topics import register
-        from apps.portal.topics import ExportsTopic, OverviewTopic
+        from apps.portal.topics import ExportsTopic, OverviewTopic, RunningTopic
         from cango_portal.checks import production
 
         checks.register(production)
         register("overview", OverviewTopic)
+        register("running", RunningTopic)
         register("exports.<organization>", ExportsTopic)

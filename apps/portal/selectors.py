@@ -18,7 +18,6 @@ from apps.core import numbers
 from apps.core.sql import Plan, Statement
 from apps.jobs import usage
 from apps.jobs.models import FINAL, Job
-from apps.jobs.pages.job import JobPage, listed
 from apps.jobs.pages.usage import Axis
 from apps.keys.models import APIKey
 from apps.operations import availability
@@ -30,7 +29,7 @@ from cango_portal import database
 
 RECENT_JOBS = 2_000  # what a model's energy and speed are taken from: the newest jobs of all customers together
 WALKED_JOBS = 20_000  # of an organization, at most, to find its answers in text
-LISTED = 10  # as many as `apps.jobs.topics.running` sends
+LISTED = 10
 AHEAD = timedelta(minutes=5)  # by so much the database's clock may be
 LONGEST_JOB = timedelta(days=2)  # deadline and run time of any job that can still end today
 
@@ -361,10 +360,9 @@ def clock() -> Plan[int]:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """What runs, what ended last, and how far a new customer has come. `at` is the version on the socket."""
+    """What ended last, and how far a new customer has come. `at` is the version on the socket."""
 
     at: int
-    running: list[JobPage]
     latest: list[Job]
     key: APIKey | None
     began: bool  # a request has succeeded, be it a row of a batch
@@ -377,7 +375,6 @@ def overview(organization: Organization) -> Overview:
     succeeded = Job.objects.filter(organization=organization, state=Job.State.SUCCEEDED)
     return Overview(
         at=at,
-        running=listed(jobs.open()[:LISTED]),
         latest=latest,
         began=any(job.state == Job.State.SUCCEEDED for job in latest) or succeeded.exists(),
         key=APIKey.objects.active().filter(organization=organization).first(),

@@ -1,4 +1,5 @@
-"""What the portal's own pages listen to: `overview`, the figures of the day and the latest jobs; `exports.<organization>`."""
+"""What the portal's own pages listen to: `overview`, the figures of the day and the latest jobs; `running`, what runs now;
+`exports.<organization>`."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from apps.accounts.models import Membership, Organization
 from apps.accounts.rights import Right, with_right
 from apps.core.ids import parse
 from apps.live.topics import Message, Topic, Viewer
-from apps.portal import exporting, exports, output, selectors
+from apps.portal import exporting, exports, output, running, selectors
 from apps.portal.context import balance
 from apps.portal.output import Output
 
@@ -79,6 +80,29 @@ def parts(organization_id: UUID, output: Output) -> tuple[int, list[str]]:
     }
     names = ["figures", "latest", *(["first"] if overview.began else [])]
     return overview.at, [render_to_string(f"portal/_{name}.html", context) for name in names]
+
+
+class RunningTopic(Topic):
+    """`running`: the list anew whenever a batch or job begins, ends or changes its phase."""
+
+    per_second = 4
+    said: list[Any] | None = None
+
+    async def allowed(self) -> bool:
+        return True
+
+    async def watch(self) -> None:
+        await self.watch_bell([f"organization.{self.viewer.organization_id}"])
+
+    async def pause(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)  # every report of a batch rings
+
+    async def news(self, at: int) -> list[Message]:
+        now = await database_sync_to_async(running.load)(self.viewer.organization_id)
+        if now.standing == self.said or now.at <= at:
+            return []
+        self.said = now.standing
+        return [self.html(now.at, await database_sync_to_async(running.part)(now))]
 
 
 class ExportsTopic(Topic):

@@ -21,7 +21,7 @@ from apps.catalog import offers
 from apps.catalog.models import Model
 from apps.jobs.pages.day import DayPage
 from apps.jobs.pages.usage import UsageForm
-from apps.portal import legal, mailbox, output, selectors, services, status
+from apps.portal import legal, mailbox, output, running, selectors, services, status
 from apps.portal.context import THEMES
 from apps.portal.forms import WelcomeForm
 from apps.portal.pricing import Pricing
@@ -146,10 +146,13 @@ def welcome(request: HttpRequest) -> HttpResponse:
 @organization_required
 def dashboard(request: MemberRequest) -> HttpResponse:
     overview = selectors.overview(request.organization)
+    now_running = running.load(request.organization.pk)
     if not overview.began:
         listings = selectors.catalog()
         first = next((each for each in listings if each.offer.kind == Model.Kind.CHAT), next(iter(listings), None))
-        return render(request, "portal/first_visit.html", {"overview": overview, "first": first})
+        return render(
+            request, "portal/first_visit.html", {"overview": overview, "running": now_running, "first": first}
+        )
     now = timezone.now()
     spend, where = (
         DayPage(request.organization, UsageForm({"range": "today", **asked}, now.date()), now)
@@ -161,6 +164,7 @@ def dashboard(request: MemberRequest) -> HttpResponse:
         {
             "now": now,
             "overview": overview,
+            "running": now_running,
             "today": selectors.today(request.organization, now=now),
             "output": output.read(request.organization.pk, now=now),
             "spend": spend,

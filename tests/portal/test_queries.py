@@ -45,7 +45,7 @@ class Shop:
         self.key, _ = make.api_key(self.organization)
         self.add(2)
         self.job = self.organization.jobs.filter(state="succeeded").latest("pk")
-        self.batch = self.organization.batches.latest("pk")
+        self.batch = self.organization.batches.filter(state="completed").latest("pk")
         self.webhook = self.organization.webhooks.earliest("pk")
         self.member = self.organization.memberships.latest("pk")
         self.client = Client()
@@ -75,6 +75,12 @@ class Shop:
                 model=model, price=model.prices.get(), total=2, completed=2, created_at=NOW, in_progress_at=NOW, finalizing_at=NOW,
                 completed_at=NOW, expires_at=NOW + timedelta(days=1),
             )  # fmt: skip
+            running = Batch.objects.create(
+                organization=self.organization, user=member, endpoint="/v1/chat/completions", input_file_id=file.pk, state="in_progress",
+                model=model, price=model.prices.get(), total=2, completed=1, created_at=NOW, in_progress_at=NOW,
+                expires_at=NOW + timedelta(days=1),
+            )  # fmt: skip
+            make.job(organization=self.organization, model=model, pool=pool, state="running", batch_id=running.pk)
             if n < 6:  # ten are the most
                 webhooks.create(
                     organization=self.organization, url=f"https://example.com/{uuid7()}", event_types=[], user=self.owner

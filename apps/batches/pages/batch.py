@@ -169,6 +169,21 @@ class BatchPage:
         return numbers.duration(((self.batch.ended_at or self.now) - self.batch.created_at).total_seconds())
 
     @property
+    def seconds_left(self) -> float | None:
+        """At the rate so far; None while nobody knows."""
+        early = self.running_seconds < EARLY_SECONDS and self.done < self.batch.total * EARLY_SHARE
+        if self.batch.state != "in_progress" or not self.per_second or early:
+            return None
+        return max(self.left / self.per_second, 1)
+
+    @property
+    def time_left(self) -> str:
+        """In a column."""
+        if self.batch.state in ("finalizing", "cancelling"):
+            return gettext("a few seconds")
+        return numbers.NONE if self.seconds_left is None else left_in_words(self.seconds_left)
+
+    @property
     def eta(self) -> str:
         """When it is over, as far as one can know; nothing is invented."""
         batch = self.batch
@@ -180,11 +195,10 @@ class BatchPage:
             return gettext("What runs stops within seconds")
         if batch.state != "in_progress":
             return gettext("%(elapsed)s in all") % {"elapsed": self.elapsed}
-        early = self.running_seconds < EARLY_SECONDS and self.done < batch.total * EARLY_SHARE
-        if not self.per_second or early:
+        seconds = self.seconds_left
+        if seconds is None:
             ends = timezone.localtime(batch.expires_at)
             return gettext("Ends by %(at)s at the latest") % {"at": written(ends, "j M, H:i")}
-        seconds = max(self.left / self.per_second, 1)
         ready = timezone.localtime(self.now + timedelta(seconds=math.ceil(seconds / 60) * 60))
         return gettext("About %(left)s left, ready near %(at)s") % {
             "left": left_in_words(seconds),
@@ -386,6 +400,7 @@ class BatchPage:
             "failed": numbers.count(batch.failed),
             "rate": self.rate,
             "eta": self.eta,
+            "time_left": self.time_left,
             "cost": numbers.money_column(batch.charge_microusd),
             "charge": batch.charge_microusd,
             "input": numbers.count(batch.prompt_tokens),
@@ -433,8 +448,26 @@ def listing(organization: Any, *, show: str, before: UUID | None) -> Listing:
         batches = batches.filter(pk__lt=before)
     found = list(batches[: SIZE + 1])
     shown = [BatchPage(batch) for batch in found[:SIZE]]
-    ids = [batch.input_file_id for batch in found[:SIZE]]
-    named = File.objects.filter(pk__in=ids, status=File.Status.PROCESSED).in_bulk()
-    for page in shown:  # one reading for all titles
-        page.files = {file_id: file for file_id, file in named.items() if file_id == page.batch.input_file_id}
+    read_titles(shown)
     return Listing(shown, shown[-1].batch.public_id if len(found) > SIZE else "")
+
+
+def read_titles(shown: list[BatchPage]) -> None:
+    """One reading for all titles."""
+    ids = [page.batch.input_file_id for page in shown]
+    named = File.objects.filter(pk__in=ids, status=File.Status.PROCESSED).in_bulk()
+    for page in shown:
+        page.files = {file_id: file for file_id, file in named.items() if file_id == page.batch.input_file_id}
+
+
+def running(organization_id: UUID, *, limit: int) -> list[BatchPage]:
+    """The newest that have not ended, each with the sites where its shards are now."""
+    batches = Batch.objects.filter(organization_id=organization_id).exclude(state__in=ENDED)
+    shown = [BatchPage(batch) for batch in batches.select_related(*RELATED).order_by("-pk")[:limit]]
+    read_titles(shown)
+    site = "pool__node__site__name"
+    shards = Job.objects.open().filter(organization_id=organization_id, batch_id__in=[page.batch.pk for page in shown])
+    places = set(shards.filter(pool__isnull=False).values_list("batch_id", site)) if shown else set()
+    for page in shown:
+        page.sites = [(place, 0) for batch_id, place in sorted(places) if batch_id == page.batch.pk]
+    return shown

@@ -81,6 +81,7 @@ class JobPage(Exchange, Receipt):
             "value": self.done,
             "rate": self.rate,
             "eta": self.eta,
+            "time_left": self.time_left,
             "read": numbers.count(self.prompt_tokens),
             "first": numbers.latency(self.first_token_seconds) if self.first_token_seconds else numbers.NONE,
             "cost": numbers.money_column(self.cost_microusd),

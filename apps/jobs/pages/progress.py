@@ -153,6 +153,14 @@ class Progress:
         )
 
     @property
+    def time_left(self) -> str:
+        """In a column."""
+        if self.ends_at is None:
+            return numbers.NONE
+        left = left_in_words((self.ends_at - self.now).total_seconds())
+        return left if self.job.kind == "ocr" else gettext("at most %(left)s") % {"left": left}
+
+    @property
     def ends_at(self) -> datetime | None:
         """When it is done at the rate so far; what was said before holds until it has passed. None: nobody knows."""
         if self.job.state != "running" or not self.per_second or not self.at_most:

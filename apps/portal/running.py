@@ -1,0 +1,70 @@
+"""What runs now: an organization's batches and jobs that have not ended, as the overview lists them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from django.template.loader import render_to_string
+from django.utils.translation import gettext
+
+from apps.batches.pages import batch as batches
+from apps.batches.pages.batch import BatchPage
+from apps.core import numbers
+from apps.jobs.models import Job
+from apps.jobs.pages.job import JobPage, listed
+from apps.jobs.templatetags.job_states import STATES
+from apps.portal import selectors
+from cango_portal import database
+
+BATCHES, JOBS = 5, 10  # listed, the newest
+COUNTED = 1_000  # jobs, at most
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """Batches come first: they stay, and jobs come and go. `at` is the version on the socket."""
+
+    at: int
+    batches: list[BatchPage]
+    jobs: list[JobPage]
+    states: list[str]  # of all jobs that have not ended, COUNTED + 1 of them at most
+
+    @property
+    def counts(self) -> str:
+        """How many are in each state, in words."""
+        if len(self.states) > COUNTED:
+            return gettext("more than %(count)s") % {"count": numbers.count(COUNTED)}
+        found = Counter([*(page.shown for page in self.batches), *self.states])
+        words = [
+            gettext("%(count)s %(state)s") % {"count": found[state], "state": str(word).lower()}
+            for state, (word, *_) in STATES.items()
+            if found[state]
+        ]
+        return gettext(", ").join(words)
+
+    @property
+    def standing(self) -> list[Any]:
+        """What is shown but for the figures, which come by a topic of each row."""
+        return [self.counts, *self._rows()]
+
+    def _rows(self) -> Iterator[tuple[Any, ...]]:
+        for batch in self.batches:
+            yield batch.topic, batch.batch.state, tuple(batch.sites)
+        for job in self.jobs:
+            yield job.topic, job.job.version, job.position
+
+
+def load(organization_id: UUID) -> Running:
+    at = database.run(selectors.clock())
+    jobs = Job.objects.filter(organization_id=organization_id, batch_id__isnull=True).open()
+    shown = jobs.select_related("model", "price", "pool__node__site").order_by("-pk")[:JOBS]
+    states = list(jobs.values_list("state", flat=True)[: COUNTED + 1])
+    return Running(at, batches.running(organization_id, limit=BATCHES), listed(shown), states)
+
+
+def part(running: Running) -> str:
+    return render_to_string("portal/_running.html", {"running": running})

@@ -18,8 +18,11 @@ from apps.core import numbers
 from apps.core.sql import Plan, Statement
 from apps.jobs import usage
 from apps.jobs.models import FINAL, Job
+from apps.jobs.pages.job import JobPage
 from apps.jobs.pages.usage import Axis
 from apps.keys.models import APIKey
+from apps.ledger import budgets, limits
+from apps.ledger.limits import Spent
 from apps.operations import availability
 from apps.runner.protocol import WRITES
 from apps.scheduling import placement
@@ -223,6 +226,7 @@ class Today:
     energy_wh: float | None
     energy_wh_per_ktok: float | None
     estimated: bool
+    limit: Spent | None = None  # the organization's daily limit, where there is one
 
 
 def first_id(at: datetime) -> uuid.UUID:
@@ -235,6 +239,7 @@ def today(organization: Organization, *, now: datetime) -> Today:
     midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     rows = database.run(usage.used(organization.pk, start=midnight, end=now + AHEAD, groups=("model",)))
     total = usage.total(rows)
+    spent = limits.spent(budgets.budget_of_organization(organization), now)
     metered = usage.total(row for row in rows if row.energy_wh is not None and row.tokens)
     return Today(
         spend_microusd=total.charge_microusd,
@@ -243,6 +248,7 @@ def today(organization: Organization, *, now: datetime) -> Today:
         energy_wh=total.energy_wh,
         energy_wh_per_ktok=metered.energy_wh / metered.tokens * 1000 if metered.energy_wh is not None else None,
         estimated=total.estimated,
+        limit=next((each for each in spent if each.window.period == "daily" and each.percent is not None), None),
     )
 
 
@@ -363,7 +369,7 @@ class Overview:
     """What ended last, and how far a new customer has come. `at` is the version on the socket."""
 
     at: int
-    latest: list[Job]
+    latest: list[JobPage]
     key: APIKey | None
     began: bool  # a request has succeeded, be it a row of a batch
 
@@ -375,7 +381,7 @@ def overview(organization: Organization) -> Overview:
     succeeded = Job.objects.filter(organization=organization, state=Job.State.SUCCEEDED)
     return Overview(
         at=at,
-        latest=latest,
+        latest=[JobPage(job) for job in latest],
         began=any(job.state == Job.State.SUCCEEDED for job in latest) or succeeded.exists(),
         key=APIKey.objects.active().filter(organization=organization).first(),
     )

@@ -14,7 +14,9 @@ from django.test.utils import CaptureQueriesContext
 from apps.accounts.models import Membership
 from apps.core.ids import uuid7
 from apps.core.logging import JSONFormatter, request_id
+from apps.ledger import limits
 from apps.ledger import services as ledger
+from apps.ledger.budgets import budget_of_organization
 from apps.portal import failures, output
 from apps.portal.selectors import catalog, today
 from apps.portal.topics import parts
@@ -265,6 +267,41 @@ def test_the_balance_is_rounded_down(db):
     html = client.get("/dashboard/").content.decode()
     assert html.count("$4.99") == 3  # the greeting, the sidebar and the menu of small screens
     assert "$5.00" not in html
+
+
+def test_spend_stands_against_the_daily_limit(shop):
+    def figures() -> str:
+        return shop["client"].get("/dashboard/").content.decode().split('id="figures"')[1].split("</section>")[0]
+
+    make.job(organization=shop["organization"], model=shop["chat"], state="succeeded")
+    assert "for jobs that ended since midnight" in figures()
+    budget = budget_of_organization(shop["organization"])
+    limits.change(budget=budget, actor=shop["user"], limits={"daily": 60_000_000, "monthly": None})
+    ledger.reserve(organization=shop["organization"], microusd=21_640_000, key="test:day", budgets=[budget.pk])
+    assert "36% of the $60.00 daily limit, what is held included" in figures()
+    assert '<progress class="thin" max="100" value="36"' in figures()
+    ledger.reserve(organization=shop["organization"], microusd=26_360_000, key="test:more", budgets=[budget.pk])
+    assert '<progress class="thin hot" max="100" value="80"' in figures()
+
+
+def test_latest_jobs_say_when_their_first_token_came(shop):
+    at = datetime.now(UTC)
+    for model in ("chat", "embeddings"):
+        make.job(organization=shop["organization"], model=shop[model], state="succeeded", created_at=at,
+                 first_token_at=at + timedelta(milliseconds=231))  # fmt: skip
+    latest = shop["client"].get("/dashboard/").content.decode().split('id="latest"')[1]
+    assert latest.count("231") == 1  # vectors have none
+
+
+def test_who_may_not_pay_is_not_asked_to(shop):
+    assert b'href="/billing/add/">Add credit</a></div>' in shop["client"].get("/keys/").content
+    user = make.user()
+    Membership.objects.create(organization=shop["organization"], user=user, role=Membership.Role.DEVELOPER)
+    client = Client()
+    client.force_login(user)
+    page = client.get("/keys/").content
+    assert b"/billing/add/" not in page
+    assert b'href="/billing/">Billing</a></div>' in page
 
 
 def test_latest_jobs_say_when_they_were_sent(shop):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import date
 
 from django.conf import settings
-from django.utils.translation import gettext, gettext_lazy
+from django.utils.translation import gettext, gettext_lazy, ngettext
 
 from apps.core import numbers
 from apps.portal import closing, exporting
@@ -45,6 +45,11 @@ def operator() -> Operator:
     )
 
 
+def lasting(seconds: int) -> str:
+    days, rest = divmod(seconds, 24 * 3600)
+    return numbers.duration(seconds) if rest else ngettext("%(days)s day", "%(days)s days", days) % {"days": days}
+
+
 def kept() -> list[Kept]:
     return [
         Kept(
@@ -53,13 +58,13 @@ def kept() -> list[Kept]:
                 "30 days after the job ended, or 7, or not at all, as your organization says; stored chats and responses too, or until you delete them"
             ),
         ),
-        Kept(gettext("Files sent with a job"), numbers.duration(settings.FILE_RETENTION_SECONDS)),
+        Kept(gettext("Files sent with a job"), lasting(settings.FILE_RETENTION_SECONDS)),
         Kept(
             gettext("Files of batches"),
             gettext(
                 "%(batch_file_retention_seconds)s, shorter if you say so, or until you delete them; after the batch has ended no longer than your organization keeps text"
             )
-            % {"batch_file_retention_seconds": numbers.duration(settings.BATCH_FILE_RETENTION_SECONDS)},
+            % {"batch_file_retention_seconds": lasting(settings.BATCH_FILE_RETENTION_SECONDS)},
         ),
         Kept(gettext("Other files you upload"), gettext("Until you delete them, or as you say with the upload")),
         Kept(gettext("Text while it is streamed"), gettext("In memory, about an hour")),

@@ -121,7 +121,7 @@ class Chart {
     this.last = last
     this.at = between(first, this.at, last)
     const shown = this.totals.slice(first, last + 1)
-    this.axis = this.plot.axes[first + shown.indexOf(Math.max(...shown))]
+    this.axis = this.plot.axes[this.plot.axis[first + shown.indexOf(Math.max(...shown))]]
     this.choose(null)
     this.u.setScale('x', { min: first - 0.5, max: last + 0.5 })
     this.write('.chart-y', this.axis.marks)

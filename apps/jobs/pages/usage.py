@@ -502,12 +502,15 @@ class UsagePage:
         numbers_of = [number for number, _ in self.columns] or [1]
         bars = list(self.stacked.values())
         axes = [self.measure.axis(sum(bar.values())) for bar in bars]
+        tops = sorted({axis.top for axis in axes})  # few: a page of a year would say the same marks hundreds of times
+        marks = {axis.top: axis.marks for axis in axes}
         return {
             "ends": ENDS[HOURS if self.bucket == "hour" else CUSTOM],
             "hours_at_most": HOURS_AT_MOST.days,
             "at": self.moments,
             "series": [{"number": n, "values": [bar.get(n, 0.0) for bar in bars]} for n in numbers_of],
-            "axes": [{"top": axis.top, "marks": axis.marks} for axis in axes],
+            "axes": [{"top": top, "marks": marks[top]} for top in tops],
+            "axis": [tops.index(axis.top) for axis in axes],
         }
 
     @property

@@ -1,5 +1,5 @@
 """What the pages of batches listen to: `batch.<id>`, one batch in the list or on its own page; `batch.<id>.rows`, the rows
-that ended last; `draft.<id>`, the check of one that has not been sent."""
+that ended last and the events; `draft.<id>`, the check of one that has not been sent."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from channels.db import database_sync_to_async
 
 from apps.batches.pages import batch as pages
 from apps.batches.pages import draft as drafts
+from apps.batches.pages import events
 from apps.batches.pages import rows as ended
 from apps.core.ids import parse
 from apps.core.sql import Plan, Row, Statement
@@ -65,7 +66,7 @@ class BatchTopic(OfBatch):
 
 
 class RowsTopic(OfBatch):
-    """The rows that ended last, anew with every report; after the batch's end the first of its files."""
+    """The rows that ended last, anew with every report, and what happened; after the batch's end the first of its files."""
 
     per_second = 1
 
@@ -74,7 +75,11 @@ class RowsTopic(OfBatch):
             return []
         page = await database_sync_to_async(pages.load)(self.batch_id)
         self.finished = page.batch.is_final
-        return [self.html(page.at, await database_sync_to_async(ended.part)(page))]
+        return [self.html(page.at, await database_sync_to_async(below)(page))]
+
+
+def below(page: pages.BatchPage) -> str:
+    return ended.part(page) + events.part(page)
 
 
 class DraftTopic(OfBatch):

@@ -25,9 +25,11 @@ from apps.batches.models import Batch, Draft
 from apps.batches.pages import batch as pages
 from apps.batches.pages import draft as drafts
 from apps.batches.pages.draft import DraftPage
+from apps.batches.pages.events import EventsPage
 from apps.batches.pages.rows import RowsPage
 from apps.core.errors import InvalidRequest, PortalError
 from apps.core.ids import parse, public
+from apps.core.spreadsheets import BYTE_ORDER_MARK, lines
 from apps.files import services as files
 from apps.jobs import reasons
 from apps.keys import services as keys
@@ -127,7 +129,19 @@ def start(request: MemberRequest, page: DraftPage) -> None:
 @organization_required
 def detail(request: MemberRequest, public_id: str) -> HttpResponse:
     page = pages.load(batch_of(request, public_id))
-    return render(request, "batches/detail.html", {"page": page, "batch": page.batch, "rows": RowsPage(page)})
+    context = {"page": page, "batch": page.batch, "rows": RowsPage(page), "events": EventsPage(page)}
+    return render(request, "batches/detail.html", context)
+
+
+@require_safe
+@never_cache
+@organization_required
+def events(request: MemberRequest, public_id: str) -> HttpResponse:
+    """All that happened, as a table."""
+    page = EventsPage(pages.load(batch_of(request, public_id)), most=None)
+    response = HttpResponse(BYTE_ORDER_MARK + lines(page.rows), content_type="text/csv; charset=utf-8")
+    response["Content-Disposition"] = str(content_disposition_header(True, f"{public_id}_events.csv"))
+    return response
 
 
 @never_cache

@@ -280,4 +280,6 @@ async def test_its_page_and_the_newest_rows_are_live(works, client, owner):  # n
     (told,) = await rows.news(told["v"])
     plain = " ".join(re.sub(r"<[^>]+>", " ", told["html"]).split())
     assert ("Output 3 rows" in plain, "row-1 Paris 20" in plain, rows.finished) == (True, True, True)
+    assert 'id="batch-events"' in told["html"]
+    assert ("Lines 1 to 3 finished" in plain, "Settled" in plain) == (True, True)
     await database.close()

@@ -1,5 +1,6 @@
 """The pages of batches: all of them, one, its files, its end, and its failed rows once more."""
 
+import csv
 import json
 import re
 
@@ -11,6 +12,7 @@ from apps.accounts.models import Membership
 from apps.batches import checking, topics
 from apps.batches.models import Batch
 from apps.batches.pages import batch as pages
+from apps.batches.pages.events import EventsPage
 from apps.core.numbers import money_small as money
 from apps.files.models import File
 from apps.jobs.models import Job
@@ -19,7 +21,7 @@ from apps.ledger.models import Hold
 from apps.live.topics import Viewer, resolve
 from cango_portal import database
 from tests import make
-from tests.batches.works import TOO_LONG, deliver, finished, report, row, some, started
+from tests.batches.works import TOO_LONG, deliver, finished, lose, report, row, some, started
 
 pytestmark = pytest.mark.story
 BACKEND = "allauth.account.auth_backends.AuthenticationBackend"
@@ -155,6 +157,39 @@ async def test_what_has_ended_can_be_had_while_the_rest_runs(works, owner):
         await sync_to_async(lambda: make.organization(owner=make.user()).memberships.get().user)(), BACKEND
     )
     assert (await stranger.get(path(batch, "so-far.jsonl"))).status_code == 404
+
+
+def test_a_batch_tells_what_happened_to_it(works, client):
+    batch = works.begin(5)
+    (job,) = works.feed()
+    deliver(started(job))
+    deliver(some(job, [1, 2]))
+    lose(job)
+    works.run_to_end(batch)
+    site = works.pool.node.site.name
+    happened = [(each.what, each.why) for each in EventsPage(pages.load(batch.pk)).shown]
+    assert [what for what, _ in reversed(happened)] == [
+        "Batch accepted", "File checked", f"Lines 1 to 5 routed to {site}", "Lines 1 to 5 go back into the queue",
+        f"Lines 1 to 5 routed to {site}", "Lines 1 to 5 finished", "Rows ended, the files are written", "Settled",
+    ]  # fmt: skip
+    assert ("File checked", f"5 rows, {money(batch.hold_microusd)} held from your balance") in happened
+    shown = client.get(path(batch)).content.decode()
+    assert shown.split('id="batch-events"')[1].split("</section>")[0].count("<li>") == 8
+    answer = client.get(path(batch, "events.csv"))
+    assert answer["content-disposition"] == f'attachment; filename="{batch.public_id}_events.csv"'
+    table = list(csv.reader(answer.content.decode("utf-8-sig").splitlines()))
+    assert table[0] == ["at", "event", "reason"]
+    assert [tuple(line[1:]) for line in table[1:]] == happened[::-1]
+    stranger = Client()
+    stranger.force_login(make.organization(owner=make.user()).memberships.get().user, BACKEND)
+    assert stranger.get(path(batch, "events.csv")).status_code == 404
+
+
+def test_a_page_shows_the_newest_events(works):
+    batch = works.run_to_end(works.begin(3))
+    page = pages.load(batch.pk)
+    assert [each.what for each in EventsPage(page, most=2).shown] == ["Settled", "Rows ended, the files are written"]
+    assert len(EventsPage(page, most=None).rows) == 1 + len(EventsPage(page).shown) == 1 + 6
 
 
 def test_all_of_a_batch_is_run_again(works, client):

@@ -20,13 +20,16 @@ from apps.jobs.templatetags.job_states import STATES
 from apps.portal import selectors
 from cango_portal import database
 
-BATCHES, JOBS = 5, 10  # listed, the newest
+BATCHES, JOBS = 5, 10  # listed
 COUNTED = 1_000  # jobs, at most
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """Batches come first: they stay, and jobs come and go. `at` is the version on the socket."""
+    """Batches come first: they stay, and jobs come and go. Of those the newest that run, then who waits, the next in line first.
+
+    `at` is the version on the socket.
+    """
 
     at: int
     batches: list[BatchPage]
@@ -61,9 +64,15 @@ class Running:
 def load(organization_id: UUID) -> Running:
     at = database.run(selectors.clock())
     jobs = Job.objects.filter(organization_id=organization_id, batch_id__isnull=True).open()
-    shown = jobs.select_related("model", "price", "pool__node__site").order_by("-pk")[:JOBS]
-    states = list(jobs.values_list("state", flat=True)[: COUNTED + 1])
-    return Running(at, batches.running(organization_id, limit=BATCHES), listed(shown), states)
+    found = list(jobs.values_list("pk", "state")[: COUNTED + 1])
+    running = [pk for pk, state in found if state != Job.State.QUEUED]
+    if len(found) > COUNTED:
+        running = list(jobs.exclude(state=Job.State.QUEUED).values_list("pk", flat=True)[:COUNTED])
+    waiting = sorted(pk for pk, state in found if state == Job.State.QUEUED)
+    chosen = [*sorted(running, reverse=True), *waiting][:JOBS]
+    shown = jobs.select_related("model", "price", "pool__node__site").in_bulk(chosen)
+    pages = listed(shown[pk] for pk in chosen if pk in shown)  # what ended in between is left out
+    return Running(at, batches.running(organization_id, limit=BATCHES), pages, [state for _, state in found])
 
 
 def part(running: Running) -> str:

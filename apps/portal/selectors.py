@@ -18,6 +18,8 @@ from apps.core import numbers
 from apps.core.sql import Plan, Statement
 from apps.jobs import usage
 from apps.jobs.models import FINAL, Job
+from apps.jobs.pages import history
+from apps.jobs.pages.history import Row
 from apps.jobs.pages.job import JobPage
 from apps.jobs.pages.usage import Axis
 from apps.keys.models import APIKey
@@ -226,6 +228,8 @@ class Today:
     energy_wh: float | None
     energy_wh_per_ktok: float | None
     estimated: bool
+    failed_share: float = 0  # of those that ended
+    energy_wh_each: float | None = None  # a request that ended, on average
     limit: Spent | None = None  # the organization's daily limit, where there is one
 
 
@@ -248,6 +252,8 @@ def today(organization: Organization, *, now: datetime) -> Today:
         energy_wh=total.energy_wh,
         energy_wh_per_ktok=metered.energy_wh / metered.tokens * 1000 if metered.energy_wh is not None else None,
         estimated=total.estimated,
+        failed_share=total.failed / total.requests if total.requests else 0,
+        energy_wh_each=total.energy_wh / total.requests if total.energy_wh is not None and total.requests else None,
         limit=next((each for each in spent if each.window.period == "daily" and each.percent is not None), None),
     )
 
@@ -366,10 +372,10 @@ def clock() -> Plan[int]:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """What ended last, and how far a new customer has come. `at` is the version on the socket."""
+    """What ended or was refused last, and how far a new customer has come. `at` is the version on the socket."""
 
     at: int
-    latest: list[JobPage]
+    latest: list[Row]
     key: APIKey | None
     began: bool  # a request has succeeded, be it a row of a batch
 
@@ -379,9 +385,11 @@ def overview(organization: Organization) -> Overview:
     jobs = Job.objects.of(organization).select_related("model", "price", "api_key", "pool__node__site").order_by("-pk")
     latest = list(jobs.filter(state__in=FINAL)[:LISTED])
     succeeded = Job.objects.filter(organization=organization, state=Job.State.SUCCEEDED)
+    rows = [Row(int(job.pk), page=JobPage(job)) for job in latest]
+    rows = sorted([*rows, *history.refused(organization, most=LISTED)], key=lambda row: row.key, reverse=True)
     return Overview(
         at=at,
-        latest=[JobPage(job) for job in latest],
+        latest=rows[:LISTED],
         began=any(job.state == Job.State.SUCCEEDED for job in latest) or succeeded.exists(),
         key=APIKey.objects.active().filter(organization=organization).first(),
     )

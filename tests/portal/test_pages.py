@@ -14,6 +14,7 @@ from django.test.utils import CaptureQueriesContext
 from apps.accounts.models import Membership
 from apps.core.ids import uuid7
 from apps.core.logging import JSONFormatter, request_id
+from apps.jobs.models import Refusal
 from apps.ledger import limits
 from apps.ledger import services as ledger
 from apps.ledger.budgets import budget_of_organization
@@ -291,6 +292,44 @@ def test_latest_jobs_say_when_their_first_token_came(shop):
                  first_token_at=at + timedelta(milliseconds=231))  # fmt: skip
     latest = shop["client"].get("/dashboard/").content.decode().split('id="latest"')[1]
     assert latest.count("231") == 1  # vectors have none
+
+
+def test_latest_jobs_have_the_requests_that_were_refused_among_them(shop):
+    organization = shop["organization"]
+    key, _ = make.api_key(organization, name="catalog-sync")
+    make.job(
+        organization=organization,
+        model=shop["chat"],
+        state="succeeded",
+        created_at=datetime.now(UTC) - timedelta(minutes=1),
+    )
+    Refusal.objects.create(
+        organization=organization, api_key=key, model_name=shop["chat"].name, code="budget_exceeded", message="No."
+    )
+    make.job(organization=make.organization(owner=make.user()), model=shop["chat"], state="succeeded")
+    latest = shop["client"].get("/dashboard/").content.decode().split('id="latest"')[1]
+    first, second = re.findall(r"<tr .+?</tr>", latest, re.S)[1:]
+    assert "Refused, spending limit" in first
+    assert (">catalog-sync</td>" in first, ">$0.0000</td>" in first) == (True, True)
+    assert 'href="/jobs/?state=refused"' in first
+    assert "Done" in second
+
+
+def test_the_overview_says_which_share_failed_and_what_a_request_took(shop):
+    now = datetime.now(UTC)
+    ended = {
+        "organization": shop["organization"],
+        "model": shop["chat"],
+        "finished_at": now,
+        "energy_quality": "counter",
+    }
+    for state in ("succeeded", "succeeded", "succeeded", "failed"):
+        make.job(state=state, prompt_tokens=50, energy_wh=0.23, pool=make.pool(model=shop["chat"]), **ended)
+    make.job(**ended, state="cancelled")  # before a site had it
+    html = shop["client"].get("/dashboard/").content.decode()
+    assert "1 failed (20%)" in html
+    assert "0.18\N{NO-BREAK SPACE}Wh a request on average" in html
+    assert "not placed" not in html.split('id="where-h"')[1].split("</section>")[0]
 
 
 def test_who_may_not_pay_is_not_asked_to(shop):

@@ -129,3 +129,17 @@ async def test_the_list_is_sent_anew_for_phases_and_not_for_figures(owner, organ
         await own.aupdate(state="completed", finalizing_at=NOW, completed_at=NOW, version=made.version + 3)
         await bell.ring_async(f"organization.{organization.pk}")
         assert "Nothing runs now." in (await socket.hear("html"))["html"]
+
+
+def test_what_runs_comes_before_what_waits_and_who_is_next_before_the_rest(organization, model, monkeypatch):
+    monkeypatch.setattr(running, "JOBS", 4)
+    pool = make.pool(model=model)
+    sent = [
+        make.job(organization=organization, model=model, state=state, pool=pool if state == "running" else None)
+        for state in ("running", "queued", "dispatched", "queued", "queued", "queued")
+    ]
+    expected = [sent[2], sent[0], sent[1], sent[3]]
+    assert [page.job.pk for page in running.load(organization.pk).jobs] == [job.pk for job in expected]
+    monkeypatch.setattr(running, "COUNTED", 3)  # more than are counted
+    shown = running.load(organization.pk).jobs
+    assert [page.job.pk for page in shown][:2] == [sent[2].pk, sent[0].pk]

@@ -8,7 +8,7 @@ from functools import cached_property
 from django.utils import timezone
 
 from apps.accounts.times import written
-from apps.jobs.pages.usage import PLOT, UsagePage
+from apps.jobs.pages.usage import PLOT, Line, UsagePage
 
 HOURS = 24
 MARKED = 6  # hours between the marks of the axis
@@ -20,6 +20,11 @@ class DayPage(UsagePage):
     @cached_property
     def moments(self) -> list[str]:
         return [f"{self.start + timedelta(hours=n):%Y-%m-%dT%H:00}" for n in range(HOURS)]
+
+    @cached_property
+    def lines(self) -> list[Line]:
+        """Those that have a share: jobs that were cancelled before a site had them ran nowhere."""
+        return [line for line in super().lines if self.measure.of(line.used)]
 
     @property
     def now_x(self) -> str:

@@ -44,7 +44,12 @@ WALKED = 2500  # jobs that are looked through for words of their metadata before
 LONGEST_JOB = timedelta(days=2)
 OWN_WORDS = {"role", "type", "model", "id", "finish_reason", "embedding"}
 
-SHORT = {"insufficient_credit": gettext_lazy("no credit")}
+SHORT = {
+    "insufficient_credit": gettext_lazy("no credit"),
+    "budget_exceeded": gettext_lazy("spending limit"),
+    "payment_owed": gettext_lazy("payment owed"),
+    "too_many_open_jobs": gettext_lazy("too many open jobs"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,17 +121,24 @@ def listing(
     rows = [
         Row(int(job.pk), page=JobPage(job)) for job in _newest(_jobs(organization, filters, key), filters, size + 1)
     ]
-    refused = list(_refusals(organization, filters, key)[: size + 1])
-    titles: dict[str, str] = {}
-    if refused:
-        named = Model.objects.filter(name__in={refusal.model_name for refusal in refused})
-        titles = dict(named.values_list("name", "title"))
-    rows += [
-        Row(refusal_key(refusal), refusal=refusal, title=titles.get(refusal.model_name, refusal.model_name))
-        for refusal in refused
-    ]
+    rows += refused(organization, filters, key, most=size + 1)
     rows.sort(key=lambda row: row.key, reverse=True)
     return KeysetPage(rows[:size], f"{rows[size - 1].key:032x}" if len(rows) > size else None)
+
+
+def refused(
+    organization: Organization, filters: dict[str, str] | None = None, before: int | None = None, *, most: int
+) -> list[Row]:
+    """The newest that were refused."""
+    found = list(_refusals(organization, filters or {}, before)[:most])
+    titles: dict[str, str] = {}
+    if found:
+        named = Model.objects.filter(name__in={refusal.model_name for refusal in found})
+        titles = dict(named.values_list("name", "title"))
+    return [
+        Row(refusal_key(refusal), refusal=refusal, title=titles.get(refusal.model_name, refusal.model_name))
+        for refusal in found
+    ]
 
 
 def _newest(jobs: QuerySet[Job], filters: dict[str, str], most: int) -> list[Job]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from apps.runner import process
+from apps.runner import attempts, process
 from apps.runner.engines import command as commands
 from tests.runner import builder
 
@@ -34,7 +34,8 @@ def unit() -> dict[str, dict[str, str]]:
 
 def test_the_unit_waits_until_the_runner_has_stopped_and_starts_it_again() -> None:
     service = unit()["Service"]
-    stopping = process.FINISH_SECONDS + process.REPORT_SECONDS + process.TELEMETRY_SECONDS + commands.END_SECONDS
+    attempting = attempts.FINISH_SECONDS + attempts.END_SECONDS
+    stopping = attempting + process.REPORT_SECONDS + process.TELEMETRY_SECONDS + commands.END_SECONDS
     assert stopping < int(service["TimeoutStopSec"]) <= 2 * stopping
     assert (service["KillSignal"], service["KillMode"], service["Restart"]) == ("SIGTERM", "mixed", "always")
     assert service["RestartPreventExitStatus"] == "2"  # what the command ends with where its file is bad

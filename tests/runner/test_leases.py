@@ -27,7 +27,7 @@ pytestmark = pytest.mark.story
 async def runner(
     portal: FakePortal, engine: tests.engine.Running, tmp_path: Path, valkey: Any, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Runner]:
-    monkeypatch.setattr("apps.runner.process.FINISH_SECONDS", 0.0)
+    monkeypatch.setattr("apps.runner.attempts.FINISH_SECONDS", 0.0)
     monkeypatch.setattr("apps.runner.worker.BLOCK_SECONDS", 0.05)
     made = Runner(config.Configuration.model_validate(settings(portal, engine, tmp_path)))
     await made.start()
@@ -36,8 +36,8 @@ async def runner(
 
 
 async def begun(runner: Runner, job: Order) -> Execution:
-    runner.accept(as_json(job))
-    execution = runner.executions[job.job, 1]
+    runner.attempts.accept(as_json(job))
+    execution = runner.attempts.executions[job.job, 1]
     await until(lambda: execution.claimed_at is not None)
     return execution
 
@@ -51,14 +51,14 @@ async def test_what_was_claimed_before_the_silence_is_lost_and_a_shard_later(
     chat = await begun(runner, order(max_completion_tokens=1000))
     shard = await begun(runner, order(shard=True, body=None, body_url="/shard"))
     chat.claimed_at = shard.claimed_at = time.monotonic()  # both were claimed since the last beat
-    runner.lost(SHARD_LOST_SECONDS)
+    runner.attempts.lost(SHARD_LOST_SECONDS)
     assert (chat.reason, shard.reason) == (None, None)
     for each in (chat, shard):
         assert each.claimed_at
         each.claimed_at -= 2 * SHARD_LOST_SECONDS
-    runner.lost(LOST_SECONDS)
+    runner.attempts.lost(LOST_SECONDS)
     assert (chat.reason, shard.reason) == ("lost", None)
-    runner.lost(SHARD_LOST_SECONDS)
+    runner.attempts.lost(SHARD_LOST_SECONDS)
     assert shard.reason == "lost"
     for each in (chat, shard):
         report = await asyncio.to_thread(portal.finished, each.order.job)
@@ -74,10 +74,10 @@ async def test_what_ended_is_held_until_the_portal_knows_or_was_silent_for_long(
 
     portal.away = True
     first, second = await begun(runner, order()), await begun(runner, order())
-    await until(lambda: not runner.executions)
+    await until(lambda: not runner.attempts.executions)
     jobs = {first.order.job, second.order.job}
     assert set(await held()) == jobs
-    runner.lost(LOST_SECONDS)
+    runner.attempts.lost(LOST_SECONDS)
     assert await held() == []
     portal.away = False
     for job in jobs:
@@ -90,5 +90,5 @@ async def test_only_work_that_succeeded_speaks_for_its_pool(runner: Runner, engi
     for status, failure in ((500, probe.failure), (0, "")):
         engine.control(fail_status=status)
         await begun(runner, order())
-        await until(lambda: not runner.executions)
+        await until(lambda: not runner.attempts.executions)
         assert probe.failure == failure

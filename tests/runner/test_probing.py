@@ -253,7 +253,7 @@ async def test_a_failing_probe_takes_its_own_pool_out_and_a_test_is_reported_onc
 ) -> None:
     monkeypatch.setattr(probing, "QUIET_SECONDS", 0.1)
     monkeypatch.setattr(probing, "AGAIN_SECONDS", 0.1)
-    monkeypatch.setattr("apps.runner.process.PROBE_SECONDS", 0.05)
+    monkeypatch.setattr("apps.runner.checks.LOOK_SECONDS", 0.05)
     monkeypatch.setattr("apps.runner.heartbeat.BEAT_SECONDS", 0.1)
     monkeypatch.setattr(burning_in, "LEVEL_SECONDS", 0.05)
     monkeypatch.setattr(burning_in, "IDLE_SECONDS", 0.05)
@@ -296,9 +296,9 @@ async def test_a_failing_probe_takes_its_own_pool_out_and_a_test_is_reported_onc
 async def test_a_test_waits_for_a_ready_pool_counts_as_its_work_and_has_it_alone(
     portal: FakePortal, engine: tests.engine.Running, tmp_path: Path, valkey: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("apps.runner.process.PROBE_SECONDS", 0.02)
+    monkeypatch.setattr("apps.runner.checks.LOOK_SECONDS", 0.02)
     monkeypatch.setattr("apps.runner.heartbeat.BEAT_SECONDS", 0.05)
-    monkeypatch.setattr("apps.runner.process.FINISH_SECONDS", 0.0)
+    monkeypatch.setattr("apps.runner.attempts.FINISH_SECONDS", 0.0)
     states, looks, look = [], [], Probe.look
 
     async def measured(resident: Resident, **_: Any) -> None:

@@ -66,7 +66,7 @@ async def runner(
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Runner]:
     monkeypatch.setattr(heartbeat, "BEAT_SECONDS", 0.1)
-    monkeypatch.setattr("apps.runner.process.FINISH_SECONDS", 0.1)
+    monkeypatch.setattr("apps.runner.attempts.FINISH_SECONDS", 0.1)
     monkeypatch.setattr("apps.runner.worker.BLOCK_SECONDS", 0.05)
     made = Runner(config.Configuration.model_validate(settings(portal, engine, tmp_path)))
     await made.start()
@@ -94,7 +94,7 @@ async def test_an_order_goes_from_the_broker_to_a_report(
     assert (report.state, report.text, report.claimant) == ("succeeded", tests.engine.text(8), runner.claimant)
     assert text_of(entries(job)) == report.text
     assert report.started_at is not None  # the end of a short attempt tells its start
-    await until(lambda: not runner.unanswered)
+    await until(lambda: not runner.attempts.unanswered)
     assert engine.counts().started == 1
     # Beside what the sender keeps, nothing lies outside the pool's own names.
     names = {name for name in valkey.scan_iter() if not name.startswith(("out:", f"pool.{POOL}", "_kombu.binding"))}
@@ -136,7 +136,7 @@ async def test_the_portal_ends_an_attempt(
         getattr(portal, what).append(Attempt(job=job.job, attempt=1))
     if what == "cancel":
         assert (await finished(portal, job)).state == "cancelled"
-    await until(lambda: not runner.executions)
+    await until(lambda: not runner.attempts.executions)
     assert time.monotonic() - began < 1
     engine.wait(lambda counts: counts.hung_up == 1)
     assert len(portal.of(job.job)) == (what == "cancel")
@@ -150,7 +150,7 @@ async def test_a_start_the_portal_refuses_is_stopped(
     job = order(max_completion_tokens=1000)
     publish(job)
     await asyncio.to_thread(engine.wait, lambda counts: counts.hung_up == 1)
-    await until(lambda: not runner.executions)
+    await until(lambda: not runner.attempts.executions)
     assert portal.of(job.job) == []
 
 
@@ -167,7 +167,7 @@ async def test_without_heartbeats_running_work_is_given_up(
     publish(job)
     await until(lambda: text_of(entries(job)))
     portal.away_status, portal.away = status, True
-    await until(lambda: not runner.executions)
+    await until(lambda: not runner.attempts.executions)
     await until(lambda: engine.counts().hung_up == 1)
     portal.away = False
     report = await finished(portal, job)
@@ -186,7 +186,7 @@ async def test_a_portal_that_is_down_takes_no_running_work_away(
     await until(lambda: text_of(entries(job)))
     portal.away = True
     await asyncio.sleep(1)
-    assert runner.executions
+    assert runner.attempts.executions
     portal.away = False
     report = await finished(portal, job)
     assert (report.state, report.text) == ("succeeded", tests.engine.text(100))
@@ -242,10 +242,10 @@ async def test_what_the_portal_wants_is_done_told_and_known_at_the_next_start(
 async def test_strange_orders_change_nothing(
     runner: Runner, publish: Publish, portal: FakePortal, valkey: redis.Redis
 ) -> None:
-    runner.accept({"job": "x"})
-    runner.accept(as_json(order(pool="elsewhere")))
-    runner.accept(as_json(order(expires_at=1.0)))
-    assert runner.executions == {}
+    runner.attempts.accept({"job": "x"})
+    runner.attempts.accept(as_json(order(pool="elsewhere")))
+    runner.attempts.accept(as_json(order(expires_at=1.0)))
+    assert runner.attempts.executions == {}
 
 
 async def test_what_still_runs_at_the_end_is_failed_for_another_try(
@@ -297,7 +297,7 @@ async def test_a_faulty_gpu_takes_its_own_pool_out_and_the_other_goes_on(
     monkeypatch.setattr("apps.runner.watch.LOOK_SECONDS", 0.1)
     monkeypatch.setattr(heartbeat, "BEAT_SECONDS", 0.1)
     monkeypatch.setattr("apps.runner.worker.BLOCK_SECONDS", 0.05)
-    monkeypatch.setattr("apps.runner.process.FINISH_SECONDS", 0.1)
+    monkeypatch.setattr("apps.runner.attempts.FINISH_SECONDS", 0.1)
     made = Runner(config.Configuration.model_validate(given))
     made.sampler.command = [sys.executable, "-m", "tests.runner.fake_nvml", str(lies)]
     made.sampler.present = True

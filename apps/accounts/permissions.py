@@ -26,6 +26,14 @@ class MemberRequest(HttpRequest):
     htmx: HtmxDetails
 
 
+class Denied(PermissionDenied):
+    """The role lacks a right; says who has it."""
+
+    def __init__(self, right: Right) -> None:
+        super().__init__(WHY[right])
+        self.right = right
+
+
 View = Callable[Concatenate[MemberRequest, P], HttpResponseBase]
 Guarded = Callable[Concatenate[HttpRequest, P], HttpResponseBase]
 
@@ -62,9 +70,9 @@ def right_required(right: Right) -> Callable[[View[P]], Guarded[P]]:
 
 
 def require(request: MemberRequest, right: Right) -> None:
-    """Raises PermissionDenied, with who may."""
+    """Raises Denied."""
     if not request.membership.may(right):
-        raise PermissionDenied(WHY[right])
+        raise Denied(right)
 
 
 def billing_required(view: View[P]) -> Guarded[P]:

@@ -67,3 +67,8 @@ def covers(role: str, other: str) -> bool:
 
 def with_right(right: Right) -> list[str]:
     return [role for role in BY_ROLE if allows(role, right)]
+
+
+def givers(right: Right) -> list[str]:
+    """The roles that can give it to another: they manage members and have it themselves."""
+    return [role for role in with_right(right) if allows(role, Right.MEMBERS)]

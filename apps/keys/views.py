@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from django.contrib import messages
-from django.core.exceptions import PermissionDenied
 from django.db import IntegrityError
 from django.db.models import F
 from django.http import HttpResponse
@@ -14,8 +13,8 @@ from django.utils.translation import gettext
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_safe
 
-from apps.accounts.permissions import MemberRequest, may_pay, organization_required, require, right_required
-from apps.accounts.rights import WHY, Right
+from apps.accounts.permissions import Denied, MemberRequest, may_pay, organization_required, require, right_required
+from apps.accounts.rights import Right
 from apps.accounts.scopes import Scope
 from apps.catalog import offers
 from apps.core import places
@@ -116,7 +115,7 @@ def detail(request: MemberRequest, pk: UUID) -> HttpResponse:
     key = key_of(request, pk)
     payer = may_pay(request.membership)
     if request.method == "POST" and not payer:
-        raise PermissionDenied(WHY[Right.PAY])
+        raise Denied(Right.PAY)
     form = LimitsForm(request.POST or None, budget=key.budget) if key.budget and key.state == "active" else None
     if request.method == "POST":
         if form is None or key.budget is None:
@@ -249,4 +248,4 @@ def may_change(request: MemberRequest, key: APIKey) -> bool:
 def theirs(request: MemberRequest, key: APIKey) -> None:
     require(request, Right.KEYS)
     if not may_change(request, key):
-        raise PermissionDenied(WHY[Right.EVERY_KEY])
+        raise Denied(Right.EVERY_KEY)

@@ -60,7 +60,7 @@ class BatchTopic(OfBatch):
         page = await database_sync_to_async(pages.load)(self.batch_id)
         self.finished = page.batch.is_final
         if page.batch.state == self.phase:
-            return [self.set(page.at, page.fields())]
+            return [self.set(page.at, await database_sync_to_async(page.fields)())]
         self.phase = page.batch.state
         return [self.html(page.at, await database_sync_to_async(pages.parts)(page))]
 

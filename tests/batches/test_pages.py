@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from asgiref.sync import sync_to_async
@@ -10,7 +11,7 @@ from django.test import AsyncClient, Client
 
 from apps.accounts.models import Membership
 from apps.batches import checking, topics
-from apps.batches.models import Batch
+from apps.batches.models import Batch, Row
 from apps.batches.pages import batch as pages
 from apps.batches.pages.events import EventsPage
 from apps.core.numbers import money_small as money
@@ -54,9 +55,12 @@ def path(batch: Batch, more: str = "") -> str:
 def test_a_batch_that_runs_and_its_cancel(works, client):
     assert "No batches yet" in text(client.get("/batches/"))
     batch = works.begin(200)
+    assert "Running Waiting for a free GPU – $0.0000 –" in text(client.get("/batches/"))
     (job,) = works.feed()
     deliver(started(job))
+    assert "Running – $0.0000 –" in text(client.get("/batches/"))  # it has a place
     deliver(some(job, list(range(1, 51))))
+    Batch.objects.update(in_progress_at=datetime.now(UTC) - timedelta(seconds=50))
     shown = text(client.get(path(batch)))
     for words in (
         "input.jsonl",
@@ -70,11 +74,13 @@ def test_a_batch_that_runs_and_its_cancel(works, client):
         "Input tokens, at $0.12 per million 500",
         "Output tokens, at $0.36 per million 1,000",
         "Cost so far $0.0003",
+        "Expected at the end by the rows so far $0.0010 At most",  # every row costs the same
         "Output and errors are here when the batch has ended.",
     ):
         assert words in shown, words
     listed = text(client.get("/batches/", {"show": "open"}))
     assert "50 of 200 rows" in listed
+    assert "Running 0.0023 Wh $0.0003 3 min" in listed
     assert "No batch has ended yet." in text(client.get("/batches/", {"show": "ended"}))
     asked = text(client.get(path(batch, "cancel/")))
     assert "What is finished stays and is charged: $0.0003 so far for 50 of 200 rows" in asked
@@ -244,6 +250,27 @@ def test_batches_of_others_are_not_found(works, client):
     assert other.post(path(batch, "cancel/")).status_code == 404
     assert batch.public_id not in other.get("/batches/").content.decode()
     assert Batch.objects.get().state == "in_progress"
+
+
+def test_the_end_is_expected_as_a_range_within_what_is_charged_and_held(works):
+    batch = works.begin(200)
+    (job,) = works.feed()
+    deliver(some(job, list(range(1, 51))))
+
+    def expected(first: int, second: int, **fields) -> str:
+        Row.objects.filter(line__lte=25).update(charge_microusd=first)
+        Row.objects.filter(line__gt=25).update(charge_microusd=second)
+        begun = datetime.now(UTC) - timedelta(seconds=50)
+        charge = 25 * (first + second)
+        Batch.objects.update(**{"in_progress_at": begun, "charge_microusd": charge, "hold_microusd": 60_000, **fields})
+        return pages.load(batch.pk).expected
+
+    assert expected(100, 200) == "$0.0275 to $0.0325"
+    assert expected(100, 200, hold_microusd=31_000) == "$0.0275 to $0.0310"
+    assert expected(0, 1000, hold_microusd=500_000) == "$0.0753 to $0.1247"
+    assert expected(150, 150) == "$0.0300"
+    assert expected(100, 200, completed=2, total=200, in_progress_at=datetime.now(UTC)) == ""  # too early
+    assert expected(100, 200, state="finalizing") == ""
 
 
 def test_pages_go_by_key(works, client, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -29,6 +30,7 @@ from apps.jobs.pages.progress import left_in_words
 EARLY_SECONDS, EARLY_SHARE = 10, 0.05  # the time left is shown after either
 MOST_ERRORS = 50  # lines of a bad file that its page names; all are in the API's answer
 OK = 200
+SAMPLE = 200  # rows whose charges say how far apart those to come may be
 
 SHOWN = {
     "validating": "checking",
@@ -215,6 +217,8 @@ class BatchPage:
             return gettext("%(rows)s failed, free of charge") % {"rows": self.rows(batch.failed)}
         if batch.state in ("expired", "cancelled") and self.left:
             return gettext("%(rows)s not run, free of charge") % {"rows": self.rows(self.left)}
+        if batch.state == "in_progress" and not self.done and not self.sites:
+            return self._waiting()
         return ""
 
     # Stages
@@ -308,6 +312,28 @@ class BatchPage:
     def returned_microusd(self) -> int:
         return self.batch.hold_microusd - self.batch.charge_microusd
 
+    @cached_property
+    def expected(self) -> str:
+        """What all of it costs in the end, as a range: the rows to come are like those that came. Empty while nobody knows.
+
+        The range is two standard deviations of a sum of so many, and that of the mean they are taken for. It never leaves
+        what was charged already and what is held.
+        """
+        if self.seconds_left is None or not self.left:
+            return ""
+        newest = Row.objects.filter(batch=self.batch).order_by("-pk").values_list("charge_microusd", flat=True)[:SAMPLE]
+        charges = list(newest)
+        if len(charges) < 2:
+            return ""
+        spread = 2 * statistics.stdev(charges) * math.sqrt(self.left * (1 + self.left / self.done))
+        middle = self.batch.charge_microusd * self.batch.total / self.done
+        low = max(round(middle - spread), self.batch.charge_microusd)
+        high = min(max(round(middle + spread), low), self.batch.hold_microusd)
+        said = numbers.money_column(min(low, high)), numbers.money_column(high)
+        if said[0] == said[1]:
+            return said[0]
+        return gettext("%(low)s to %(high)s") % {"low": said[0], "high": said[1]}
+
     @property
     def terms(self) -> list[tuple[str, str]]:
         """Its price: what a million tokens cost, the batch's share of that, and the discount."""
@@ -334,6 +360,13 @@ class BatchPage:
         if self.batch.energy_wh is None or not self.done:
             return None
         return self.batch.energy_wh / self.done * 1000
+
+    @property
+    def energy_per_ktok_wh(self) -> float | None:
+        """For 1,000 tokens written."""
+        if self.batch.energy_wh is None or not self.batch.completion_tokens:
+            return None
+        return self.batch.energy_wh / self.batch.completion_tokens * 1000
 
     @cached_property
     def sites(self) -> list[tuple[str, int]]:
@@ -401,12 +434,15 @@ class BatchPage:
             "rate": self.rate,
             "eta": self.eta,
             "time_left": self.time_left,
+            "reason": self.reason,
+            "expected": self.expected or numbers.NONE,
             "cost": numbers.money_column(batch.charge_microusd),
             "charge": batch.charge_microusd,
             "input": numbers.count(batch.prompt_tokens),
             "output": numbers.count(batch.completion_tokens),
             "energy": numbers.energy(batch.energy_wh),
             "each": numbers.energy(self.energy_each_wh),
+            "per_ktok": numbers.energy(self.energy_per_ktok_wh),
             "carbon": numbers.carbon(batch.carbon_gco2e),
             "market": numbers.carbon(batch.carbon_market_gco2e),
         }
@@ -449,6 +485,7 @@ def listing(organization: Any, *, show: str, before: UUID | None) -> Listing:
     found = list(batches[: SIZE + 1])
     shown = [BatchPage(batch) for batch in found[:SIZE]]
     read_titles(shown)
+    read_places(organization.pk, [page for page in shown if not page.batch.is_final])
     return Listing(shown, shown[-1].batch.public_id if len(found) > SIZE else "")
 
 
@@ -465,9 +502,14 @@ def running(organization_id: UUID, *, limit: int) -> list[BatchPage]:
     batches = Batch.objects.filter(organization_id=organization_id).exclude(state__in=ENDED)
     shown = [BatchPage(batch) for batch in batches.select_related(*RELATED).order_by("-pk")[:limit]]
     read_titles(shown)
-    site = "pool__node__site__name"
+    read_places(organization_id, shown)
+    return shown
+
+
+def read_places(organization_id: UUID, shown: list[BatchPage]) -> None:
+    """One reading for the sites where the shards of those are that have not ended."""
     shards = Job.objects.open().filter(organization_id=organization_id, batch_id__in=[page.batch.pk for page in shown])
-    places = set(shards.filter(pool__isnull=False).values_list("batch_id", site)) if shown else set()
+    rows = shards.filter(pool__isnull=False).values_list("batch_id", "pool__node__site__name")
+    places = set(rows) if shown else set()
     for page in shown:
         page.sites = [(place, 0) for batch_id, place in sorted(places) if batch_id == page.batch.pk]
-    return shown

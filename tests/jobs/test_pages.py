@@ -602,3 +602,32 @@ async def test_the_export_holds_the_filtered_list(transactional_db):
         urlsplit(response["content-disposition"]).path
         == f'attachment; filename="jobs-{datetime.now(UTC):%Y-%m-%d}.csv"'
     )
+
+
+def test_a_job_says_how_long_its_text_is_kept_and_where_it_may_run(client, organization):
+    model = make.model()
+    job = ended(organization, model, text="Bread", residency=["US"])
+    shown = page(client, job)
+    assert "The text is kept until 20 Dec 2026" in shown
+    assert '<dt>Allowed places</dt><dd class="text">US</dd>' in shown
+    organization.keep_text_days = 0
+    organization.save()
+    assert "text is kept until" not in page(client, job)
+    assert '<dt>Allowed places</dt><dd class="text">everywhere</dd>' in page(client, ended(organization, model))
+
+
+def test_a_failed_job_can_be_asked_about_where_somebody_answers(client, organization, settings):
+    job = ended(organization, make.model(), state="failed", charge_microusd=0)
+    assert "mailto:" not in page(client, job)
+    settings.OPERATOR_EMAIL = "help@cango.example"
+    assert f'href="mailto:help@cango.example?subject=Job%20{job.public_id}%20failed">Ask the operator</a>' in page(
+        client, job
+    )
+    assert "mailto:" not in page(client, ended(organization, job.model))
+
+
+def test_a_text_that_waits_says_where_it_will_be(client, organization):
+    words = "The text appears here as it is written."
+    job = make.job(organization=organization, model=make.model(), state="queued")
+    assert words in page(client, job)
+    assert words not in page(client, ended(organization, job.model, text="Bread"))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import shlex
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any
+from urllib.parse import quote
 
 from django.conf import settings
 from django.urls import reverse
@@ -169,6 +170,21 @@ class Exchange(Progress):
     def model_url(self) -> str:
         publisher, _, name = self.job.model.name.partition("/")
         return reverse("portal:model", args=[publisher, name])
+
+    @property
+    def text_kept(self) -> datetime | None:
+        """Until when what was asked and answered can be read here; None while that is not known, or where it is not kept."""
+        days = self.job.organization.keep_text_days
+        there = self.job.finished_at and days and not self.forgotten
+        return self.job.finished_at + timedelta(days=days) if there and self.job.finished_at else None
+
+    @property
+    def support_url(self) -> str:
+        """A mail to the operator that names the job, where it failed."""
+        if self.job.state != "failed" or not settings.OPERATOR_EMAIL:
+            return ""
+        subject = gettext("Job %(job)s failed") % {"job": self.job.public_id}
+        return f"mailto:{settings.OPERATOR_EMAIL}?subject={quote(subject)}"
 
     @property
     def file_kept(self) -> datetime | None:

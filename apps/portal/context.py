@@ -71,6 +71,10 @@ class Shell:
         return int(settings.STARTER_CREDIT_MICROUSD)
 
     @property
+    def operator_email(self) -> str:
+        return settings.OPERATOR_EMAIL
+
+    @property
     def mail_url(self) -> str:
         """Where the demo shows its mails; nothing elsewhere."""
         return reverse("portal:mail") if settings.DEMO else ""

@@ -10,6 +10,8 @@ from decimal import Decimal
 from functools import cached_property
 from typing import Any
 
+from django.utils.translation import gettext_lazy
+
 from apps.accounts.models import Organization
 from apps.catalog import offers
 from apps.catalog.models import Model
@@ -62,6 +64,7 @@ class Measured:
     estimated: bool = False
     first_token_seconds: float | None = None
     tokens_per_second: float | None = None
+    jobs: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,14 @@ class Place:
     country: str
     ready: bool
     reason: str
+
+
+# By the names of `Capability`.
+ABILITIES = {
+    "tools": gettext_lazy("Tools"),
+    "image_input": gettext_lazy("Vision"),
+    "reasoning_effort": gettext_lazy("Reasoning"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +110,11 @@ class Listing:
     def ready(self) -> int:
         return sum(place.ready for place in self.places)
 
+    @property
+    def tags(self) -> list[str]:
+        """Its kind, and what it can do that others of its kind may not."""
+        return [self.kind, *(str(label) for value, label in ABILITIES.items() if value in self.offer.capabilities)]
+
 
 def _measured() -> Plan[dict[int, Measured]]:
     rows = yield Statement(MEASURED, {"recent": RECENT_JOBS})
@@ -108,6 +124,7 @@ def _measured() -> Plan[dict[int, Measured]]:
             estimated=bool(row["estimated"]),
             first_token_seconds=row["first_token_seconds"],
             tokens_per_second=row["tokens_per_second"],
+            jobs=row["jobs"],
         )
         for row in rows
     }

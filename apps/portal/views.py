@@ -22,6 +22,7 @@ from apps.catalog.models import Model
 from apps.jobs.pages.day import DayPage
 from apps.jobs.pages.usage import UsageForm
 from apps.portal import legal, mailbox, output, running, selectors, services, status
+from apps.portal.catalog import Catalog
 from apps.portal.context import THEMES
 from apps.portal.forms import WelcomeForm
 from apps.portal.pricing import Pricing
@@ -45,21 +46,14 @@ def front(request: HttpRequest) -> HttpResponse:
 
 
 @require_safe
-def models(request: HttpRequest) -> HttpResponse:
-    """The catalog, filtered by words and kind from the address."""
-    query, kind = request.GET.get("q", "").strip(), request.GET.get("kind", "")
-    listings = selectors.catalog()
-    shown = [
-        listing
-        for listing in listings
-        if (not kind or listing.offer.kind == kind)
-        and all(word in f"{listing.offer.name} {listing.offer.title}".lower() for word in query.lower().split())
-    ]
-    kinds = [(value, label) for value, label in Model.Kind.choices if any(x.offer.kind == value for x in listings)]
+@vary_on_headers("HX-Request")
+def models(request: HtmxHttpRequest) -> HttpResponse:
+    """The catalog, as its address says; the list alone for a page that fetches it again."""
+    shown = Catalog(selectors.catalog(), request.GET.dict())
     return render(
         request,
-        "portal/models.html",
-        {"listings": shown, "query": query, "kind": kind, "kinds": kinds, "any": bool(listings)},
+        "portal/_model_list.html" if request.htmx else "portal/models.html",
+        {"catalog": shown, "listings": shown.listings, "widths": shown.widths},
     )
 
 

@@ -73,7 +73,7 @@ def test_an_announced_end_is_said_and_kept():
     Model.objects.filter(pk=model.pk).update(retires_at=NOW + timedelta(days=40))
     page = text(Client().get("/models/acme/chat/"))
     assert "On offer until" in page
-    assert "until" in text(Client().get("/models/"))
+    assert f"Retires {NOW + timedelta(days=40):%-d %b %Y}" in text(Client().get("/models/"))
     Model.objects.filter(pk=model.pk).update(retires_at=NOW - timedelta(seconds=1))
     assert Client().get("/models/acme/chat/").status_code == 404
     assert "Acme chat" not in text(Client().get("/models/"))

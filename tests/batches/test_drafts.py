@@ -85,6 +85,38 @@ def test_a_good_file_shows_its_worst_case_and_is_sent_once(works, client, owner)
     )
 
 
+def test_cost_and_time_are_expected_by_earlier_batches_like_it(works, client):  # noqa: F811
+    draft, path = looked_at(client, jsonl(works.lines(3)))
+    assert "Expected known after your first batch with this model – At most" in text(client.get(path))
+    assert "Takes" not in text(client.get(path))
+    Draft.objects.update(hold_microusd=400_000, good=600)
+
+    def earlier(held: int, charged: int, seconds: int, **fields) -> None:
+        """One of 100 rows."""
+        began = datetime.now(UTC) - timedelta(days=2)
+        Batch.objects.create(
+            **{
+                "organization": works.organization, "endpoint": CHAT, "input_file_id": draft.input_file_id, "state": "completed", "model": draft.model,
+                "price": draft.price, "total": 100, "completed": 100, "hold_microusd": held, "charge_microusd": charged, "created_at": began,
+                "in_progress_at": began, "finalizing_at": began + timedelta(seconds=seconds), "completed_at": began + timedelta(seconds=seconds),
+                "expires_at": began + timedelta(days=1), **fields,
+            }
+        )  # fmt: skip
+
+    earlier(8000, 8000, 1, endpoint="/v1/completions")
+    earlier(8000, 8000, 1, model=make.model())
+    earlier(8000, 8000, 1, organization=make.organization(owner=make.user()))
+    earlier(8000, 8000, 1, state="cancelled")
+    earlier(8000, 2000, 50)
+    shown = text(client.get(path))
+    assert "Expected by your last batch with this model $0.1000 At most" in shown
+    assert "Takes once it runs, as those did 5 min Ends" in shown
+    earlier(8000, 4000, 5)
+    shown = text(client.get(path))
+    assert "Expected by your last 2 batches with this model $0.1000 to $0.2000 At most" in shown
+    assert "Takes once it runs, as those did 30 s to 5 min Ends" in shown
+
+
 def test_bad_lines_are_named_and_left_out(works, client):  # noqa: F811
     lines = works.lines(4)
     lines[1]["method"] = "GET"

@@ -329,10 +329,7 @@ class BatchPage:
         middle = self.batch.charge_microusd * self.batch.total / self.done
         low = max(round(middle - spread), self.batch.charge_microusd)
         high = min(max(round(middle + spread), low), self.batch.hold_microusd)
-        said = numbers.money_column(min(low, high)), numbers.money_column(high)
-        if said[0] == said[1]:
-            return said[0]
-        return gettext("%(low)s to %(high)s") % {"low": said[0], "high": said[1]}
+        return between(numbers.money_column(min(low, high)), numbers.money_column(high))
 
     @property
     def terms(self) -> list[tuple[str, str]]:
@@ -446,6 +443,11 @@ class BatchPage:
             "carbon": numbers.carbon(batch.carbon_gco2e),
             "market": numbers.carbon(batch.carbon_market_gco2e),
         }
+
+
+def between(low: str, high: str) -> str:
+    """A range; one figure where both are the same."""
+    return low if low == high else gettext("%(low)s to %(high)s") % {"low": low, "high": high}
 
 
 RELATED = ("model", "price", "api_key", "user")

@@ -10,13 +10,16 @@ from django.template.loader import render_to_string
 from django.utils.translation import gettext, ngettext
 
 from apps.batches import trying
-from apps.batches.models import Draft
-from apps.batches.pages.batch import MOST_ERRORS, BatchPage
+from apps.batches.models import Batch, Draft
+from apps.batches.pages.batch import MOST_ERRORS, BatchPage, between
 from apps.catalog.models import WHOLE, Tier
 from apps.catalog.prices import Price
 from apps.core import numbers
 from apps.files.models import File
+from apps.jobs.pages.progress import left_in_words
 from apps.ledger import services as ledger
+
+EARLIER = 5  # batches that are gone by
 
 
 class DraftPage:
@@ -89,6 +92,29 @@ class DraftPage:
     def short_microusd(self) -> int:
         """So much its worst case is above what is free."""
         return max(self.draft.hold_microusd - self.free_microusd, 0)
+
+    @cached_property
+    def earlier(self) -> list[BatchPage]:
+        """The organization's newest batches like it that came to their end: what they used of the worst case is what this one may."""
+        like = Batch.objects.filter(
+            organization_id=self.draft.organization_id, model_id=self.draft.model_id, endpoint=self.draft.endpoint
+        )
+        done = like.filter(state=Batch.State.COMPLETED, completed__gt=0, hold_microusd__gt=0)
+        return [BatchPage(batch) for batch in done.order_by("-pk")[:EARLIER]]
+
+    @property
+    def expected(self) -> str:
+        """Its cost as a range; empty without any to go by."""
+        hold = self.draft.hold_microusd
+        costs = [hold * page.batch.charge_microusd // page.batch.hold_microusd for page in self.earlier]
+        return between(numbers.money_small(min(costs)), numbers.money_small(max(costs))) if costs else ""
+
+    @property
+    def takes(self) -> str:
+        """How long it runs, as a range; empty without any to go by."""
+        rates = [page.per_second for page in self.earlier if page.per_second]
+        seconds = sorted(max(self.draft.good / rate, 1) for rate in rates)
+        return between(left_in_words(seconds[0]), left_in_words(seconds[-1])) if seconds else ""
 
     @property
     def share(self) -> int:

@@ -96,9 +96,10 @@ class DraftPage:
     @cached_property
     def earlier(self) -> list[BatchPage]:
         """The organization's newest batches like it that came to their end: what they used of the worst case is what this one may."""
-        like = Batch.objects.filter(
-            organization_id=self.draft.organization_id, model_id=self.draft.model_id, endpoint=self.draft.endpoint
-        )
+        if self.draft.model is None:
+            return []
+        draft = self.draft
+        like = Batch.objects.filter(organization=draft.organization, model=draft.model, endpoint=draft.endpoint)
         done = like.filter(state=Batch.State.COMPLETED, completed__gt=0, hold_microusd__gt=0)
         return [BatchPage(batch) for batch in done.order_by("-pk")[:EARLIER]]
 

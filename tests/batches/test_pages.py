@@ -273,6 +273,17 @@ def test_the_end_is_expected_as_a_range_within_what_is_charged_and_held(works):
     assert expected(100, 200, state="finalizing") == ""
 
 
+def test_energy_says_how_it_was_come_by_once_a_shard_has_said_so(works, client):
+    batch = works.begin(2)
+    (job,) = works.feed()
+    deliver(some(job, [1]))
+    assert "Energy so far Used" in text(client.get(path(batch)))
+    Job.objects.update(energy_quality="modelled")
+    assert "Energy so far estimated from a model of the machine Used" in text(client.get(path(batch)))
+    Job.objects.update(energy_quality="counter")
+    assert "Energy so far measured at the GPU Used" in text(client.get(path(batch)))
+
+
 def test_pages_go_by_key(works, client, monkeypatch):
     monkeypatch.setattr(pages, "SIZE", 2)
     made = [works.create(works.lines(1)) for _ in range(3)]

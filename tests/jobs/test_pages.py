@@ -631,3 +631,29 @@ def test_a_text_that_waits_says_where_it_will_be(client, organization):
     job = make.job(organization=organization, model=make.model(), state="queued")
     assert words in page(client, job)
     assert words not in page(client, ended(organization, job.model, text="Bread"))
+
+
+def test_a_refusal_leads_to_what_can_be_done(client, organization):
+    for code in ("insufficient_credit", "budget_exceeded", "too_many_open_jobs", "other"):
+        Refusal.objects.create(organization=organization, model_name="acme/large", code=code, message="No.")
+    shown = page_of_history(client)
+    assert re.findall(r'<span class="sub"><a href="([^"]+)">([^<]+)</a></span>', shown) == [
+        ("/billing/plan/", "See plans"),
+        ("/billing/limits/", "See limits"),
+        ("/billing/add/", "Add credit"),
+    ]
+
+
+def page_of_history(client) -> str:
+    return client.get("/jobs/", {"state": "refused"}).content.decode()
+
+
+def test_of_a_job_without_a_first_token_no_time_to_it_is_drawn(client, organization):
+    model = make.model()
+    failed = ended(organization, model, state="failed", first_token_at=None, charge_microusd=0)
+    names = [stage.title for stage in JobPage(failed).stages]
+    assert names == ["Queue", "Route to the site", "Work"]
+    assert [stage.title for stage in JobPage(ended(organization, model)).stages][2:] == [
+        "First token",
+        "Rest of the answer",
+    ]

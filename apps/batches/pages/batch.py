@@ -358,6 +358,13 @@ class BatchPage:
             return None
         return self.batch.energy_wh / self.done * 1000
 
+    @cached_property
+    def energy_note(self) -> str:
+        """How the energy was come by, as the shard of its last line says; empty while that runs."""
+        last = Row.objects.filter(batch=self.batch).order_by("-line").values_list("job__energy_quality", flat=True)
+        quality = last.first()
+        return str(Job(energy_quality=quality).get_energy_quality_display()) if quality else ""
+
     @property
     def energy_per_ktok_wh(self) -> float | None:
         """For 1,000 tokens written."""
@@ -371,7 +378,8 @@ class BatchPage:
         site = "job__pool__node__site__name"
         counted = Row.objects.filter(batch=self.batch, job__pool__isnull=False).values_list(site)
         found = dict(counted.annotate(count=Count("line")).order_by("-count"))
-        now = Job.objects.filter(batch_id=self.batch.pk, pool__isnull=False, finished_at__isnull=True)
+        open_shards = Job.objects.open().filter(organization_id=self.batch.organization_id)  # by their index
+        now = open_shards.filter(batch_id=self.batch.pk, pool__isnull=False)
         for name in now.values_list("pool__node__site__name", flat=True).distinct().order_by("pool__node__site__name"):
             found.setdefault(name, 0)
         return list(found.items())

@@ -19,6 +19,7 @@ from uuid import UUID
 from channels.db import database_sync_to_async
 from django.db.models import Q, QuerySet
 from django.db.models.functions import Coalesce, Length
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext_lazy
 
@@ -52,6 +53,15 @@ SHORT = {
 }
 
 
+# What to do, and the name of the page that does it; who may not is told there who may.
+REMEDIES = {
+    "insufficient_credit": (gettext_lazy("Add credit"), "billing:add"),
+    "budget_exceeded": (gettext_lazy("See limits"), "billing:limits"),
+    "payment_owed": (gettext_lazy("Add credit"), "billing:add"),
+    "too_many_open_jobs": (gettext_lazy("See plans"), "billing:plan"),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """A job or a refusal. `key` orders them together, newest largest."""
@@ -60,6 +70,12 @@ class Row:
     page: JobPage | None = None
     refusal: Refusal | None = None
     title: str = ""  # of the model that was refused
+
+    @property
+    def remedy(self) -> tuple[str, str] | None:
+        """What to do about it, and where."""
+        found = REMEDIES.get(self.refusal.code) if self.refusal else None
+        return (str(found[0]), reverse(found[1])) if found else None
 
     @property
     def short(self) -> str:

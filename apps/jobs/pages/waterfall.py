@@ -33,7 +33,7 @@ def stages(job: Job, first_token_at: datetime | None) -> list[Stage]:
     reached: list[tuple[str, datetime | None]] = [
         (gettext("Queue and earlier attempts") if job.attempt > 1 else gettext("Queue"), job.created_at),
         (gettext("Route to the site"), job.dispatched_at),
-        (gettext("First token") if job.writes else gettext("Work"), job.started_at),
+        (gettext("First token") if job.writes and first_token_at else gettext("Work"), job.started_at),
         (gettext("Rest of the answer"), first_token_at if job.writes else None),
     ]
     begun = [(title, at) for title, at in reached if at is not None]

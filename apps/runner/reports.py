@@ -1,6 +1,6 @@
 """What the portal must learn, kept on disk until it said 200.
 
-`finished` reports and the rows of shards lie in the spool, one file each, until answered; a `started` report lives in
+`finished` reports and the rows of shards lie in the spool until answered; a `started` report lives in
 memory, since an attempt does not outlive its process, and waits a moment: the end of a short attempt tells its start as
 well. A report is written and sent at the same time: only a send that fails needs the disk.
 """
@@ -34,13 +34,14 @@ class SpoolInUse(Exception):
 
 
 class Spool:
-    """A directory of reports; a name is `<job>-<attempt>-<kind>.json`, so the same report is kept once.
-
-    Rows of a shard come in parts, and the number of the part is in the name.
+    """A directory of reports: what is kept at once is one file of a line each, named by the first, for a disk takes as long for
+    one as for many. A file goes when all of it is done with. The same report is kept once.
     """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self.files: dict[str, Path] = {}  # of each report that is kept, by its name
+        self.names: dict[Path, set[str]] = {}  # of each file those that are not done with
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
@@ -51,45 +52,65 @@ class Spool:
         for part in directory.glob("*.part"):  # a write that was cut off was never promised
             part.unlink()
 
-    def path(self, report: Report) -> Path:
-        return self.directory / f"{name_of(report)}.json"
-
     def keep(self, reports: list[Report]) -> None:
         """On disk, for good, when this returns. Raises OSError (a full disk)."""
-        for report in reports:
-            path = self.path(report)
-            part = path.with_suffix(".part")
-            with part.open("w", encoding="utf-8") as file:
-                file.write(report.model_dump_json())
-                file.flush()
-                os.fsync(file.fileno())
-            part.rename(path)
-        if reports:
-            directory = os.open(self.directory, os.O_RDONLY)
-            os.fsync(directory)
-            os.close(directory)
+        new = {name_of(report): report for report in reports if name_of(report) not in self.files}
+        if not new:
+            return
+        path = self.directory / f"{next(iter(new))}.json"
+        while path in self.names:  # of an earlier one, beside which others wait
+            path = path.with_stem(f"{path.stem}+")
+        part = path.with_suffix(".part")
+        with part.open("w", encoding="utf-8") as file:
+            file.writelines(f"{report.model_dump_json()}\n" for report in new.values())
+            file.flush()
+            os.fsync(file.fileno())
+        part.rename(path)
+        directory = os.open(self.directory, os.O_RDONLY)
+        os.fsync(directory)
+        os.close(directory)
+        self.names[path] = set(new)
+        self.files.update(dict.fromkeys(new, path))
 
     def drop(self, reports: list[Report]) -> None:
         for report in reports:
-            self.path(report).unlink(missing_ok=True)
+            path = self.files.get(name_of(report))
+            if path is None:
+                continue
+            self.names[path].discard(name_of(report))
+            if not self.names[path]:
+                path.unlink(missing_ok=True)
+                del self.names[path]
+            del self.files[name_of(report)]
 
     def refuse(self, report: Report) -> None:
         """Put aside what the portal will never take, for a person to look at."""
         aside = self.directory / "refused"
         aside.mkdir(exist_ok=True)
-        if self.path(report).exists():
-            self.path(report).rename(aside / self.path(report).name)
+        (aside / f"{name_of(report)}.json").write_text(report.model_dump_json(), encoding="utf-8")
+        self.drop([report])
 
     def left(self) -> list[Report]:
-        """What an earlier process could not send, oldest first."""
-        reports = []
+        """What an earlier process could not send, oldest first. Of a file that is unreadable in part the rest is kept anew."""
+        reports: dict[str, Report] = {}
         for path in sorted(self.directory.glob("*.json"), key=lambda path: path.stat().st_mtime):
-            try:
-                reports.append(Report.model_validate_json(path.read_bytes()))
-            except ValidationError:
+            found, good = [], True
+            for line in path.read_bytes().splitlines():
+                try:
+                    found.append(Report.model_validate_json(line))
+                except ValidationError:
+                    good = False
+            fresh = {name_of(report): report for report in found if name_of(report) not in reports}
+            if good and not fresh:
+                path.unlink()
+            elif good:
+                self.names[path] = set(fresh)
+                self.files.update(dict.fromkeys(fresh, path))
+            else:
                 log.error("a report in the spool is unreadable", extra={"file": path.name})
                 path.rename(path.with_suffix(".unreadable"))
-        return reports
+            reports |= fresh
+        return list(reports.values())
 
     def close(self) -> None:
         os.close(self.lock)
@@ -128,14 +149,12 @@ class Reporter:
         self.answered = answered
         self.waiting: list[Kept] = []
         self.under_way: set[int] = set()  # ids of the reports of the call that is being made
-        self.kept: set[str] = set()  # names of reports that lie on the disk
         self.news = asyncio.Event()
         self.empty = asyncio.Event()
         self.sending: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         for report in self.spool.left():
-            self.kept.add(name_of(report))
             self.put(report)
         self.sending = asyncio.create_task(self.send(), name="reporter")
 
@@ -232,13 +251,10 @@ class Reporter:
         return batch
 
     def keep(self, reports: list[Report]) -> None:
-        new = [report for report in reports if report.kind != "started" and name_of(report) not in self.kept]
         try:
-            self.spool.keep(new)
+            self.spool.keep([report for report in reports if report.kind != "started"])
         except OSError as error:  # a full disk: it stays in memory, and is sent all the same
             log.error("a report cannot be kept on disk", extra={"error": str(error)})
-        else:
-            self.kept.update(name_of(report) for report in new)
 
     async def deliver(self, batch: list[Report], done: list[Report], refused: list[Report]) -> None:
         """Send a batch and take it off the list. Where the portal refuses it whole, one by one."""
@@ -267,4 +283,3 @@ class Reporter:
             if report.kind != "started":
                 self.spool.refuse(report)
         self.spool.drop([report for report in done if report.kind != "started"])
-        self.kept.difference_update(name_of(report) for report in done + refused)

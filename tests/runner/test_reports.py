@@ -190,3 +190,50 @@ def test_what_was_cut_off_while_writing_is_gone(tmp_path: Path) -> None:
     assert [kept.job for kept in spool.left()] == ["good"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.unreadable", "good-1-finished.json", "lock"]
     spool.close()
+
+
+def test_what_is_kept_at_once_is_one_file_until_all_of_it_is_done_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def files() -> list[str]:
+        return sorted(path.name for path in tmp_path.glob("*.json"))
+
+    synced: list[int] = []
+    monkeypatch.setattr("apps.runner.reports.os.fsync", synced.append)
+    spool = Spool(tmp_path)
+    one, two, three, four = (report(job) for job in ("one", "two", "three", "four"))
+    spool.keep([one, two, three])
+    spool.keep([two, three])
+    assert (files(), len(synced)) == (["one-1-finished.json"], 2)  # the file, and the directory that names it
+    spool.drop([one])
+    spool.keep([one, four])  # said once more: what waits in the first file stays
+    assert files() == ["one-1-finished+.json", "one-1-finished.json"]
+    spool.refuse(two)
+    spool.close()
+
+    later = Spool(tmp_path)
+    assert sorted(kept.job for kept in later.left()) == ["four", "one", "three", "two"]
+    later.drop([one, two, three])
+    assert files() == ["one-1-finished+.json"]
+    later.drop([four])
+    assert files() == []
+    later.close()
+
+
+def test_of_a_file_that_is_unreadable_in_part_the_rest_is_sent(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    spool.keep([report("one"), report("two")])
+    path = tmp_path / "one-1-finished.json"
+    first, second = path.read_text().splitlines()
+    path.write_text(f"{first[:40]}\n{second}\n")
+    spool.close()
+    later = Spool(tmp_path)
+    kept = later.left()
+    assert [each.job for each in kept] == ["two"]
+    later.keep(kept)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "lock",
+        "one-1-finished.unreadable",
+        "two-1-finished.json",
+    ]
+    later.close()

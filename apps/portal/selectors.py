@@ -10,7 +10,8 @@ from decimal import Decimal
 from functools import cached_property
 from typing import Any
 
-from django.utils.translation import gettext_lazy
+from django.core.cache import cache
+from django.utils.translation import gettext, gettext_lazy
 
 from apps.accounts.models import Organization
 from apps.catalog import offers
@@ -24,6 +25,7 @@ from apps.jobs.pages import history
 from apps.jobs.pages.history import Row
 from apps.jobs.pages.job import JobPage
 from apps.jobs.pages.usage import Axis
+from apps.jobs.usage import Used
 from apps.keys.models import APIKey
 from apps.ledger import budgets, limits
 from apps.ledger.limits import Spent
@@ -37,6 +39,7 @@ from cango_portal import database
 RECENT_JOBS = 2_000  # what a model's energy and speed are taken from: the newest jobs of all customers together
 WALKED_JOBS = 20_000  # of an organization, at most, to find its answers in text
 LISTED = 10
+USUAL, USUAL_SECONDS = timedelta(days=7), 3600
 AHEAD = timedelta(minutes=5)  # by so much the database's clock may be
 LONGEST_JOB = timedelta(days=2)  # deadline and run time of any job that can still end today
 
@@ -248,6 +251,22 @@ class Today:
     failed_share: float = 0  # of those that ended
     energy_wh_each: float | None = None  # a request that ended, on average
     limit: Spent | None = None  # the organization's daily limit, where there is one
+    usual_wh_per_ktok: float | None = None  # of the seven days before
+
+    @property
+    def against_usual(self) -> str:
+        """How the energy of 1,000 tokens stands against the days before; empty where either is not known."""
+        if self.energy_wh_per_ktok is None or not self.usual_wh_per_ktok:
+            return ""
+        change = round(self.energy_wh_per_ktok / self.usual_wh_per_ktok * 100) - 100
+        if not change:
+            return gettext("as in the week before")
+        words = (
+            gettext("%(percent)s%% more than in the week before")
+            if change > 0
+            else gettext("%(percent)s%% less than in the week before")
+        )
+        return words % {"percent": numbers.count(abs(change))}
 
 
 def first_id(at: datetime) -> uuid.UUID:
@@ -261,18 +280,34 @@ def today(organization: Organization, *, now: datetime) -> Today:
     rows = database.run(usage.used(organization.pk, start=midnight, end=now + AHEAD, groups=("model",)))
     total = usage.total(rows)
     spent = limits.spent(budgets.budget_of_organization(organization), now)
-    metered = usage.total(row for row in rows if row.energy_wh is not None and row.tokens)
     return Today(
         spend_microusd=total.charge_microusd,
         requests=total.requests + Job.objects.of(organization).open().count(),
         failed=total.failed,
         energy_wh=total.energy_wh,
-        energy_wh_per_ktok=metered.energy_wh / metered.tokens * 1000 if metered.energy_wh is not None else None,
+        energy_wh_per_ktok=wh_per_ktok(rows),
+        usual_wh_per_ktok=usual_wh_per_ktok(organization, midnight),
         estimated=total.estimated,
         failed_share=total.failed / total.requests if total.requests else 0,
         energy_wh_each=total.energy_wh / total.requests if total.energy_wh is not None and total.requests else None,
         limit=next((each for each in spent if each.window.period == "daily" and each.percent is not None), None),
     )
+
+
+def wh_per_ktok(rows: Iterable[Used]) -> float | None:
+    metered = usage.total(row for row in rows if row.energy_wh is not None and row.tokens)
+    return metered.energy_wh / metered.tokens * 1000 if metered.energy_wh is not None else None
+
+
+def usual_wh_per_ktok(organization: Organization, midnight: datetime) -> float | None:
+    """Of the seven days before. They are over, and the overview is read once a second: it is kept for a while."""
+    name = f"usual-energy:{organization.pk}:{midnight:%Y-%m-%d}"
+    known: float | None = cache.get(name)
+    if known is None:
+        week = database.run(usage.used(organization.pk, start=midnight - USUAL, end=midnight, groups=("model",)))
+        known = wh_per_ktok(week) or 0.0
+        cache.set(name, known, USUAL_SECONDS)
+    return known or None
 
 
 # What is not of the day is left out only after the newest are found: PostgreSQL would read the whole day for them. And answers in text are

@@ -248,6 +248,33 @@ def test_today_begins_at_midnight(shop):
     assert not figures.estimated
 
 
+@pytest.mark.parametrize(
+    ("before", "words"),
+    [
+        (0.5, "20% less than in the week before"),
+        (0.32, "25% more than in the week before"),
+        (0.401, "as in the week before"),
+        (None, None),
+    ],
+)
+def test_the_energy_of_today_stands_against_the_week_before(shop, before, words):
+    at = datetime.now(UTC)
+    counted = {
+        "organization": shop["organization"],
+        "model": shop["chat"],
+        "state": "succeeded",
+        "energy_quality": "counter",
+    }
+    make.job(finished_at=at, prompt_tokens=1000, energy_wh=0.4, **counted)
+    for days, wh in ((3, before), (8, 9)):  # what is older does not count
+        key = uuid7()
+        ended = at - timedelta(days=days)
+        own = type(key)(int=int(ended.timestamp() * 1000) << 80 | key.int & (1 << 80) - 1)
+        make.job(id=own, created_at=ended, finished_at=ended, prompt_tokens=1000, energy_wh=wh, **counted)
+    html = shop["client"].get("/dashboard/").content.decode()
+    assert re.findall(r"<span>([^<]*week before)</span>", html) == ([words] if words else [])
+
+
 def test_energy_of_pages_is_not_counted_against_tokens(shop):
     now = datetime.now(UTC)
     done = {"organization": shop["organization"], "state": "succeeded", "finished_at": now, "energy_quality": "counter"}

@@ -273,6 +273,20 @@ def test_the_end_is_expected_as_a_range_within_what_is_charged_and_held(works):
     assert expected(100, 200, state="finalizing") == ""
 
 
+def test_rows_without_an_answer_are_shown_while_the_rest_runs(works, client):
+    batch = works.begin(4)
+    (job,) = works.feed()
+    deliver(report(job, "rows", [row(1)]))
+    assert "Rows without an answer" not in text(client.get(path(batch)))
+    deliver(report(job, "rows", [row(2, failure=TOO_LONG), row(3)]))
+    shown = text(client.get(path(batch)))
+    assert "Rows without an answer 1 row so far, free of charge" in shown
+    failed, newest = shown.split("Rows without an answer 1 row")[1].split("the newest rows")[:2]
+    assert "Line 2 The prompt is too long. – free" in failed
+    assert "Line 3" not in failed
+    assert "Line 3" in newest
+
+
 def test_energy_says_how_it_was_come_by_once_a_shard_has_said_so(works, client):
     batch = works.begin(2)
     (job,) = works.feed()

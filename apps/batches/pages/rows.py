@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from django.db.models import QuerySet
 from django.template.loader import render_to_string
 from django.utils.translation import gettext, ngettext
 
@@ -42,7 +43,8 @@ class RowsPage:
             self.failed = self.of_file(page.files.get(errors)) if errors else []
             self.answered = self.of_file(page.files.get(output)) if output else []
         else:
-            self.failed, self.answered = [], self.latest()
+            self.failed = self.latest(Row.objects.exclude(status=OK), "-line") if self.batch.failed else []
+            self.answered = self.latest(Row.objects.all(), "-pk")
 
     @property
     def topic(self) -> str:
@@ -56,7 +58,11 @@ class RowsPage:
     def tables(self) -> list[tuple[str, str, list[Shown]]]:
         """Title, what of it is shown, and the rows."""
         if not self.batch.is_final:
-            return [(gettext("Output"), gettext("the newest rows"), self.answered)]
+            newest = [(gettext("Output"), gettext("the newest rows"), self.answered)]
+            if not self.failed:
+                return newest
+            so_far = gettext("%(rows)s so far, free of charge") % {"rows": BatchPage.rows(self.batch.failed)}
+            return [(gettext("Rows without an answer"), so_far, self.failed), *newest]
         without = self.batch.total - self.batch.completed
         found = (
             (gettext("Rows without an answer"), without, self.failed),
@@ -74,8 +80,8 @@ class RowsPage:
             if rows
         ]
 
-    def latest(self) -> list[Shown]:
-        rows = list(Row.objects.filter(batch=self.batch).order_by("-pk")[:MOST])
+    def latest(self, among: QuerySet[Row], order: str) -> list[Shown]:
+        rows = list(among.filter(batch=self.batch).order_by(order)[:MOST])
         return [
             Shown(
                 gettext("Line %(number)s") % {"number": numbers.count(row.line)},

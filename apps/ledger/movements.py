@@ -22,7 +22,7 @@ OWN = (Name.CREDIT, Name.PROMOTIONAL, Name.HELD, Name.RECEIVABLE)
 FREE = (Name.CREDIT, Name.PROMOTIONAL)
 BALANCE = (*FREE, Name.HELD)
 SIZE = 50
-JOB = "job:"
+WORK = ("job", "batch")  # what keys of holds begin with
 
 WORDS = {
     (Name.HELD, Name.REVENUE): gettext_lazy("Work"),
@@ -55,15 +55,27 @@ def words(transfer: Transfer) -> str:
     return str(found) if found else f"{Name(transfer.debit).label} to {Name(transfer.credit).label}"
 
 
-def job_of(transfer: Transfer) -> str:
-    """The public id of the job it is about, or nothing. The hold is selected with it."""
-    key = transfer.hold.key if transfer.hold else ""
-    if not key.startswith(JOB):
-        return ""
+def work_of(transfer: Transfer) -> tuple[str, str]:
+    """What it is about: "job" or "batch" and its public id, or nothing twice. The hold is selected with it."""
+    kind, _, number = (transfer.hold.key if transfer.hold else "").partition(":")
+    if kind not in WORK:
+        return "", ""
     try:
-        return public("job", uuid.UUID(key.removeprefix(JOB)))
+        return kind, public(kind, uuid.UUID(number))
     except ValueError:
-        return ""
+        return "", ""
+
+
+def job_of(transfer: Transfer) -> str:
+    """The public id of the job it is about, or nothing."""
+    kind, public_id = work_of(transfer)
+    return public_id if kind == "job" else ""
+
+
+def batch_of(transfer: Transfer) -> str:
+    """The public id of the batch it is about, or nothing."""
+    kind, public_id = work_of(transfer)
+    return public_id if kind == "batch" else ""
 
 
 def public_id(transfer: Transfer) -> str:
@@ -79,6 +91,7 @@ class Movement:
     owed_microusd: int
     text: str
     job: str
+    batch: str
 
     @classmethod
     def of(cls, transfer: Transfer) -> Movement:
@@ -89,6 +102,7 @@ class Movement:
             owed_microusd=amount * ((transfer.debit == Name.RECEIVABLE) - (transfer.credit == Name.RECEIVABLE)),
             text=words(transfer),
             job=job_of(transfer),
+            batch=batch_of(transfer),
         )
 
     @property

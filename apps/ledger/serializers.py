@@ -37,10 +37,11 @@ class TransferSerializer(serializers.ModelSerializer[Transfer]):
     credit = serializers.CharField(read_only=True)
     description = serializers.SerializerMethodField()
     job = serializers.SerializerMethodField()
+    batch = serializers.SerializerMethodField()
 
     class Meta:
         model = Transfer
-        fields = ("id", "object", "created_at", "debit", "credit", "amount_microusd", "description", "job")
+        fields = ("id", "object", "created_at", "debit", "credit", "amount_microusd", "description", "job", "batch")
         read_only_fields = fields
 
     def get_id(self, transfer: Transfer) -> str:
@@ -54,6 +55,11 @@ class TransferSerializer(serializers.ModelSerializer[Transfer]):
     def get_job(self, transfer: Transfer) -> str | None:
         """The job it is about."""
         return movements.job_of(transfer) or None
+
+    @extend_schema_field(serializers.CharField(allow_null=True))
+    def get_batch(self, transfer: Transfer) -> str | None:
+        """The batch it is about."""
+        return movements.batch_of(transfer) or None
 
 
 class TransferPageSerializer(serializers.Serializer[Any]):

@@ -191,6 +191,21 @@ def test_a_batch_tells_what_happened_to_it(works, client):
     assert stranger.get(path(batch, "events.csv")).status_code == 404
 
 
+async def test_a_charge_names_its_batch(works, owner):
+    batch = await sync_to_async(lambda: works.run_to_end(works.begin(2)))()
+    client = AsyncClient()
+    await client.aforce_login(owner, BACKEND)
+    page = (await client.get("/billing/movements/")).content.decode()
+    assert f'<a class="row" href="{path(batch)}">Work<span' in page
+    exported = await client.get("/billing/movements.csv")
+    text = b"".join([part async for part in exported.streaming_content]).decode("utf-8-sig")
+    assert [(row["batch"], row["job"]) for row in csv.DictReader(text.splitlines()) if row["what"] == "Work"] == [
+        (batch.public_id, "")
+    ]
+    told = (await client.get("/api/v1/transfers")).json()["data"]
+    assert {each["batch"] for each in told if each["credit"] == "revenue"} == {batch.public_id}
+
+
 def test_a_page_shows_the_newest_events(works):
     batch = works.run_to_end(works.begin(3))
     page = pages.load(batch.pk)

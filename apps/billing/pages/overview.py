@@ -26,7 +26,7 @@ from apps.ledger.movements import Movement
 
 LATEST = 10
 EXPORT_SIZE = 1000
-COLUMNS = ["id", "at", "what", "job", "balance_change_usd", "owed_change_usd", "given_credit"]
+COLUMNS = ["id", "at", "what", "job", "balance_change_usd", "owed_change_usd", "given_credit", "batch"]
 
 
 @require_safe
@@ -119,6 +119,7 @@ def record(row: Movement) -> list[Any]:
         usd(row.microusd),
         usd(row.owed_microusd),
         "yes" if row.promotional else "",
+        row.batch,
     ]
 
 

@@ -175,7 +175,7 @@ def test_a_batch_tells_what_happened_to_it(works, client):
     site = works.pool.node.site.name
     happened = [(each.what, each.why) for each in EventsPage(pages.load(batch.pk)).shown]
     assert [what for what, _ in reversed(happened)] == [
-        "Batch accepted", "File checked", f"Lines 1 to 5 routed to {site}", "Lines 1 to 5 go back into the queue",
+        "Batch accepted", "File checked", f"Lines 1 to 5 routed to {site}", "Lines 1 to 5 back in the queue",
         f"Lines 1 to 5 routed to {site}", "Lines 1 to 5 finished", "Rows ended, the files are written", "Settled",
     ]  # fmt: skip
     assert ("File checked", f"5 rows, {money(batch.hold_microusd)} held from your balance") in happened
@@ -207,8 +207,9 @@ async def test_a_charge_names_its_batch(works, owner):
 
 
 def test_a_page_shows_the_newest_events(works):
-    batch = works.run_to_end(works.begin(3))
+    batch = works.run_to_end(works.begin(1))
     page = pages.load(batch.pk)
+    assert "Line 1 finished" in [each.what for each in EventsPage(page).shown]
     assert [each.what for each in EventsPage(page, most=2).shown] == ["Settled", "Rows ended, the files are written"]
     assert len(EventsPage(page, most=None).rows) == 1 + len(EventsPage(page).shown) == 1 + 6
 

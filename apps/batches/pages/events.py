@@ -56,23 +56,28 @@ class EventsPage:
 
     def _shards(self) -> Iterator[Happened]:
         for event in self._events():
-            lines = {"first": numbers.count(event[f"{SHARD}first_line"])}
-            lines["last"] = numbers.count(event[f"{SHARD}first_line"] + event[f"{SHARD}lines"] - 1)
+            lines = {"lines": self._lines(event[f"{SHARD}first_line"], event[f"{SHARD}lines"])}
             reason = reasons.said(event["reason"])
             if event["state"] == "dispatched":
-                what = gettext("Lines %(first)s to %(last)s routed to %(site)s") % {
-                    **lines,
-                    "site": event["data"].get("site", ""),
-                }
+                what = gettext("%(lines)s routed to %(site)s") % {**lines, "site": event["data"].get("site", "")}
             elif event["state"] == "queued":
-                what = gettext("Lines %(first)s to %(last)s go back into the queue") % lines
+                what = gettext("%(lines)s back in the queue") % lines
             elif event["state"] == "succeeded":
-                what = gettext("Lines %(first)s to %(last)s finished") % lines
+                what = gettext("%(lines)s finished") % lines
                 charged = numbers.money_small(event["data"].get("charge_microusd", 0))
                 reason = gettext("%(charged)s charged") % {"charged": charged}
             else:
-                what = gettext("Lines %(first)s to %(last)s stopped") % lines
+                what = gettext("%(lines)s stopped") % lines
             yield Happened(event["at"], what, reason)
+
+    @staticmethod
+    def _lines(first: int, count: int) -> str:
+        if count == 1:
+            return gettext("Line %(number)s") % {"number": numbers.count(first)}
+        return gettext("Lines %(first)s to %(last)s") % {
+            "first": numbers.count(first),
+            "last": numbers.count(first + count - 1),
+        }
 
     def _events(self) -> QuerySet[Event, dict[str, Any]]:
         said = Event.objects.filter(job__shard__batch=self.page.batch)

@@ -23,6 +23,9 @@ def said(text: str) -> str:
     return translation.gettext(text) if text else ""
 
 
+LONGEST = 600  # characters: a form with several values is tried in a time that grows by a power of the text's length
+
+
 class Sentences:
     """Texts of ours as they are stored: in English, with values in the places of `%(name)s`.
 
@@ -36,7 +39,7 @@ class Sentences:
         self.texts = frozenset(texts)
 
     def said(self, text: str) -> str:
-        if translation.get_language() in (None, settings.LANGUAGE_CODE):
+        if translation.get_language() in (None, settings.LANGUAGE_CODE) or len(text) > LONGEST:
             return text
         for form, shape in self.forms:
             if found := shape.fullmatch(text):

@@ -53,7 +53,9 @@ def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 def who_can_give(right: Right, request: HttpRequest) -> list[Membership]:
     """Those of the organization who can give the reader a role with that right, longest there first."""
-    members = Membership.objects.filter(organization=getattr(request, "organization", None), role__in=givers(right))
+    members = Membership.objects.filter(
+        organization=getattr(request, "organization", None), role__in=givers(right), user__is_active=True
+    )
     return list(members.exclude(user=request.user.pk).select_related("user").order_by("pk")[:MOST_PEOPLE])
 
 

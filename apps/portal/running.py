@@ -34,14 +34,14 @@ class Running:
     at: int
     batches: list[BatchPage]
     jobs: list[JobPage]
-    states: list[str]  # of all jobs that have not ended, COUNTED + 1 of them at most
+    states: list[str]  # of all that have not ended, COUNTED + 1 jobs and batches each at most
 
     @property
     def counts(self) -> str:
         """How many are in each state, in words."""
         if len(self.states) > COUNTED:
             return gettext("more than %(count)s") % {"count": numbers.count(COUNTED)}
-        found = Counter([*(page.shown for page in self.batches), *self.states])
+        found = Counter(self.states)
         words = [
             gettext("%(count)s %(state)s") % {"count": found[state], "state": str(word).lower()}
             for state, (word, *_) in STATES.items()
@@ -72,7 +72,10 @@ def load(organization_id: UUID) -> Running:
     chosen = [*sorted(running, reverse=True), *waiting][:JOBS]
     shown = jobs.select_related("model", "price", "pool__node__site").in_bulk(chosen)
     pages = listed(shown[pk] for pk in chosen if pk in shown)  # what ended in between is left out
-    return Running(at, batches.running(organization_id, limit=BATCHES), pages, [state for _, state in found])
+    listing = batches.running(organization_id, limit=BATCHES)
+    return Running(
+        at, listing, pages, [*batches.states(organization_id, limit=COUNTED + 1), *(state for _, state in found)]
+    )
 
 
 def part(running: Running) -> str:

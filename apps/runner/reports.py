@@ -66,11 +66,11 @@ class Spool:
             file.flush()
             os.fsync(file.fileno())
         part.rename(path)
+        self.names[path] = set(new)
+        self.files.update(dict.fromkeys(new, path))
         directory = os.open(self.directory, os.O_RDONLY)
         os.fsync(directory)
         os.close(directory)
-        self.names[path] = set(new)
-        self.files.update(dict.fromkeys(new, path))
 
     def drop(self, reports: list[Report]) -> None:
         for report in reports:
@@ -226,6 +226,9 @@ class Reporter:
             if not told:
                 log.warning("the portal takes no reports; trying again until it does", extra={"error": str(away)})
             told = True
+            await asyncio.to_thread(
+                self.keep, [kept.report for kept in self.waiting]
+            )  # those that no call had room for
             await asyncio.sleep(FIRST_PAUSE)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
@@ -279,7 +282,7 @@ class Reporter:
                 self.answered(report.job, report.attempt)
 
     def put_away(self, done: list[Report], refused: list[Report]) -> None:
+        self.spool.drop([report for report in done if report.kind != "started"])
         for report in refused:
             if report.kind != "started":
                 self.spool.refuse(report)
-        self.spool.drop([report for report in done if report.kind != "started"])

@@ -15,6 +15,7 @@ from apps.core.ids import uuid7
 from apps.core.spreadsheets import lines
 from apps.jobs import rollup, usage
 from apps.jobs.models import Job, UsageHour, UsageUntil
+from apps.jobs.pages.usage import EMPTY
 from apps.keys import services as keys
 from apps.ledger import services as ledger
 from apps.ledger.models import Transfer
@@ -331,7 +332,7 @@ def test_the_browser_gets_the_lengths_of_the_bars_and_each_axis(client):
     plot = json.loads(told)
     assert (plot["ends"], plot["at"]) == (["start", "end"], [f"2026-11-{day}" for day in range(19, 26)])
     assert {tuple(part["values"]) for part in plot["series"]} == {(0, 0, 0, 1, 0, 0, 2), (0, 0, 0, 0, 0, 1, 0)}
-    nothing, some = {"top": 1, "marks": ["", "0"]}, {"top": 2, "marks": ["2", "1", "0"]}
+    nothing, some = {"top": EMPTY, "marks": ["", "0"]}, {"top": 2, "marks": ["2", "1", "0"]}
     assert plot["axes"] == [nothing, some]
     assert plot["axis"] == [0, 0, 0, 1, 0, 1, 1]
     assert "uPlot.iife.min" in html

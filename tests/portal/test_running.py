@@ -143,3 +143,10 @@ def test_what_runs_comes_before_what_waits_and_who_is_next_before_the_rest(organ
     monkeypatch.setattr(running, "COUNTED", 3)  # more than are counted
     shown = running.load(organization.pk).jobs
     assert [page.job.pk for page in shown][:2] == [sent[2].pk, sent[0].pk]
+
+
+def test_batches_are_counted_beyond_those_that_are_listed(organization, model):
+    for _ in range(running.BATCHES + 2):
+        batch(organization, model)
+    found = running.load(organization.pk)
+    assert (found.counts, len(found.batches)) == ("7 running", running.BATCHES)

@@ -9,7 +9,7 @@ import pytest
 
 from apps.runner.portal import Portal
 from apps.runner.protocol import Report, Usage
-from apps.runner.reports import Reporter, Spool, SpoolInUse
+from apps.runner.reports import BATCH, Reporter, Spool, SpoolInUse
 from tests.runner.portal import TOKEN, FakePortal
 from tests.runner.test_execution import until
 
@@ -148,6 +148,26 @@ async def test_a_refused_attempt_is_told(portal: FakePortal, desk: Callable[...,
     one.reporter.put(report("job", kind="started", state=None))
     await until(lambda: one.refused == [("job", 1)])
     await one.close()
+
+
+async def test_all_that_waits_for_a_portal_that_is_away_lies_on_the_disk(
+    portal: FakePortal, desk: Callable[..., Desk], tmp_path: Path
+) -> None:
+    first = desk(url="http://127.0.0.1:9")
+    first.reporter.start()
+    for number in range(BATCH + 50):  # more than one call takes
+        first.reporter.put(report(f"job{number}"))
+    await until(lambda: len(first.spool.files) == BATCH + 50)
+    first.reporter.put(report("later"))
+    await until(lambda: len(first.spool.files) == BATCH + 51)
+    first.reporter.sending.cancel()  # type: ignore[union-attr]
+    first.spool.close()  # as a kill does
+    second = desk()
+    second.reporter.start()
+    await until(lambda: len(second.answered) == BATCH + 51)
+    await second.close()
+    assert len({sent.job for sent in portal.reports}) == BATCH + 51
+    assert second.files() == []
 
 
 async def test_a_wrong_token_loses_nothing(portal: FakePortal, desk: Callable[..., Desk]) -> None:

@@ -321,8 +321,8 @@ class BatchPage:
         """
         if self.seconds_left is None or not self.left:
             return ""
-        newest = Row.objects.filter(batch=self.batch).order_by("-pk").values_list("charge_microusd", flat=True)[:SAMPLE]
-        charges = list(newest)
+        last = Row.objects.filter(batch=self.batch).order_by("-line").values_list("charge_microusd", flat=True)[:SAMPLE]
+        charges = list(last)
         if len(charges) < 2:
             return ""
         spread = 2 * statistics.stdev(charges) * math.sqrt(self.left * (1 + self.left / self.done))
@@ -514,6 +514,12 @@ def running(organization_id: UUID, *, limit: int) -> list[BatchPage]:
     read_titles(shown)
     read_places(organization_id, shown)
     return shown
+
+
+def states(organization_id: UUID, *, limit: int) -> list[str]:
+    """Of those that have not ended, as they are shown."""
+    found = Batch.objects.filter(organization_id=organization_id).exclude(state__in=ENDED)
+    return [SHOWN[state] for state in found.values_list("state", flat=True)[:limit]]
 
 
 def read_places(organization_id: UUID, shown: list[BatchPage]) -> None:

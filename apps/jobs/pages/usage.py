@@ -54,11 +54,14 @@ class Measure:
 
     def axis(self, most: float) -> Axis:
         if not most:  # a part without bars, zoomed into
-            return Axis(1.0, ["", "0"])
+            return Axis(EMPTY, ["", "0"])
         marks = numbers.ticks(most, least=self.least)
         if self is MEASURES["spend"]:  # in words a mark below a cent would be "< $0.01"
             return Axis(float(marks[0]), numbers.money_ticks(marks))
         return Axis(float(marks[0]), [self.text(mark) if mark else "0" for mark in marks])
+
+
+EMPTY = 2.0**-20  # the upper end of an axis that nothing stands at; steps of 1, 2 or 5 never end there
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,7 +106,9 @@ class Output:
         call = self.calls.setdefault(number, Call())
         function = piece.get("function") or {}
         arguments = function.get("arguments") or ""
-        call.call_id = call.call_id or piece.get("id") or ""
+        given = piece.get("id") or ""
+        if not call.call_id and given not in {each.call_id for each in self.calls.values()}:
+            call.call_id = given  # one that an engine gave to another call before is no identity
         if call.index is None:
             call.name += function.get("name") or ""
             call.early += arguments

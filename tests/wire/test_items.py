@@ -100,6 +100,13 @@ def test_the_official_client_reads_them(deltas):
     assert [item.id for item in state._completed_response.output] == [item["id"] for item in output.items]
 
 
+def test_two_calls_of_one_id_are_two():
+    output = Output(JOB)
+    calls = [{"index": n, "id": "call_1", "function": {"name": "f", "arguments": "{}"}} for n in range(2)]
+    output.take([[{"index": 0, "delta": {"tool_calls": calls}}]])
+    assert [item["call_id"] == "call_1" for item in output.items] == [True, False]
+
+
 def test_pieces_of_calls_in_any_order():
     def piece(index: int, **function: str) -> list[dict[str, Any]]:
         return [{"index": 0, "delta": {"tool_calls": [{"index": index, "function": function}]}}]

@@ -66,9 +66,10 @@ def load(organization_id: UUID) -> Running:
     jobs = Job.objects.filter(organization_id=organization_id, batch_id__isnull=True).open()
     found = list(jobs.values_list("pk", "state")[: COUNTED + 1])
     running = [pk for pk, state in found if state != Job.State.QUEUED]
+    waiting = sorted(pk for pk, state in found if state == Job.State.QUEUED)
     if len(found) > COUNTED:
         running = list(jobs.exclude(state=Job.State.QUEUED).values_list("pk", flat=True)[:COUNTED])
-    waiting = sorted(pk for pk, state in found if state == Job.State.QUEUED)
+        waiting = list(jobs.filter(state=Job.State.QUEUED).order_by("pk").values_list("pk", flat=True)[:JOBS])
     chosen = [*sorted(running, reverse=True), *waiting][:JOBS]
     shown = jobs.select_related("model", "price", "pool__node__site").in_bulk(chosen)
     pages = listed(shown[pk] for pk in chosen if pk in shown)  # what ended in between is left out

@@ -24,6 +24,7 @@ from apps.batches.forms import DraftForm
 from apps.batches.models import Batch, Draft
 from apps.batches.pages import batch as pages
 from apps.batches.pages import draft as drafts
+from apps.batches.pages import listing as lists
 from apps.batches.pages.draft import DraftPage
 from apps.batches.pages.events import EventsPage
 from apps.batches.pages.rows import RowsPage
@@ -42,10 +43,10 @@ from apps.ledger.services import InsufficientCredit
 @organization_required
 def index(request: MemberRequest) -> HttpResponse:
     show = request.GET.get("show", "")
-    show = show if show in pages.SHOWS else ""
+    show = show if show in lists.SHOWS else ""
     before = request.GET.get("before", "")
-    found = pages.listing(request.organization, show=show, before=parse("batch", before))
-    shows = [(name, label) for name, label in pages.SHOWS.items()]
+    found = lists.listing(request.organization, show=show, before=parse("batch", before))
+    shows = [(name, label) for name, label in lists.SHOWS.items()]
     context = {"found": found, "show": show, "shows": shows, "before": before, "docs": f"{reverse('api-docs')}"}
     return render(request, "batches/_list.html" if request.htmx else "batches/index.html", context)
 

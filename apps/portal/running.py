@@ -11,7 +11,7 @@ from uuid import UUID
 from django.template.loader import render_to_string
 from django.utils.translation import gettext
 
-from apps.batches.pages import batch as batches
+from apps.batches.pages import listing as batches
 from apps.batches.pages.batch import BatchPage
 from apps.core import numbers
 from apps.jobs.models import Job

@@ -13,6 +13,7 @@ from apps.accounts.models import Membership
 from apps.batches import checking, topics
 from apps.batches.models import Batch, Row
 from apps.batches.pages import batch as pages
+from apps.batches.pages import listing
 from apps.batches.pages.events import EventsPage
 from apps.core.numbers import money_small as money
 from apps.files.models import File
@@ -315,7 +316,7 @@ def test_energy_says_how_it_was_come_by_once_a_shard_has_said_so(works, client):
 
 
 def test_pages_go_by_key(works, client, monkeypatch):
-    monkeypatch.setattr(pages, "SIZE", 2)
+    monkeypatch.setattr(listing, "SIZE", 2)
     made = [works.create(works.lines(1)) for _ in range(3)]
     first = client.get("/batches/").content.decode()
     assert [batch.public_id in first for batch in made] == [False, True, True]

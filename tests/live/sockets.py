@@ -4,14 +4,26 @@ import asyncio
 import json
 from contextlib import asynccontextmanager
 
+import pytest
 from asgiref.sync import sync_to_async
 from asgiref.testing import ApplicationCommunicator
 from django.conf import settings
 from django.test import Client
 
+from apps.live import bell, streams
 from apps.live.routing import application
+from cango_portal import database
 
 ORIGIN = "http://testserver"
+
+
+@pytest.fixture(autouse=True)
+async def closed():
+    """What a socket opens in an event loop is closed before the loop is: for the files that import this."""
+    yield
+    await bell.close()
+    await streams.close()
+    await database.close()
 
 
 def cookie(user):

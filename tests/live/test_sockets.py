@@ -13,21 +13,12 @@ from apps.core.ids import public, uuid7
 from apps.jobs.models import Job
 from apps.jobs.pages import job as job_pages
 from apps.jobs.pages.job import VERSION_SHIFT
-from apps.live import bell, consumers, streams
+from apps.live import bell, consumers
 from apps.runner import protocol
-from cango_portal import database
 from tests import make
-from tests.live.sockets import connected
+from tests.live.sockets import closed, connected  # noqa: F401 - a fixture
 
 STORY = "Brot 🥐 und 面包.\r\nThe flags 🇩🇪🇫🇷 and a family 👨‍👩‍👧 end it.\n"
-
-
-@pytest.fixture(autouse=True)
-async def _closed():
-    yield
-    await bell.close()
-    await streams.close()
-    await database.close()
 
 
 @pytest.fixture

@@ -8,23 +8,15 @@ from django.utils import timezone
 
 from apps.accounts.models import Membership, Organization
 from apps.core.ids import public, uuid7
-from apps.live import bell, consumers
+from apps.live import consumers
 from apps.portal import exporting
 from apps.portal.exports import ExportsPage
 from apps.portal.models import Export
 from apps.portal.topics import ExportsTopic
-from cango_portal import database
 from tests import make
-from tests.live.sockets import connected
+from tests.live.sockets import closed, connected  # noqa: F401 - a fixture
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
-
-
-@pytest.fixture(autouse=True)
-async def _closed():
-    yield
-    await bell.close()
-    await database.close()
 
 
 @pytest.fixture

@@ -9,16 +9,8 @@ from asgiref.sync import sync_to_async
 
 from apps.live import bell
 from apps.portal import output, topics
-from cango_portal import database
 from tests import make
-from tests.live.sockets import connected
-
-
-@pytest.fixture(autouse=True)
-async def _closed():
-    yield
-    await bell.close()
-    await database.close()
+from tests.live.sockets import closed, connected  # noqa: F401 - a fixture
 
 
 @pytest.fixture

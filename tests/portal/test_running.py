@@ -15,18 +15,10 @@ from apps.core.ids import uuid7
 from apps.jobs.models import Job
 from apps.live import bell
 from apps.portal import running
-from cango_portal import database
 from tests import make
-from tests.live.sockets import connected
+from tests.live.sockets import closed, connected  # noqa: F401 - a fixture
 
 NOW = datetime.now(UTC)
-
-
-@pytest.fixture(autouse=True)
-async def _closed():
-    yield
-    await bell.close()
-    await database.close()
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ from django.utils.translation import gettext, ngettext
 
 from apps.batches import trying
 from apps.batches.models import Batch, Draft
-from apps.batches.pages.batch import MOST_ERRORS, BatchPage, between
+from apps.batches.pages.batch import MOST_ERRORS, BatchPage
+from apps.batches.pages.receipt import between
 from apps.catalog.models import WHOLE, Tier
 from apps.catalog.prices import Price
 from apps.core import numbers

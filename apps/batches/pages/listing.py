@@ -1,0 +1,74 @@
+"""Batches in a list: newest first, and those that run now."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from django.utils.translation import gettext_lazy, pgettext_lazy
+
+from apps.batches.models import ENDED, Batch
+from apps.batches.pages.batch import RELATED, SHOWN, BatchPage
+from apps.files.models import File
+from apps.jobs.models import Job
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """`older` is the id to go on from; empty at the end."""
+
+    pages: list[BatchPage]
+    older: str
+
+
+SIZE = 50
+SHOWS = {"": gettext_lazy("All"), "open": gettext_lazy("Running"), "ended": pgettext_lazy("state", "Ended")}
+
+
+def listing(organization: Any, *, show: str, before: UUID | None) -> Listing:
+    """Newest first, cut by key and never by count."""
+    batches = Batch.objects.of(organization).select_related(*RELATED).order_by("-pk")
+    if show == "open":
+        batches = batches.exclude(state__in=ENDED)
+    elif show == "ended":
+        batches = batches.filter(state__in=ENDED)
+    if before is not None:
+        batches = batches.filter(pk__lt=before)
+    found = list(batches[: SIZE + 1])
+    shown = [BatchPage(batch) for batch in found[:SIZE]]
+    read_titles(shown)
+    read_places(organization.pk, [page for page in shown if not page.batch.is_final])
+    return Listing(shown, shown[-1].batch.public_id if len(found) > SIZE else "")
+
+
+def read_titles(shown: list[BatchPage]) -> None:
+    """One reading for all titles."""
+    ids = [page.batch.input_file_id for page in shown]
+    named = File.objects.filter(pk__in=ids, status=File.Status.PROCESSED).in_bulk()
+    for page in shown:
+        page.files = {file_id: file for file_id, file in named.items() if file_id == page.batch.input_file_id}
+
+
+def running(organization_id: UUID, *, limit: int) -> list[BatchPage]:
+    """The newest that have not ended, each with the sites where its shards are now."""
+    batches = Batch.objects.filter(organization_id=organization_id).exclude(state__in=ENDED)
+    shown = [BatchPage(batch) for batch in batches.select_related(*RELATED).order_by("-pk")[:limit]]
+    read_titles(shown)
+    read_places(organization_id, shown)
+    return shown
+
+
+def states(organization_id: UUID, *, limit: int) -> list[str]:
+    """Of those that have not ended, as they are shown."""
+    found = Batch.objects.filter(organization_id=organization_id).exclude(state__in=ENDED)
+    return [SHOWN[state] for state in found.values_list("state", flat=True)[:limit]]
+
+
+def read_places(organization_id: UUID, shown: list[BatchPage]) -> None:
+    """One reading for the sites where the shards of those are that have not ended."""
+    shards = Job.objects.open().filter(organization_id=organization_id, batch_id__in=[page.batch.pk for page in shown])
+    rows = shards.filter(pool__isnull=False).values_list("batch_id", "pool__node__site__name")
+    places = set(rows) if shown else set()
+    for page in shown:
+        page.sites = [(place, 0) for batch_id, place in sorted(places) if batch_id == page.batch.pk]

@@ -73,7 +73,7 @@ class OrganizationAdmin(ReasonedAdmin[Organization]):
 class MembershipAdmin(ReasonedActions[Membership], ReasonedAdmin[Membership]):
     """How a membership reads. `apps.keys.admin` registers it: with a role go scopes of keys."""
 
-    list_display = ["user", "organization", "role", "created_at"]
+    list_display = ["user", "organization", "role", "created_at", "last_active_at"]
     list_filter = ["role"]
     list_select_related = ["user", "organization"]
     search_fields = ["user__email", "organization__name"]
@@ -83,7 +83,7 @@ class MembershipAdmin(ReasonedActions[Membership], ReasonedAdmin[Membership]):
     raw_id_fields = ["user", "organization"]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Membership | None = None) -> list[str]:
-        return ["user", "organization", "created_at"] if obj else []
+        return ["user", "organization", "created_at", "last_active_at"] if obj else []
 
     def organization_of(self, row: Membership) -> Organization:
         return row.organization

@@ -9,11 +9,12 @@ from django.utils import timezone, translation
 from django.utils.deprecation import MiddlewareMixin
 from django.utils.translation import gettext_lazy
 
-from apps.accounts import languages
+from apps.accounts import activity, languages
 from apps.accounts.models import Membership
 from apps.accounts.zones import zone
 
 SESSION_KEY = "organization"
+OF_STAFF = ("/admin/", "/operations/")  # who works there is not in an organization
 
 
 class OrganizationMiddleware(MiddlewareMixin):
@@ -36,6 +37,8 @@ class OrganizationMiddleware(MiddlewareMixin):
         request.memberships = memberships  # type: ignore[attr-defined]
         request.membership = membership  # type: ignore[attr-defined]
         request.organization = membership.organization if membership else None  # type: ignore[attr-defined]
+        if membership and not request.path.startswith(OF_STAFF):
+            activity.seen(membership)
         if begins_while_closing(request):
             raise PermissionDenied(CLOSING)
 
@@ -59,7 +62,7 @@ def begins_while_closing(request: HttpRequest) -> bool:
     )
 
 
-UTC_ONLY = ("/admin/", "/operations/", "/api/")  # staff in several zones talk of one time; programs have no zone
+UTC_ONLY = (*OF_STAFF, "/api/")  # staff in several zones talk of one time; programs have no zone
 
 
 class LanguageMiddleware(LocaleMiddleware):

@@ -123,6 +123,9 @@ class Membership(models.Model):
     user = models.ForeignKey(User, models.CASCADE, related_name="memberships")
     role = models.CharField(max_length=12, choices=Role)
     created_at = models.DateTimeField(auto_now_add=True)
+    last_active_at = models.DateTimeField(
+        null=True, editable=False, help_text="With a session, to some minutes (`activity`)"
+    )
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["organization", "user"], name="accounts_membership_unique")]

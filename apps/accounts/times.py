@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.template.defaultfilters import date as formatted
-from django.utils.translation import get_language
+from django.utils import timezone
+from django.utils.translation import get_language, gettext
 
+from apps.core import numbers
+
+JUST_NOW = timedelta(minutes=5)  # last activity is known to no less
 FORMS = {
     "zh-hans": {
         "j M": "n月j日",
@@ -34,3 +39,14 @@ def written(value: Any, form: str | None = None) -> str:
     '28 Nov 2026'
     """
     return str(formatted(value, FORMS.get(get_language() or "", {}).get(form or "", form)))
+
+
+def ago(value: datetime) -> str:
+    """How long before now, in whole units; a day and more is the date (the design guide's §8)."""
+    past = timezone.now() - value
+    if past < JUST_NOW:
+        return gettext("just now")
+    if past >= timedelta(days=1):
+        return written(value, "j M Y")
+    whole = timedelta(hours=1) if past >= timedelta(hours=1) else timedelta(minutes=1)
+    return gettext("%(duration)s ago") % {"duration": numbers.duration((past // whole * whole).total_seconds())}

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from django.db import transaction
+from django.db.models import Max
 
 from apps.accounts import audit, invitations, rights
 from apps.accounts.invitations import BeyondRole
@@ -25,6 +28,12 @@ class OwnersByOwners(NotAllowed):
     """Whoever holds a key of an owner's rights must not become, replace or remove one. Nothing was changed."""
 
     code = "owner_required"
+
+
+def last_use(organization: Organization) -> dict[int, datetime]:
+    """When a key that a person made was last used, of each person whose keys were: also keys that are revoked."""
+    used = APIKey.objects.of(organization).filter(created_by__isnull=False, last_used_at__isnull=False).order_by()
+    return dict(used.values_list("created_by").annotate(at=Max("last_used_at")))
 
 
 @transaction.atomic

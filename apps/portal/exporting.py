@@ -243,7 +243,13 @@ def parts(organization: Organization) -> list[Part]:
 
 
 def member(row: Membership) -> dict[str, Any]:
-    return {"email": row.user.email, "name": row.user.name, "role": row.role, "joined_at": row.created_at}
+    return {
+        "email": row.user.email,
+        "name": row.user.name,
+        "role": row.role,
+        "joined_at": row.created_at,
+        "last_active_at": row.last_active_at,
+    }
 
 
 def webhook(row: Endpoint) -> dict[str, Any]:

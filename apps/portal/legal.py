@@ -13,7 +13,7 @@ from apps.portal import closing, exporting
 from apps.scheduling import selectors as scheduling
 from cango_portal import database
 
-SINCE = date(2026, 11, 29)  # of the texts
+SINCE = date(2026, 11, 30)  # of the texts
 DEMO = gettext_lazy("The operator of this demonstration")
 
 
@@ -80,6 +80,10 @@ def kept() -> list[Kept]:
         Kept(
             gettext("An organization that its owner deletes"),
             gettext("%(days)s days, in which it can be undone") % {"days": closing.GRACE.days},
+        ),
+        Kept(
+            gettext("When you were last active in an organization"),
+            gettext("Until you leave it or it is deleted; only the newest time, to five minutes"),
         ),
         Kept(gettext("Your account"), gettext("Until you close it")),
     ]

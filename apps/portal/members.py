@@ -31,9 +31,12 @@ manager_required = right_required(Right.MEMBERS)
 @organization_required
 def index(request: MemberRequest) -> HttpResponse:
     rows = Membership.objects.filter(organization=request.organization).select_related("user").order_by("pk")
+    by_key = members.last_use(request.organization)
     invited = request.organization.invitations.pending().select_related("invited_by").order_by("-sent_at")
     context = {
-        "members": [(each, BY_VALUE[each.role], may_manage(request, each.role)) for each in rows],
+        "members": [
+            (each, BY_VALUE[each.role], may_manage(request, each.role), by_key.get(each.user_id)) for each in rows
+        ],
         "invitations": [(each, may_manage(request, each.role)) for each in invited],
         "manager": request.membership.may(Right.MEMBERS),
     }

@@ -74,6 +74,8 @@ def test_what_is_in_it(shop, django_capture_on_commit_callbacks):
     }
     assert sum(map(len, rows.values())) == export.total
     assert [row["email"] for row in rows["members"]] == ["lena@meridian.example"]
+    active = shop.organization.memberships.get().last_active_at
+    assert [row["last_active_at"] for row in rows["members"]] == [f"{active:%Y-%m-%dT%H:%M:%S}.{active.microsecond // 1000:03d}Z"]  # fmt: skip
     assert [row["amount_microusd"] for row in rows["transfers"]] == [5_000_000]
     assert [(row["job_id"], row["text"]) for row in rows["texts"]] == [(rows["jobs"][0]["id"], "Said in confidence")]
     assert [row["action"] for row in rows["audit"]][-1] == "organization.exported"

@@ -1,18 +1,22 @@
 """What the pages of batches listen to: `batch.<id>`, one batch in the list or on its own page; `batch.<id>.rows`, the rows
-that ended last and the events; `draft.<id>`, the check of one that has not been sent."""
+that ended last and the events; `batch.<id>.start`, when one that waits begins; `draft.<id>`, the check of one that has not been sent."""
 
 from __future__ import annotations
 
 import asyncio
+from uuid import UUID
 
 from channels.db import database_sync_to_async
 
+from apps.batches.models import Batch
 from apps.batches.pages import batch as pages
 from apps.batches.pages import draft as drafts
 from apps.batches.pages import events
 from apps.batches.pages import rows as ended
 from apps.core.ids import parse
 from apps.core.sql import Plan, Row, Statement
+from apps.jobs import topics as jobs
+from apps.jobs.pages.start import Start
 from apps.live.topics import Message, Topic, Viewer
 from cango_portal import database
 
@@ -80,6 +84,18 @@ class RowsTopic(OfBatch):
 
 def below(page: pages.BatchPage) -> str:
     return ended.part(page) + events.part(page)
+
+
+class StartTopic(jobs.StartTopic):
+    """`batch.<batch>.start`: when one that has not begun is expected to start."""
+
+    prefix = "batch"
+    standing = "SELECT organization_id FROM batches_batch WHERE id = %(id)s"
+
+    def read(self) -> tuple[Start, str] | None:
+        batch = Batch.objects.filter(pk=self.id or UUID(int=0)).first()
+        page = pages.BatchPage(batch) if batch else None
+        return (page.start, page.waiting) if page and page.start else None
 
 
 class DraftTopic(OfBatch):

@@ -10,7 +10,6 @@ from uuid import UUID
 from django.conf import settings
 from django.db import OperationalError as DjangoOperationalError
 from django.db import connection
-from django.utils.translation import gettext_noop
 from psycopg.errors import OperationalError
 from psycopg_pool import PoolTimeout
 
@@ -34,7 +33,6 @@ from apps.scheduling import placement, slots
 from apps.scheduling.placement import Candidate
 from cango_portal import database, valkey
 
-WAITING = gettext_noop("Waiting for a free GPU")
 NOTIFIED = "notified AS (SELECT pg_notify('dispatch', '') FROM job)"  # a job in the queue: the dispatcher looks at once
 STOPPING_SECONDS, STOPPING_LOOKS = 3, 30  # a job that its client left is waited for so long, and looked at so often
 DOUBT_SECONDS = (0.05, 0.4, 1.5)  # pauses before looking whether a commit arrived
@@ -106,7 +104,7 @@ def admit(
             "placement": {"candidates": [each.record() for each in ranked]},
         }
     )
-    reason = orders.reason(chosen, ranked) if chosen else waiting_reason(ranked)
+    reason = orders.reason(chosen, ranked) if chosen else placement.waits(ranked)
     residency = residency_of(caller, work)
     ceiling = work.ceiling_microusd(discount_basis_points=discount)
     order = None
@@ -174,15 +172,6 @@ def admit(
         chosen.pool.code if chosen else None,
         made["deadline_at"],
     ), order
-
-
-def waiting_reason(ranked: list[Candidate]) -> str:
-    """A reason of the design guide's closed list, with what stands in the way where nothing is ready."""
-    if ranked and all(each.refusal == placement.OUTSIDE for each in ranked):
-        return gettext_noop("Waiting for a site: none in the allowed places offers this model")
-    if ranked and all(each.refusal for each in ranked):
-        return f"Waiting for a site: {ranked[0].refusal}"[:200]
-    return WAITING if ranked else gettext_noop("Waiting for a site that offers this model")
 
 
 def draft(job_id: UUID, work: Work) -> orders.Draft:

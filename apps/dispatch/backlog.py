@@ -23,7 +23,7 @@ BATCH = (
 # `first`: while fewer of an organization's jobs have a slot than its plan reserves, so many of its jobs for each model.
 NEXT = f"""
 WITH waiting AS (
-    SELECT id, attempt, model_id, residency, organization_id, interactive, deadline_at, max_usd_per_mwh,
+    SELECT id, attempt, model_id, residency, organization_id, interactive, tier, deadline_at, max_usd_per_mwh,
         batch_id IS NOT NULL AS shard, {jobs.RANK.format("j")} AS rank,
         row_number() OVER (PARTITION BY model_id, organization_id, tier ORDER BY deadline_at, id) AS turn
     FROM jobs_job j WHERE state = 'queued' AND deadline_at > clock_timestamp() AND cancel_requested_at IS NULL
@@ -39,7 +39,7 @@ WITH waiting AS (
     ) <= r.free, false) AS first
     FROM waiting w LEFT JOIN reserved r ON r.organization_id = w.organization_id
 )
-SELECT id, attempt, model_id, residency, organization_id, interactive, rank, turn, first, shard, max_usd_per_mwh FROM (
+SELECT id, attempt, model_id, residency, organization_id, interactive, tier, rank, turn, first, shard, max_usd_per_mwh FROM (
     SELECT *, row_number() OVER (PARTITION BY model_id, residency, shard ORDER BY NOT first, rank, turn, deadline_at, id) AS place FROM line
 ) placed
 WHERE place <= %(limit)s

@@ -7,6 +7,7 @@ broker away it does what it can and tries again at the next tick.
 import contextlib
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import UUID
@@ -29,7 +30,7 @@ from apps.jobs.statements import StaleState
 from apps.ledger import statements as ledger
 from apps.live import bell
 from apps.runner import protocol
-from apps.scheduling import placement, selectors, slots
+from apps.scheduling import placement, selectors, slots, starts
 from apps.sites import acl, drains, lifecycle, rabbit
 from apps.sites import statements as sites
 from apps.sites.lifecycle import NodeMoved
@@ -75,6 +76,7 @@ class Dispatcher:
         self.listener: psycopg.Connection | None = None
         self.sending = True
         self.served: dict[tuple[int, UUID], float] = {}
+        self.started: dict[UUID, str] = {}  # in this round, and the pool
 
     def run(self) -> None:
         """Tick until `stopping`, at least once a second, at once when a writer notifies."""
@@ -131,8 +133,9 @@ class Dispatcher:
         ranked: dict[tuple[int, places.Rule], list[placement.Candidate]] = {}
         full: set[tuple[int, places.Rule, bool]] = set()
         self.sending = True
+        self.started = {}
         for row in waiting:
-            rule = None if row["residency"] is None else tuple(row["residency"])
+            rule = rule_of(row)
             which = row["model_id"], rule
             lane = *which, row["shard"]
             if lane not in full:
@@ -141,6 +144,19 @@ class Dispatcher:
                 with alone("placing", row["id"]):
                     if not self.assign(row, ranked[which]):
                         full.add(lane)
+        self.record(waiting, {which for which, found in ranked.items() if any(not each.refusal for each in found)})
+
+    def record(self, waiting: list[Row], served: set[tuple[int, places.Rule]]) -> None:
+        """What started of what waited, for those who are told when theirs will. Who waits for a site, or for cheaper power, waits for no turn."""
+        started: Counter[tuple[int, str, str]] = Counter()
+        left: set[tuple[int, str]] = set()
+        for row in waiting:
+            lane = starts.lane(row["tier"], shard=row["shard"])
+            if pool := self.started.get(row["id"]):
+                started[row["model_id"], lane, pool] += 1
+            elif row["max_usd_per_mwh"] is None and (row["model_id"], rule_of(row)) in served:
+                left.add((row["model_id"], lane))
+        starts.record(time.time(), started, left)
 
     def turn(self, row: Row) -> tuple[bool, int, int, bool, float]:
         """Who has a reserved slot free goes first; then standard work before flexible, and that before batches.
@@ -177,6 +193,7 @@ class Dispatcher:
             slots.free(slots.lane(chosen.pool.code, shard=row["shard"]), holder=holder)
             return True
         order, topics = assigned
+        self.started[row["id"]] = chosen.pool.code
         self.sending = self.sending and outbox.publish(order)
         bell.ring(*topics)
         if len(self.served) >= SERVED:
@@ -286,6 +303,10 @@ def alone(doing: str, job_id: UUID) -> Iterator[None]:
         raise
     except Exception:
         log.exception("a job is stuck", extra={"job": public("job", job_id), "doing": doing})
+
+
+def rule_of(row: Row) -> places.Rule:
+    return None if row["residency"] is None else tuple(row["residency"])
 
 
 def rows(sql: str, **params: object) -> Plan[list[Row]]:

@@ -11,4 +11,5 @@ class JobsConfig(AppConfig):
 
         register("job.<job>", topics.JobTopic)
         register("job.<job>.out.<attempt>", topics.OutputTopic)
+        register("job.<job>.start", topics.StartTopic)
         register("organization", topics.OrganizationTopic)

@@ -115,6 +115,33 @@ POSITIONS = (
     f"SELECT j.id, {POSITION} AS position FROM jobs_job j WHERE j.id = ANY (%(ids)s::uuid[]) AND j.state = 'queued'"  # noqa: S608 - a constant goes in
 )
 
+# Who goes before the jobs asked about, in the order in which they run: within a lane each organization's first before
+# anyone's second. Nothing of a model where more wait than are looked at. `lane` is the tier.
+QUEUE = 5_000
+AHEAD = f"""
+WITH asked AS (
+    SELECT id, model_id, batch_id IS NOT NULL AS shard FROM jobs_job WHERE id = ANY (%(ids)s::uuid[]) AND state = 'queued'
+), line AS (
+    SELECT l.*, {RANK.format("l")} AS rank, row_number() OVER (
+        PARTITION BY l.model_id, l.shard, l.organization_id, l.tier ORDER BY l.deadline_at, l.id
+    ) AS turn
+    FROM (SELECT DISTINCT model_id, shard FROM asked) a CROSS JOIN LATERAL (
+        SELECT q.id, q.model_id, a.shard, q.organization_id, q.tier, q.residency, q.deadline_at FROM jobs_job q
+        WHERE q.state = 'queued' AND q.model_id = a.model_id AND (q.batch_id IS NOT NULL) = a.shard
+            AND q.cancel_requested_at IS NULL AND q.max_usd_per_mwh IS NULL
+        LIMIT %(most)s + 1
+    ) l
+), known AS (
+    SELECT model_id, shard FROM line GROUP BY model_id, shard HAVING count(*) <= %(most)s
+)
+SELECT mine.id, mine.model_id, mine.shard, mine.tier, mine.residency, o.tier AS lane, o.residency AS rule, count(o.id) AS count,
+    (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS at
+FROM asked JOIN known USING (model_id, shard) JOIN line mine USING (id)
+LEFT JOIN line o ON o.model_id = mine.model_id AND o.shard = mine.shard
+    AND (o.rank, o.turn, o.deadline_at, o.id) < (mine.rank, mine.turn, mine.deadline_at, mine.id)
+GROUP BY mine.id, mine.model_id, mine.shard, mine.tier, mine.residency, o.tier, o.residency
+"""  # noqa: S608 - a constant goes in
+
 SNAPSHOT = f"""
 SELECT j.id, j.organization_id, j.state, j.reason, j.version, j.attempt, j.kind, j.streaming, j.interactive, j.tier, m.name AS model, p.code AS pool,
     s.name AS site, s.code AS site_code, s.region, s.country, j.created_at, j.deadline_at, j.dispatched_at, j.started_at, j.first_token_at,
@@ -261,6 +288,10 @@ def snapshots(job_ids: Iterable[UUID]) -> Plan[dict[UUID, Row]]:
     """`snapshot` of several, by their ids."""
     rows = yield Statement(SNAPSHOT, {"ids": array(job_ids)}, alone=True)
     return {row["id"]: answered(row) for row in rows}
+
+
+def ahead(job_ids: Iterable[UUID]) -> Plan[list[Row]]:
+    return (yield Statement(AHEAD, {"ids": array(job_ids), "most": QUEUE}, alone=True))
 
 
 def positions(job_ids: Iterable[UUID]) -> Plan[dict[UUID, int]]:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from channels.db import database_sync_to_async
 from django.utils.translation import gettext
@@ -14,14 +15,17 @@ from apps.core import numbers
 from apps.core.ids import parse
 from apps.core.sql import Plan, Row, Statement
 from apps.jobs import sealed
-from apps.jobs.models import FINAL
+from apps.jobs.models import FINAL, Job
 from apps.jobs.pages import job as pages
+from apps.jobs.pages.start import Start
 from apps.jobs.pages.written import Written
 from apps.jobs.statements import answered
 from apps.live import streams
 from apps.live.topics import Message, Text, Topic, Viewer
 from apps.runner import protocol
 from cango_portal import database
+
+START_SECONDS = 5.0  # between two readings of when something starts
 
 STANDING = """
 SELECT j.organization_id, j.state, j.version, j.attempt, p.code AS pool
@@ -191,6 +195,49 @@ class OutputTopic(OfJob):
 
     def reads(self, standing: Row) -> bool:
         return super().reads(standing) and standing["attempt"] == self.attempt
+
+
+class StartTopic(Topic):
+    """`job.<job>.start`: when one that waits is expected to start. Nobody rings for that; its own topic says when it has."""
+
+    per_second = 1
+    prefix = "job"
+    standing = STANDING
+    said: datetime | None = None  # as the reader was told
+    shown: dict[str, str] | None = None
+
+    def __init__(self, name: str, viewer: Viewer, **ident: str) -> None:
+        super().__init__(name, viewer)
+        self.id = parse(self.prefix, ident[self.prefix])
+
+    async def allowed(self) -> bool:
+        if self.id is None:
+            return False
+        standing = await database.run_async(one(self.standing, id=self.id))
+        return standing is not None and standing["organization_id"] in self.viewer.organization_ids
+
+    async def watch(self) -> None:
+        while True:
+            self.changed()
+            await asyncio.sleep(START_SECONDS)
+
+    async def news(self, at: int) -> list[Message]:
+        found = await database_sync_to_async(self.read)()
+        if found is None or found[0].version <= at:
+            return []
+        start = found[0].after(self.said)
+        self.said = start.at or self.said
+        fields = {"queue": found[1], "words": start.words}
+        if fields == self.shown:
+            return []
+        self.shown = fields
+        return [self.set(start.version, fields)]
+
+    def read(self) -> tuple[Start, str] | None:
+        """When it starts, and why it waits. None where it does not."""
+        job = Job.objects.filter(pk=self.id or UUID(int=0)).first()
+        page = pages.JobPage(job) if job else None
+        return (page.start, page.queue) if page and page.start else None
 
 
 class OrganizationTopic(Topic):

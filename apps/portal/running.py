@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -15,6 +16,7 @@ from apps.batches.pages import listing as batches
 from apps.batches.pages.batch import BatchPage
 from apps.core import numbers
 from apps.jobs.models import Job
+from apps.jobs.pages import start
 from apps.jobs.pages.job import JobPage, listed
 from apps.jobs.templatetags.job_states import STATES
 from apps.portal import selectors
@@ -56,9 +58,29 @@ class Running:
 
     def _rows(self) -> Iterator[tuple[Any, ...]]:
         for batch in self.batches:
-            yield batch.topic, batch.batch.state, tuple(batch.sites)
+            yield batch.topic, batch.batch.state, tuple(batch.sites), batch.starts, batch.waiting if batch.start else ""
         for job in self.jobs:
-            yield job.topic, job.job.version, job.position
+            yield job.topic, job.job.version, job.starts, job.queue if job.start else job.position
+
+    @property
+    def pages(self) -> list[BatchPage | JobPage]:
+        return [*self.batches, *self.jobs]
+
+    @property
+    def waits(self) -> bool:
+        """Does anything listed move without a word of its own?"""
+        return any(page.start for page in self.pages)
+
+    def keep(self, said: dict[str, datetime]) -> dict[str, datetime]:
+        """Hold what the reader was told by topic, and return what they are told now."""
+        told = {}
+        for page in self.pages:
+            before = said.get(page.topic)
+            if page.start:
+                page.start = page.start.after(before)
+                if at := page.start.at or before:
+                    told[page.topic] = at
+        return told
 
 
 def load(organization_id: UUID) -> Running:
@@ -73,6 +95,10 @@ def load(organization_id: UUID) -> Running:
     chosen = [*sorted(running, reverse=True), *waiting][:JOBS]
     shown = jobs.select_related("model", "price", "pool__node__site").in_bulk(chosen)
     pages = listed(shown[pk] for pk in chosen if pk in shown)  # what ended in between is left out
+    queued = [page for page in pages if page.job.state == Job.State.QUEUED]
+    starts = start.expected(page.job.pk for page in queued) if queued else {}
+    for page in queued:
+        page.start = starts.get(page.job.pk)
     listing = batches.running(organization_id, limit=BATCHES)
     return Running(
         at, listing, pages, [*batches.states(organization_id, limit=COUNTED + 1), *(state for _, state in found)]

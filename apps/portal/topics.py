@@ -15,6 +15,7 @@ from django.utils import timezone
 from apps.accounts.models import Membership, Organization
 from apps.accounts.rights import Right, with_right
 from apps.core.ids import parse
+from apps.jobs.topics import START_SECONDS
 from apps.live.topics import Message, Topic, Viewer
 from apps.portal import exporting, exports, output, running, selectors
 from apps.portal.context import balance
@@ -87,18 +88,30 @@ class RunningTopic(Topic):
 
     per_second = 4
     said: list[Any] | None = None
+    waits = False  # something listed waits for its turn
+    starts: dict[str, datetime] | None = None  # as the reader was told, by the row's topic
 
     async def allowed(self) -> bool:
         return True
 
     async def watch(self) -> None:
-        await self.watch_bell([f"organization.{self.viewer.organization_id}"])
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.watch_bell([f"organization.{self.viewer.organization_id}"]))
+            group.create_task(self.watch_starts())
+
+    async def watch_starts(self) -> None:
+        """When it starts moves by itself."""
+        while True:
+            await asyncio.sleep(START_SECONDS)
+            if self.waits:
+                self.changed()
 
     async def pause(self, seconds: float) -> None:
         await asyncio.sleep(seconds)  # every report of a batch rings
 
     async def news(self, at: int) -> list[Message]:
         now = await database_sync_to_async(running.load)(self.viewer.organization_id)
+        self.waits, self.starts = now.waits, now.keep(self.starts or {})
         if now.standing == self.said or now.at <= at:
             return []
         self.said = now.standing

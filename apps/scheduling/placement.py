@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from apps.core import places
 
+FULL = "Waiting for a free GPU"
 OUTSIDE = "outside the allowed places"
 UNTRUSTED = "a partner's node: not for work that is bound to places"
 NODE_SAYS = {"draining": "node is draining", "maintenance": "node is in maintenance"}
@@ -85,6 +86,17 @@ def affordable(ranked: list[Candidate], max_usd_per_mwh: float | None) -> list[C
         for each in ranked
         if not each.refusal and (max_usd_per_mwh is None or each.pool.usd_per_mwh < max_usd_per_mwh)
     ]
+
+
+def waits(ranked: list[Candidate]) -> str:
+    """Why work waits that no pool has taken: a reason of the design guide's closed list, with what stands in the way where nothing is ready."""
+    if not ranked:
+        return "Waiting for a site that offers this model"
+    if all(each.refusal == OUTSIDE for each in ranked):
+        return "Waiting for a site: none in the allowed places offers this model"
+    if all(each.refusal for each in ranked):
+        return f"Waiting for a site: {ranked[0].refusal}"[:200]
+    return FULL
 
 
 def rank(pools: list[PoolView], residency: Iterable[str] | None = None) -> list[Candidate]:

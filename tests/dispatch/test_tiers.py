@@ -8,7 +8,7 @@ from apps.dispatch import backlog
 from apps.dispatch.dispatcher import Dispatcher
 from apps.jobs import statements as jobs
 from apps.jobs.models import Job
-from apps.jobs.pages.progress import Progress
+from apps.jobs.pages.waiting import Waiting
 from cango_portal import database
 from tests import make
 from tests.dispatch import site
@@ -35,7 +35,7 @@ def test_a_slot_that_comes_free_goes_to_standard_work_first(shop, valkey):
     for job, place in ((standard[1], 1), (standard[0], 2), (flexible, 3), (batch, 4)):
         snapshot = database.run(jobs.snapshot(job.pk))
         assert snapshot is not None
-        assert (snapshot["position"], Progress(job).position) == (place, place)
+        assert (snapshot["position"], Waiting(job).position) == (place, place)
     dispatcher = Dispatcher()
     for job in order:
         site.deliver(site.report(running.pop(0)))

@@ -182,7 +182,9 @@ def test_pages_of_jobs_ask_visitors_to_sign_in(db):
     ],
 )
 def test_every_state_has_its_sentence(client, organization, state, fields, sentences):
-    job = make.job(organization=organization, model=make.model(), state=state, **fields)
+    model = make.model()
+    make.pool(model=model)
+    job = make.job(organization=organization, model=model, state=state, **fields)
     shown = page(client, job)
     for sentence in sentences:
         assert sentence in shown

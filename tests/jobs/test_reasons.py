@@ -14,7 +14,7 @@ from pydantic import Field, create_model
 
 from apps.core.errors import InvalidRequest
 from apps.core.ids import uuid7
-from apps.dispatch import admission, ending, orders
+from apps.dispatch import ending, orders
 from apps.dispatch.finishing import News, reason_of
 from apps.jobs import reasons
 from apps.keys.rates import window
@@ -26,7 +26,7 @@ from apps.ledger.statements import refusal
 from apps.runner import resident
 from apps.runner.execution import FAILURES
 from apps.runner.protocol import Usage
-from apps.scheduling.placement import rank
+from apps.scheduling.placement import rank, waits
 from apps.wire import bodies, chat, responses
 from apps.wire.chat import TextPart
 from tests.scheduling.test_placement import pool
@@ -94,9 +94,9 @@ def placed():
         pool("A", node_state="quarantined"),
     ]
     yield from (each.refusal for each in rank([*away, pool("A", trusted=False)], ["US"]))
-    yield from (admission.waiting_reason(rank([each])) for each in away)
-    yield admission.waiting_reason([])
-    yield admission.waiting_reason(rank([pool("A")], ["DE"]))
+    yield from (waits(rank([each])) for each in away)
+    yield waits([])
+    yield waits(rank([pool("A")], ["DE"]))
     for ranked in (rank([pool("A")]), rank([pool("A"), pool("A")]), rank([pool("A"), pool("A", country="DE")], ["US"])):
         yield orders.reason(ranked[0], ranked)
 

@@ -12,6 +12,7 @@ from apps.batches.models import ENDED, Batch
 from apps.batches.pages.batch import RELATED, SHOWN, BatchPage
 from apps.files.models import File
 from apps.jobs.models import Job
+from apps.jobs.pages import start
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +67,16 @@ def states(organization_id: UUID, *, limit: int) -> list[str]:
 
 
 def read_places(organization_id: UUID, shown: list[BatchPage]) -> None:
-    """One reading for the sites where the shards of those are that have not ended."""
+    """One reading for the sites where the shards of those are that have not ended; one more for when those start that wait."""
     shards = Job.objects.open().filter(organization_id=organization_id, batch_id__in=[page.batch.pk for page in shown])
     rows = shards.filter(pool__isnull=False).values_list("batch_id", "pool__node__site__name")
     places = set(rows) if shown else set()
     for page in shown:
         page.sites = [(place, 0) for batch_id, place in sorted(places) if batch_id == page.batch.pk]
+    waiting = [page for page in shown if page.has_not_begun]
+    queued = shards.filter(state=Job.State.QUEUED, batch_id__in=[page.batch.pk for page in waiting])
+    first = queued.order_by("batch_id", "deadline_at", "pk").distinct("batch_id").values_list("batch_id", "pk")
+    of_batch = dict(first) if waiting else {}
+    starts = start.expected(of_batch.values()) if of_batch else {}
+    for page in waiting:
+        page.start = starts.get(of_batch.get(page.batch.pk, page.batch.pk))

@@ -14,8 +14,11 @@ from apps.accounts.times import written
 from apps.batches.models import Batch, Row
 from apps.core import numbers
 from apps.jobs import reasons
-from apps.jobs.models import Job
+from apps.jobs.models import Job, JobQuerySet
+from apps.jobs.pages import start
 from apps.jobs.pages.progress import left_in_words
+from apps.jobs.pages.start import Start
+from apps.scheduling import placement
 
 EARLY_SECONDS, EARLY_SHARE = 10, 0.05  # the time left is shown after either
 
@@ -110,7 +113,7 @@ class Progress:
             return gettext("%(rows)s failed, free of charge") % {"rows": self.rows(batch.failed)}
         if batch.state in ("expired", "cancelled") and self.left:
             return gettext("%(rows)s not run, free of charge") % {"rows": self.rows(self.left)}
-        if batch.state == "in_progress" and not self.done and not self.sites:
+        if self.has_not_begun:
             return self.waiting
         return ""
 
@@ -119,7 +122,29 @@ class Progress:
         most = self.batch.max_power_usd_per_mwh
         if most is not None:
             return gettext("Waits until a MWh costs less than %(price)s at a site") % {"price": f"${most:,.2f}"}
-        return gettext("Waiting for a free GPU")
+        return reasons.said(self.start.reason if self.start else placement.FULL)
+
+    @property
+    def has_not_begun(self) -> bool:
+        return self.batch.state == "in_progress" and not self.done and not self.sites
+
+    @cached_property
+    def start(self) -> Start | None:
+        """Of one that has not begun, when its first shard in line is expected to."""
+        if not self.has_not_begun:
+            return None
+        first = self.open_shards.filter(state="queued").order_by("deadline_at", "pk").values_list("pk", flat=True)[:1]
+        return next(iter(start.expected(first, self.now).values()), None)
+
+    @property
+    def starts(self) -> str:
+        """When it is expected to; empty where nobody knows, or where it began."""
+        return self.start.words if self.start else ""
+
+    @property
+    def open_shards(self) -> JobQuerySet:
+        """By the index of the organization's open jobs."""
+        return Job.objects.open().filter(organization_id=self.batch.organization_id, batch_id=self.batch.pk)
 
     @cached_property
     def sites(self) -> list[tuple[str, int]]:
@@ -127,8 +152,7 @@ class Progress:
         site = "job__pool__node__site__name"
         counted = Row.objects.filter(batch=self.batch, job__pool__isnull=False).values_list(site)
         found = dict(counted.annotate(count=Count("line")).order_by("-count"))
-        open_shards = Job.objects.open().filter(organization_id=self.batch.organization_id)  # by their index
-        now = open_shards.filter(batch_id=self.batch.pk, pool__isnull=False)
+        now = self.open_shards.filter(pool__isnull=False)
         for name in now.values_list("pool__node__site__name", flat=True).distinct().order_by("pool__node__site__name"):
             found.setdefault(name, 0)
         return list(found.items())

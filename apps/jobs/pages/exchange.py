@@ -17,14 +17,14 @@ from django.utils.translation import gettext
 from apps.accounts import tickets
 from apps.files.sealing import Unreadable
 from apps.jobs import reasons
-from apps.jobs.pages.progress import Progress
+from apps.jobs.pages.waiting import Waiting
 from apps.live import topics
 from apps.wire import images
 
 TITLE_LENGTH = 60
 
 
-class Exchange(Progress):
+class Exchange(Waiting):
     @cached_property
     def request(self) -> dict[str, Any]:
         found = self.kept("request")

@@ -60,7 +60,14 @@ class JobPage(Exchange, Receipt):
         running = ""
         if self.job.pool and site:
             running = gettext("On %(node)s, %(region)s") % {"node": self.job.pool.node.code, "region": site.region}
-        return timeline.steps(self.job, self.events, position=self.position, running=running, decimals=self.decimals)
+        return timeline.steps(
+            self.job,
+            self.events,
+            position=self.position,
+            running=running,
+            decimals=self.decimals,
+            waits=self.why_waits if self.start else "",
+        )
 
     @property
     def stages(self) -> list[waterfall.Stage]:

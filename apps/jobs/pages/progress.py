@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import math
 from datetime import datetime, timedelta
-from functools import cached_property
 
-from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext, ngettext
 
 from apps.accounts.times import written
-from apps.catalog.models import Tier
 from apps.core import numbers
 from apps.jobs import reasons
 from apps.jobs.models import Job
@@ -184,23 +181,6 @@ class Progress:
         if self.job.kind == "ocr":
             return gettext("Pages read")
         return gettext("Tokens written, of the maximum asked for") if self.job.writes else gettext("Tokens read")
-
-    @cached_property
-    def position(self) -> int | None:
-        if self.job.state != "queued":
-            return None
-        before = Tier.values[: Tier.values.index(self.job.tier)]  # they are named in their order
-        sooner = Q(tier__in=before) | Q(tier=self.job.tier, deadline_at__lte=self.job.deadline_at)
-        return max(
-            1, Job.objects.filter(sooner, state="queued", model_id=self.job.model_id, batch_id__isnull=True).count()
-        )
-
-    @property
-    def queue(self) -> str:
-        """Why it waits, and its place in line."""
-        reason = reasons.said(self.job.reason or "Waiting for a free GPU").rstrip(".")
-        reason = reason[:1].lower() + reason[1:]
-        return f"{reason}, {timeline.place(self.position)}" if self.position else reason
 
     @property
     def row_reason(self) -> str:

@@ -12,6 +12,7 @@ from django.utils.translation import gettext, gettext_lazy
 from apps.core import numbers
 from apps.jobs import reasons
 from apps.jobs.models import FINAL, Event, Job
+from apps.scheduling import placement
 
 STOPPING = "Stopping"  # how the reason begins where a cancel was asked for
 BY_OPERATOR = "Cancelled by the operator"
@@ -69,11 +70,13 @@ def place(position: int | None) -> str:
     )
 
 
-def steps(job: Job, events: Sequence[Event], *, position: int | None, running: str, decimals: int) -> list[Step]:
-    """The timeline. `running` says what is used while it runs, `decimals` how money is written."""
+def steps(
+    job: Job, events: Sequence[Event], *, position: int | None, running: str, decimals: int, waits: str = ""
+) -> list[Step]:
+    """The timeline. `running` says what is used while it runs, `decimals` how money is written, `waits` why it does now."""
     routed = [event for event in events if event.state == "dispatched" and not _stopping(event)]
     lost = [event for event in events if event.state == "queued" and event.attempt > 0]
-    found = [_queued(job, routed, lost, position, decimals)]
+    found = [_queued(job, routed, lost, decimals, _why(job, position, waits))]
     if routed and job.state != "queued":
         found.append(_routed(job, routed[-1], lost))
     if job.started_at and job.state != "queued":
@@ -172,11 +175,16 @@ def _stopping(event: Event) -> bool:
     return event.reason.startswith(STOPPING)
 
 
-def _queued(job: Job, routed: Sequence[Event], lost: Sequence[Event], position: int | None, decimals: int) -> Step:
+def _why(job: Job, position: int | None, waits: str) -> str:
+    why = reasons.said(waits or job.reason or placement.FULL)
+    return f"{why}, {place(position)}" if position else why
+
+
+def _queued(job: Job, routed: Sequence[Event], lost: Sequence[Event], decimals: int, why: str) -> Step:
+    """`why` it waits now, with its place in line."""
     held = gettext("%(decimals)s held from your balance") % {"decimals": numbers.dollars(job.hold_microusd, decimals)}
     if job.state == "queued":
-        why = reasons.said(job.reason or "Waiting for a free GPU")
-        why = gettext("%(why)s. %(then)s") % {"why": f"{why}, {place(position)}" if position else why, "then": held}
+        why = gettext("%(why)s. %(then)s") % {"why": why, "then": held}
         at = lost[-1].at if lost else job.created_at
         return Step("now", "", gettext("Queued again") if lost else gettext("Queued"), at, True, "", why)
     until = routed[0].at if routed else job.finished_at

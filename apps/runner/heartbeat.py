@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 BEAT_SECONDS, JITTER = 2.0, 0.2
 AWAY_SECONDS = 0.5  # between beats that are not answered
+LAST_SECONDS = 4.0  # a stop waits for the beat on its way and for one more
 LOST_SECONDS = 10.0  # the portal gives an attempt to someone else after so long without a beat
 SHARD_LOST_SECONDS = 45.0  # and a shard of a batch
 DOWN_SECONDS = 60.0  # a portal that is down gives nothing to anybody (`sites.Listening`), but is not waited for longer
@@ -48,13 +49,18 @@ class Heart:
         self.lost = lost
         self.want = want
         self.hurry = asyncio.Event()  # something the portal should know at once
+        self.ending = False
         self.beating: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         self.beating = asyncio.create_task(self.beat(), name="heartbeat")
 
     async def stop(self) -> None:
+        """After one more beat: else the portal sends work here until it finds out by silence."""
         if self.beating:
+            self.ending = True
+            self.hurry.set()
+            await asyncio.wait({self.beating}, timeout=LAST_SECONDS)
             self.beating.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self.beating
@@ -63,7 +69,7 @@ class Heart:
         last = answered_at = time.monotonic()  # when a beat was sent from which leases run at the earliest
         away = False
         while True:
-            sent = time.monotonic()
+            sent, last_one = time.monotonic(), self.ending
             pause = BEAT_SECONDS * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311
             try:
                 answer = await self.portal.beat(await self.state())
@@ -88,6 +94,8 @@ class Heart:
                     self.stop_attempt(attempt)
                 for attempt in answer.cancel:
                     self.cancel_attempt(attempt)
+            if last_one:
+                return
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause - (time.monotonic() - sent)):
                     await self.hurry.wait()

@@ -38,6 +38,7 @@ class FakePortal:
         self.accepts = True
         self.away = False
         self.away_status = 503
+        self.slow_seconds = 0.0  # until a heartbeat is heard
         self.files: dict[str, bytes] = {}
         self.url = ""
         self.clock_off = 0.0
@@ -65,6 +66,8 @@ class FakePortal:
         return report
 
     def answer(self, path: str, body: bytes) -> tuple[int, bytes]:
+        if path == "/agent/v1/heartbeat":
+            time.sleep(self.slow_seconds)
         with self.changed:
             if self.away:
                 return self.away_status, b"{}"

@@ -406,6 +406,23 @@ def test_sigterm_finishes_what_runs_and_takes_nothing_new(
     assert (engine.counts().started, portal.of(second.job), valkey.llen(queue(POOL))) == (1, [], 1)
 
 
+def test_the_last_a_portal_hears_of_a_runner_is_that_it_stops(
+    portal: FakePortal, engine: tests.engine.Running, tmp_path: Path
+) -> None:
+    """However slow the answer to the beat before is: work that is sent here after the end waits until the silence is noticed."""
+    with process(tmp_path, settings(portal, engine, tmp_path / "spool")) as running:
+        portal.wait(lambda: portal.heartbeats and portal.heartbeats[-1].pools[0].ready)
+        portal.slow_seconds = 1.9
+        heard = len(portal.heartbeats)
+        portal.wait(lambda: len(portal.heartbeats) > heard)
+        time.sleep(2.5)  # another is on its way
+        running.send_signal(signal.SIGTERM)
+        running.communicate(timeout=15)
+        assert running.returncode == 0
+    last = portal.heartbeats[-1].pools[0]
+    assert (last.ready, last.reason) == (False, "the runner is stopping")
+
+
 def test_a_second_sigterm_ends_at_once_and_leaves_the_rest_for_another_try(
     portal: FakePortal, engine: tests.engine.Running, tmp_path: Path, publish: Publish
 ) -> None:

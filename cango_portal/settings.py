@@ -44,6 +44,7 @@ def env_secret(name: str, default: str = "") -> str:
 # DEMO: one machine, sample data, mails as files with a page that lists them. Production sets DEMO=0 and its own secrets.
 DEMO = env_bool("DEMO", default=True)
 DEBUG = env_bool("DEBUG", default=False)
+FAILED_PARTS_RAISE = DEBUG  # a part of a page that cannot be read is then the page's own error
 VAR = Path(env("PORTAL_VAR", str(ROOT / "var"))).resolve()
 BASE_URL = env("BASE_URL", f"http://localhost:{env('PORT') or '8000'}").rstrip("/")
 SECRET_KEY = env_secret("SECRET_KEY", "demo-only-secret-key-that-production-refuses" if DEMO else "")
@@ -178,6 +179,7 @@ TEMPLATES = [
                 "apps.portal.templatetags.numbers",
                 "apps.portal.templatetags.icons",
                 "apps.portal.templatetags.controls",
+                "apps.portal.templatetags.parts",
                 "apps.accounts.templatetags.letters",
             ],
         },

@@ -92,6 +92,12 @@ def _quick_passwords(settings: Settings) -> None:
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 
+@pytest.fixture(autouse=True)
+def _loud_parts(settings: Settings) -> None:
+    """A mistake in one part of a page is the page's own error, but where a test is about that."""
+    settings.FAILED_PARTS_RAISE = True
+
+
 @pytest.fixture
 def valkey() -> Iterator[redis.Redis]:
     with redis.Redis.from_url(servers.redis_url, decode_responses=True) as client:

@@ -52,6 +52,11 @@ class Balance:
     def available_microusd(self) -> int:
         return self.credit_microusd + self.promotional_microusd
 
+    @property
+    def total_microusd(self) -> int:
+        """What belongs to the customer: free and held together."""
+        return self.available_microusd + self.held_microusd
+
 
 def balance_of(organization_id: UUID) -> Plan[Balance]:
     rows = yield Statement(statements.BALANCE, {"organization": organization_id})

@@ -8,9 +8,9 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.translation import gettext
 
-from apps.accounts.models import Organization
 from apps.accounts.rights import Right
 from apps.ledger import services as ledger
+from apps.ledger.services import Balance
 from apps.portal.words import words
 
 THEMES = ("light", "dark")
@@ -28,22 +28,6 @@ class Link:
 class Group:
     title: str
     links: list[Link]
-
-
-@dataclass(frozen=True)
-class Balance:
-    """`total_microusd` is what belongs to the customer: free and held together."""
-
-    total_microusd: int
-    held_microusd: int
-    available_microusd: int
-    owed_microusd: int
-
-
-def balance(organization: Organization) -> Balance:
-    figures = ledger.balance(organization.pk)
-    free = figures.available_microusd
-    return Balance(free + figures.held_microusd, figures.held_microusd, free, figures.receivable_microusd)
 
 
 def initials(name: str) -> str:
@@ -100,9 +84,7 @@ class Shell:
     @cached_property
     def balance(self) -> Balance | None:
         organization = getattr(self.request, "organization", None)
-        if organization is None:
-            return None
-        return balance(organization)
+        return None if organization is None else ledger.balance(organization.pk)
 
     def may(self, right: Right) -> bool:
         membership = getattr(self.request, "membership", None)

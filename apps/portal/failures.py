@@ -22,13 +22,13 @@ ADMINISTRATION = "Administration is for the staff who operate this portal. Nothi
 ADMINISTRATION_STAFF = "Your staff account has no permission for this part of the administration. Nothing was changed."
 
 
-def reference(event: str, *, level: int, path: str) -> str:
+def reference(event: str, *, level: int, path: str, **data: str) -> str:
     """What to quote: the request's id, or a new number where it has none. One line of the log has it too.
 
     Django's own line of a failure has the request in the place of its id.
     """
     number = request_id.get() or f"req_{secrets.token_hex(16)}"
-    log.log(level, event, exc_info=level >= logging.ERROR, extra={"request": number, "path": path})
+    log.log(level, event, exc_info=level >= logging.ERROR, extra={"request": number, "path": path, **data})
     return number
 
 

@@ -249,7 +249,6 @@ class Today:
     energy_wh_per_ktok: float | None
     estimated: bool
     failed_share: float = 0  # of those that ended
-    energy_wh_each: float | None = None  # a request that ended, on average
     limit: Spent | None = None  # the organization's daily limit, where there is one
     usual_wh_per_ktok: float | None = None  # of the seven days before
 
@@ -289,7 +288,6 @@ def today(organization: Organization, *, now: datetime) -> Today:
         usual_wh_per_ktok=usual_wh_per_ktok(organization, midnight),
         estimated=total.estimated,
         failed_share=total.failed / total.requests if total.requests else 0,
-        energy_wh_each=total.energy_wh / total.requests if total.energy_wh is not None and total.requests else None,
         limit=next((each for each in spent if each.window.period == "daily" and each.percent is not None), None),
     )
 
@@ -424,23 +422,20 @@ def clock() -> Plan[int]:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """What ended or was refused last, and how far a new customer has come. `at` is the version on the socket."""
+    """What ended or was refused last, and how far a new customer has come."""
 
-    at: int
     latest: list[Row]
     key: APIKey | None
     began: bool  # a request has succeeded, be it a row of a batch
 
 
 def overview(organization: Organization) -> Overview:
-    at = database.run(clock())
     jobs = Job.objects.of(organization).select_related("model", "price", "api_key", "pool__node__site").order_by("-pk")
     latest = list(jobs.filter(state__in=FINAL)[:LISTED])
     succeeded = Job.objects.filter(organization=organization, state=Job.State.SUCCEEDED)
     rows = [Row(int(job.pk), page=JobPage(job)) for job in latest]
     rows = sorted([*rows, *history.refused(organization, most=LISTED)], key=lambda row: row.key, reverse=True)
     return Overview(
-        at=at,
         latest=rows[:LISTED],
         began=any(job.state == Job.State.SUCCEEDED for job in latest) or succeeded.exists(),
         key=APIKey.objects.active().filter(organization=organization).first(),

@@ -16,10 +16,11 @@ from apps.accounts.models import Membership, Organization
 from apps.accounts.rights import Right, with_right
 from apps.core.ids import parse
 from apps.jobs.topics import START_SECONDS
+from apps.ledger import services as ledger
 from apps.live.topics import Message, Topic, Viewer
 from apps.portal import exporting, exports, output, running, selectors
-from apps.portal.context import balance
 from apps.portal.output import Output
+from cango_portal import database
 
 OUTPUT_SECONDS = 5.0  # between two readings of the output, and between what it says by itself
 
@@ -72,15 +73,17 @@ class OverviewTopic(Topic):
 def parts(organization_id: UUID, output: Output) -> tuple[int, list[str]]:
     """The version of what was read, and each part."""
     organization = Organization.objects.get(pk=organization_id)
+    at = database.run(selectors.clock())
     overview = selectors.overview(organization)
     context = {
+        "at": at,
         "overview": overview,
         "today": selectors.today(organization, now=timezone.now()),
         "output": output,
-        "balance": balance(organization),
+        "shell": {"balance": ledger.balance(organization_id)},
     }
     names = ["figures", "latest", *(["first"] if overview.began else [])]
-    return overview.at, [render_to_string(f"portal/_{name}.html", context) for name in names]
+    return at, [render_to_string(f"portal/_{name}.html", context) for name in names]
 
 
 class RunningTopic(Topic):

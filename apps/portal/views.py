@@ -1,5 +1,6 @@
 """Pages that draw on several apps: front, catalog, welcome, overview; and the theme, and the demo's mail."""
 
+from functools import cache
 from typing import cast
 
 from django.conf import settings
@@ -21,7 +22,7 @@ from apps.catalog import offers
 from apps.catalog.models import Model
 from apps.jobs.pages.day import DayPage
 from apps.jobs.pages.usage import UsageForm
-from apps.portal import legal, mailbox, output, running, selectors, services, status
+from apps.portal import legal, mailbox, output, parts, running, selectors, services, status
 from apps.portal.catalog import Catalog
 from apps.portal.context import THEMES
 from apps.portal.forms import WelcomeForm
@@ -67,7 +68,7 @@ def model(request: HttpRequest, publisher: str, name: str) -> HttpResponse:
     context = {
         "listing": listing,
         "discount": discount,
-        "regions": selectors.regions(listing, now=timezone.now()),
+        "regions": cache(lambda: selectors.regions(listing, now=timezone.now())),
         "most": selectors.RECENT_JOBS,
     }
     return render(request, "portal/model.html", context)
@@ -139,31 +140,33 @@ def welcome(request: HttpRequest) -> HttpResponse:
 @never_cache
 @organization_required
 def dashboard(request: MemberRequest) -> HttpResponse:
-    overview = selectors.overview(request.organization)
-    now_running = running.load(request.organization.pk)
-    if not overview.began:
+    """Each part is read where it is shown, so that one that cannot be read fails alone."""
+    organization, now = request.organization, timezone.now()
+    overview = cache(lambda: selectors.overview(organization))
+    context = {
+        "now": now,
+        "at": database.run(selectors.clock()),
+        "overview": overview,
+        "running": cache(lambda: running.load(organization.pk)),
+    }
+    if parts.attempt(request, "latest", lambda: overview().began) is False:
         listings = selectors.catalog()
         first = next((each for each in listings if each.offer.kind == Model.Kind.CHAT), next(iter(listings), None))
-        return render(
-            request, "portal/first_visit.html", {"overview": overview, "running": now_running, "first": first}
-        )
-    now = timezone.now()
+        return render(request, "portal/first_visit.html", {**context, "first": first})
     spend, where = (
-        DayPage(request.organization, UsageForm({"range": "today", **asked}, now.date()), now)
+        DayPage(organization, UsageForm({"range": "today", **asked}, now.date()), now)
         for asked in ({"measure": "spend"}, {"measure": "tokens", "group": "site"})
     )
     return render(
         request,
         "portal/dashboard.html",
         {
-            "now": now,
-            "overview": overview,
-            "running": now_running,
-            "today": selectors.today(request.organization, now=now),
-            "output": output.read(request.organization.pk, now=now),
+            **context,
+            "today": cache(lambda: selectors.today(organization, now=now)),
+            "output": cache(lambda: output.read(organization.pk, now=now)),
             "spend": spend,
             "where": where,
-            "latency": selectors.latency(request.organization, now=now),
+            "latency": cache(lambda: selectors.latency(organization, now=now)),
         },
     )
 

@@ -228,7 +228,7 @@ function poll() {
       if (!answer.ok || answer.redirected) return
       const fresh = new DOMParser().parseFromString(await answer.text(), 'text/html')
       for (const part of fresh.querySelectorAll('[data-part], [data-topic][id]'))
-        if (!part.parentElement.closest('[data-part]')) put(document.importNode(part, true))
+        if (!part.matches('[data-failed]') && !part.parentElement.closest('[data-part]')) put(document.importNode(part, true))
       heard = Date.now()
     } catch { /* the next one */ }
   }, POLL)
@@ -298,6 +298,16 @@ function duration(seconds) {
   return `${Math.floor(minutes / 60)}\u00a0h${minutes % 60 ? `\u00a0${minutes % 60}\u00a0min` : ''}`
 }
 
+// A part that was tried again is there now: who asked for it goes on at its heading. Where it failed again htmx keeps the focus.
+function retried({ detail: { requestConfig } }) {
+  const name = requestConfig?.elt?.id ?? ''
+  if (!name.startsWith('retry-') || document.getElementById(name)) return
+  const heading = document.getElementById(name.slice('retry-'.length))?.querySelector('h2, dt')
+  if (!heading) return
+  heading.tabIndex = -1
+  heading.focus({ preventScroll: true })
+}
+
 if (root) {
   copies(document)
   connect()
@@ -305,6 +315,7 @@ if (root) {
   addEventListener('online', again)
   document.addEventListener('visibilitychange', () => { send({ hidden: document.hidden }); document.hidden || again() })
   document.addEventListener('htmx:afterSettle', subscribe)
+  document.addEventListener('htmx:afterSettle', retried)
   addEventListener('pagehide', () => { leaving = true; socket.close() })
   addEventListener('pageshow', event => { if (event.persisted) { leaving = false; connect() } })
 }

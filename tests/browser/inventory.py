@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from django.core import signing
@@ -24,12 +26,14 @@ class Place:
     """`status` other than 200 is told to the console as an error.
 
     `who` is a visitor, a member of the demo's organization, the holder of a passkey, or that one before the second factor.
+    `lacks`: tables that are not there while it is looked at, so that the parts which read them show their failed face.
     """
 
     name: str
     path: str
     who: str = "member"
     status: int = 200
+    lacks: tuple[str, ...] = ()
 
 
 VISITOR = [
@@ -63,6 +67,7 @@ MEMBER = [
     Place("notifications", "/settings/notifications/"),
     Place("password-change", "/password/change/"),
     Place("dashboard", "/dashboard/"),
+    Place("dashboard-failed", "/dashboard/", lacks=("jobs_refusal", "jobs_usageuntil", "ledger_account")),
     Place("models", "/models/"),
     Place("model", "/models/cango/demo-chat/"),
     Place("pricing", "/pricing/"),
@@ -87,6 +92,7 @@ MEMBER = [
     Place("key-revoke", "/keys/{key}/revoke/"),
     Place("places", "/keys/places/"),
     Place("billing", "/billing/"),
+    Place("billing-failed", "/billing/", lacks=("billing_invoice", "ledger_chargeduntil")),
     Place("billing-add", "/billing/add/"),
     Place("billing-movements", "/billing/movements/"),
     Place("billing-payments", "/billing/payments/"),
@@ -155,6 +161,17 @@ class World:
 
     def path(self, place: Place) -> str:
         return place.path.format(**self.named)
+
+    @contextmanager
+    def lacking(self, place: Place) -> Iterator[None]:
+        """All of them at once: whatever else runs misses them for as long as a page takes."""
+        try:
+            for table in place.lacks:
+                self.portal.sql(f"ALTER TABLE {table} RENAME TO {table}_gone")
+            yield
+        finally:
+            for table in place.lacks:
+                self.portal.sql(f"ALTER TABLE IF EXISTS {table}_gone RENAME TO {table}")
 
     def enter(self, who: str, email: str, password: str) -> None:
         page = self.pages[who]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from functools import cache
 from typing import Any
 
 from channels.db import database_sync_to_async
@@ -33,27 +34,27 @@ COLUMNS = ["id", "at", "what", "job", "balance_change_usd", "owed_change_usd", "
 @never_cache
 @organization_required
 def overview(request: MemberRequest) -> HttpResponse:
+    """Each part is read where it is shown: what cannot be read says so, and never shows another figure."""
     organization = request.organization
-    balance = ledger.balance(organization.pk)
+    balance = cache(lambda: ledger.balance(organization.pk))
     payer = may_pay(request.membership)
     context = {
         "balance": balance,
-        "total_microusd": balance.available_microusd + balance.held_microusd,
-        "pace": spending.pace(organization, available_microusd=balance.available_microusd),
+        "pace": cache(lambda: spending.pace(organization, available_microusd=balance().available_microusd)),
         "pace_days": spending.DAYS,
         "sandbox": settings.SANDBOX_MONEY,
         "payer": payer,
     }
     if payer:
-        paid = selectors.top_ups(organization)
+        paid = cache(lambda: selectors.top_ups(organization))
         context |= {
-            "page": movements.page(movements.statement_of(organization), size=LATEST),
-            "automatic": selectors.automatic(organization),
-            "standing": selectors.standing(organization),
-            "plans": selectors.plans_on_offer(),
+            "page": cache(lambda: movements.page(movements.statement_of(organization), size=LATEST)),
+            "automatic": cache(lambda: selectors.automatic(organization)),
+            "standing": cache(lambda: selectors.standing(organization)),
+            "plans": cache(selectors.plans_on_offer),
             "paid": paid,
-            "refundable": refundable(paid.rows),
-            "invoices": selectors.invoices(organization),
+            "refundable": cache(lambda: refundable(paid().rows)),
+            "invoices": cache(lambda: selectors.invoices(organization)),
             "refund_days": settings.REFUND_DAYS,
         }
     return render(request, "billing/overview.html", context)

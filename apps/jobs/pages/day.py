@@ -27,6 +27,12 @@ class DayPage(UsagePage):
         return [line for line in super().lines if self.measure.of(line.used)]
 
     @property
+    def energy_wh_each(self) -> float | None:
+        """Of a request that ended, on average."""
+        used = self.total
+        return used.energy_wh / used.requests if used.energy_wh is not None and used.requests else None
+
+    @property
     def now_x(self) -> str:
         """Where the dotted line stands (design guide, §9), in hundredths of the plot."""
         return f"{PLOT * ((self.end - self.start) / timedelta(hours=HOURS)):.2f}"

@@ -13,7 +13,7 @@ from apps.jobs.models import FINAL, Content, Event, Job
 from apps.jobs.sealed import Answer
 
 OPEN = "open"
-USAGE_GROUPS = ("model", "key", "member", "site", "day")
+USAGE_GROUPS = ("model", "key", "member", "site", "day", "week")
 
 
 class JobSiteSerializer(serializers.Serializer[Any]):
@@ -199,6 +199,9 @@ class UsageGroupSerializer(serializers.Serializer[Any]):
     site = serializers.CharField(required=False, allow_null=True, help_text="null: it ended before it was placed")
     site_name = serializers.CharField(required=False)
     day = serializers.DateField(required=False, help_text="UTC")
+    week = serializers.DateField(
+        required=False, help_text="Its Monday, UTC; of the first and the last, what is between `start` and `end`"
+    )
     requests = serializers.IntegerField(help_text="That ended, however they did")
     failed = serializers.IntegerField(help_text="Of the requests: failed or expired")
     prompt_tokens = serializers.IntegerField()
@@ -228,7 +231,7 @@ class UsageFilterSerializer(StrictSerializer):
     start = serializers.DateTimeField(required=False, help_text="From this time on; 30 days before `end` if absent")
     end = serializers.DateTimeField(required=False, help_text="Before this time; now if absent")
     group_by = serializers.CharField(
-        required=False, max_length=60, default="", help_text="Some of model, key, member, site, day, with commas"
+        required=False, max_length=60, default="", help_text="Some of model, key, member, site, day, week, with commas"
     )
     format = serializers.ChoiceField(choices=["json", "csv"], required=False, help_text="csv, or Accept: text/csv")
 

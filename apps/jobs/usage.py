@@ -2,7 +2,7 @@
 
 A job counts when it ends, in the transaction that charges it, so the sums of `charge_microusd` are those of the ledger's
 charges to the micro-dollar. A batch counts by its shards, each of its rows as a request, when a shard ends: its rows were
-charged in the minute or so before. Days are of UTC. Hours that were summed (`rollup`) are not read again job by job.
+charged in the minute or so before. Days are of UTC, and weeks of such days, from Monday. Hours that were summed (`rollup`) are not read again job by job.
 """
 
 from __future__ import annotations
@@ -11,15 +11,14 @@ import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from django.utils.translation import gettext_lazy
 
 from apps.core.sql import Plan, Row, Statement
 from apps.jobs import rollup
 
-Group = Literal["model", "key", "member", "site", "day", "hour"]
-GROUPS: tuple[Group, ...] = get_args(Group)
+Group = Literal["model", "key", "member", "site", "week", "day", "hour"]
 LONGEST_SPAN = timedelta(days=366)
 
 # The id that groups, what is shown of it, and the tables both are of. A key's member is the one who made it.
@@ -28,6 +27,7 @@ PARTS: dict[Group, tuple[str, str]] = {
     "key": ("f.api_key_id::text", "k.name"),
     "member": ("coalesce(f.user_id, k.created_by_id)::text", "u.email"),
     "site": ("s.code", "s.name"),
+    "week": ("to_char(date_trunc('week', f.at AT TIME ZONE 'UTC'), 'YYYY-MM-DD')", "NULL::text"),  # its Monday
     "day": ("to_char(f.at AT TIME ZONE 'UTC', 'YYYY-MM-DD')", "NULL::text"),
     "hour": ("to_char(f.at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:00')", "NULL::text"),
 }
@@ -79,6 +79,7 @@ class Used:
         return self.prompt_tokens + self.completion_tokens
 
 
+NAMED_BY_ID: tuple[Group, ...] = ("week", "day", "hour", "model")
 SUMMED = (*rollup.SUMMED, "energy_wh", "carbon_gco2e", "carbon_market_gco2e", "estimated")
 NAMELESS = {
     "key": gettext_lazy("sent from a page"),
@@ -161,11 +162,7 @@ def total(rows: Iterable[Used]) -> Used:
 
 def columns(groups: Sequence[Group]) -> list[str]:
     return (
-        [
-            name
-            for group in groups
-            for name in ((group,) if group in ("day", "hour", "model") else (group, f"{group}_name"))
-        ]
+        [name for group in groups for name in ((group,) if group in NAMED_BY_ID else (group, f"{group}_name"))]
         + [name for name in SUMMED if name != "estimated"]
         + ["energy_estimated"]
     )
@@ -176,7 +173,7 @@ def record(row: Used, groups: Sequence[Group]) -> list[Any]:
     named: list[Any] = []
     for group in groups:
         found, name = row.groups[group]
-        named += [found or ""] if group in ("day", "hour", "model") else [found or "", name]
+        named += [found or ""] if group in NAMED_BY_ID else [found or "", name]
     figures = [getattr(row, name) for name in SUMMED if name != "estimated"]
     return [*named, *("" if figure is None else figure for figure in figures), "yes" if row.estimated else "no"]
 
@@ -185,3 +182,10 @@ def days(start: datetime, end: datetime) -> list[date]:
     """Every UTC day that the span touches."""
     last = (end - timedelta(microseconds=1)).date()
     return [start.date() + timedelta(days=n) for n in range((last - start.date()).days + 1)]
+
+
+def weeks(start: datetime, end: datetime) -> list[date]:
+    """The Monday of every UTC week that the span touches; the first may be before it."""
+    touched = days(start, end)
+    first = touched[0] - timedelta(days=touched[0].weekday())
+    return [first + timedelta(weeks=n) for n in range((touched[-1] - first).days // 7 + 1)]

@@ -27,7 +27,6 @@ from apps.jobs.usage import Group, Used
 from cango_portal import database
 
 DEFAULT_SPAN = timedelta(days=30)
-IDS_ONLY = ("model", "day")
 
 
 class Always(BaseContentNegotiation):
@@ -104,7 +103,7 @@ def shape(row: Used, groups: Sequence[Group]) -> dict[str, Any]:
     for group in groups:
         found, name = row.groups[group]
         named[group] = found
-        if group not in IDS_ONLY:
+        if group not in usage.NAMED_BY_ID:
             named[f"{group}_name"] = name
     figures = {name: getattr(row, name) for name in usage.SUMMED if name != "estimated"}
     return {**named, **figures, "energy_estimated": row.estimated}

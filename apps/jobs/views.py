@@ -19,8 +19,8 @@ from apps.jobs.forms import HistoryForm
 from apps.jobs.models import Job
 from apps.jobs.pages import history as listings
 from apps.jobs.pages import job as pages
-from apps.jobs.pages.usage import UsageForm, UsagePage
-from apps.jobs.usage import Group
+from apps.jobs.pages.usage import UsagePage
+from apps.jobs.pages.usage_form import UsageForm
 
 VIEWS = ("output", "request", "attempts", "events", "code")
 
@@ -90,13 +90,11 @@ def usage(request: MemberRequest) -> HttpResponse:
 @never_cache
 @organization_required
 def usage_csv(request: MemberRequest) -> HttpResponse:
-    """What the page shows, exactly: the group of the address by day or by hour, as the page's bars are."""
+    """By what the page's bars stand for; by day also where those would be too many for a page."""
     now = timezone.now()
-    form = UsageForm(request.GET, now.date())
+    form = UsageForm(request.GET, now.date(), days_at_most=usages.LONGEST_SPAN)
     page = UsagePage(request.organization, form, now)
-    groups: tuple[Group, ...] = (page.bucket,) if page.group == "day" else (page.bucket, page.group)
-    rows = [usages.columns(groups), *(usages.record(row, groups) for row in page.read(groups))]
-    response = HttpResponse(BYTE_ORDER_MARK + lines(rows), content_type="text/csv; charset=utf-8")
+    response = HttpResponse(BYTE_ORDER_MARK + lines(page.sheet), content_type="text/csv; charset=utf-8")
     response["Content-Disposition"] = f'attachment; filename="usage-{page.start:%Y-%m-%d}-{page.end:%Y-%m-%d}.csv"'
     return response
 

@@ -24,7 +24,7 @@ from apps.jobs.models import FINAL, Job
 from apps.jobs.pages import history
 from apps.jobs.pages.history import Row
 from apps.jobs.pages.job import JobPage
-from apps.jobs.pages.usage import Axis
+from apps.jobs.pages.measures import Axis
 from apps.jobs.usage import Used
 from apps.keys.models import APIKey
 from apps.ledger import budgets, limits

@@ -21,7 +21,7 @@ from apps.accounts.permissions import MemberRequest, organization_required
 from apps.catalog import offers
 from apps.catalog.models import Model
 from apps.jobs.pages.day import DayPage
-from apps.jobs.pages.usage import UsageForm
+from apps.jobs.pages.usage_form import UsageForm
 from apps.portal import legal, mailbox, output, parts, running, selectors, services, status
 from apps.portal.catalog import Catalog
 from apps.portal.context import THEMES

@@ -47,6 +47,7 @@ PAGES = {
     "job": "/jobs/{job}/",
     "usage": "/usage/",
     "usage by member, 90 days": "/usage/?range=90d&group=member",
+    "usage by key, a year": "/usage/?range=365d&group=key",
     "batches": "/batches/",
     "playground": "/playground/",
     "models": "/models/",

@@ -24,7 +24,8 @@ class Chart {
     this.svg = body.querySelector('svg.plot')
     this.names = [...body.querySelectorAll('.chart-data thead th')].map(cell => cell.textContent)
     this.rows = [...body.querySelectorAll('.chart-data tbody tr')].map(row => [...row.cells].map(cell => cell.textContent))
-    this.newest = plot.at.length - 1
+    this.days = plot.days ?? this.rows.map(([moment]) => [moment, moment])   // with which a bar begins and ends
+    this.newest = this.rows.length - 1
     this.first = 0                             // and the last bar that are shown
     this.last = this.newest
     this.at = this.newest                      // the bar that is looked at
@@ -41,7 +42,7 @@ class Chart {
   // What is drawn --------------------------------------------------------------------------------------------------------
 
   stack() {                // each part of a bar begins where the one below ends
-    let floor = this.plot.at.map(() => 0)
+    let floor = this.rows.map(() => 0)
     this.parts = this.plot.series.map(({ number, values }) => {
       const part = { number, values, floor, top: floor.map((value, n) => value + values[n]) }
       floor = part.top
@@ -75,7 +76,7 @@ class Chart {
         drawClear: [() => this.lines()],
         draw: [() => { this.choose(this.marked); this.place() }],
       },
-    }, [this.plot.at.map((_, n) => n), ...this.parts.map(part => part.top)], this.box)
+    }, [this.rows.map((_, n) => n), ...this.parts.map(part => part.top)], this.box)
     this.u.over.append(this.band)
     this.box.append(this.tip)
   }
@@ -126,7 +127,8 @@ class Chart {
     this.u.setScale('x', { min: first - 0.5, max: last + 0.5 })
     this.write('.chart-y', this.axis.marks)
     const middle = first + Math.floor((last - first + 1) / 2)
-    this.write('.chart-x', [...new Set([first, middle, last])].map(n => this.rows[n][0]))
+    const marked = [...new Set([first, middle, last])]
+    this.write('.chart-x', first === last ? [this.rows[first][0]] : marked.map(n => this.days[n][+(n === last)]))
     this.find('output').textContent = this.span(first, last)
     const link = this.find('a')
     link.hidden = first === 0 && last === this.newest
@@ -143,18 +145,21 @@ class Chart {
   }
 
   span(first, last) {
-    const [from, to] = [this.rows[first][0], this.rows[last][0]]
-    return first === last ? from : word('{first} to {last}', { first: from, last: to })
+    if (first === last) return this.rows[first][0]
+    const [from, to] = [this.days[first][0], this.days[last][1]]
+    return word('{first} to {last}', { first: from, last: to })
   }
 
-  // The same page of that time: of a few days by hour.
+  // The same page of that time: of a few days by hour. Of the first and the last week there may be a part.
   address(first, last) {
     const asked = new URLSearchParams(location.search)
     for (const name of RANGE) asked.delete(name)
-    const [start, end] = this.plot.ends
-    asked.set(start, this.plot.at[first])
-    asked.set(end, this.plot.at[last])
-    if (start === 'start' && last - first < this.plot.hours_at_most) asked.set('bars', 'hour')
+    const { ends: [start, end], at, step, unit } = this.plot
+    const from = Math.max(at + first * step, this.plot.first), to = Math.min(at + (last + 1) * step - unit, this.plot.last)
+    const time = at => new Date(at).toISOString().slice(0, start === 'start' ? 10 : 16)
+    asked.set(start, time(from))
+    asked.set(end, time(to))
+    if (start === 'start' && (to - from) / unit < this.plot.hours_at_most) asked.set('bars', 'hour')
     return `?${asked}`
   }
 

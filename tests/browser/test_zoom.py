@@ -44,6 +44,10 @@ PAINTED = """() => {
 }"""
 
 
+def words(day: date) -> str:
+    return f"{day.day} {day:%b}"
+
+
 @dataclass
 class History:
     email: str
@@ -76,7 +80,7 @@ class Explorer:
         return self.first + timedelta(days=number)
 
     def words(self, number: int) -> str:
-        return f"{self.day(number).day} {self.day(number):%b}"
+        return words(self.day(number))
 
     @property
     def chart(self) -> Locator:
@@ -181,6 +185,45 @@ def test_the_range_zoomed_to_has_its_own_address(history: History, visitor: Visi
     expect(page.get_by_role("slider", name="Requests by hour")).to_have_attribute("aria-valuemax", "14")
     assert f"first_hour={day}T00%3A00" in page.url
     visitor.check()
+
+
+@pytest.mark.parametrize("visitor", [1440], indirect=True)
+def test_a_year_is_zoomed_from_its_weeks_to_days(history: History, visitor: Visitor):
+    explorer, page = Explorer(history, visitor), visitor.page
+    first, last = explorer.day(-299), explorer.day(29)
+    monday, sunday = last - timedelta(days=last.weekday() + 14), first + timedelta(days=6 - first.weekday())
+    year = f"/usage/?start={first}&end={last}"
+    visitor.go(year)
+    chart, shown = page.get_by_role("slider", name="Spend by week"), page.locator(".chart-tools output")
+    expect(shown).to_have_text(f"{words(first)} to {words(last)}")
+    expect(page.locator(".chart-x span")).to_have_text([words(first), re.compile(r"^\d+ \w+$"), words(last)])
+    visitor.check()
+    chart.focus()
+    page.keyboard.press("End")
+    part = last.weekday() + 1
+    span = words(last) if part == 1 else f"{words(last - timedelta(days=part - 1))} to {words(last)}"
+    expect(chart).to_have_attribute(
+        "aria-valuetext", re.compile("^" + re.escape(f"{span}: " if part == 7 else f"{span} ({part} of 7 days): "))
+    )
+    page.keyboard.press("Shift+ArrowLeft")
+    page.keyboard.press("Shift+ArrowLeft")
+    page.keyboard.press("Enter")
+    expect(shown).to_have_text(f"{words(monday)} to {words(last)}")
+    expect(page.locator(".chart-x span").first).to_have_text(words(monday))
+    expect(page.locator(".chart-x span").last).to_have_text(words(last))
+    page.get_by_role("link", name="Show this range").click()
+    page.wait_for_url(f"**/usage/?start={monday}&end={last}")
+    expect(page.get_by_role("slider", name="Spend by day")).to_have_attribute("aria-valuemax", str(part + 14))
+
+    visitor.go(year)
+    chart.focus()
+    page.keyboard.press("Home")
+    page.keyboard.press("Enter")  # the first week alone, of which there is a part
+    expect(page.get_by_role("link", name="Show this range")).to_have_attribute(
+        "href", f"?start={first}&end={sunday}&bars=hour"
+    )
+    expect(shown).to_have_text(re.compile(rf"^{words(first)}"))
+    assert visitor.faults == []
 
 
 @pytest.mark.parametrize("visitor", [1440], indirect=True)

@@ -15,7 +15,7 @@ from apps.core.ids import uuid7
 from apps.core.spreadsheets import lines
 from apps.jobs import rollup, usage
 from apps.jobs.models import Job, UsageHour, UsageUntil
-from apps.jobs.pages.usage import EMPTY
+from apps.jobs.pages.measures import EMPTY
 from apps.keys import services as keys
 from apps.ledger import services as ledger
 from apps.ledger.models import Transfer
@@ -119,6 +119,10 @@ def test_groups_and_their_sums(used, place):
     assert {key: row.charge_microusd for key, row in read(used, "site").items()} == {("georgia-1",): 8, (None,): 7}
     days = {key: row.charge_microusd for key, row in read(used, "day").items()}
     assert days == {("2026-11-25",): 8, ("2026-11-24",): 7, ("2026-11-22",): 0}
+    assert {key: row.charge_microusd for key, row in read(used, "week").items()} == {
+        ("2026-11-23",): 15,
+        ("2026-11-16",): 0,
+    }
     both = {key: row.charge_microusd for key, row in read(used, "day", "model").items()}
     assert both[("2026-11-24", "acme/vectors")] == 7
     (everything,) = read(used).values()
@@ -142,7 +146,18 @@ def summed(request, used):
 
 
 @pytest.mark.parametrize(
-    "groups", [(), ("model",), ("key",), ("member",), ("site",), ("day",), ("model", "key", "member", "site", "day")]
+    "groups",
+    [
+        (),
+        ("model",),
+        ("key",),
+        ("member",),
+        ("site",),
+        ("day",),
+        ("week",),
+        ("week", "model"),
+        ("model", "key", "member", "site", "day"),
+    ],
 )
 @pytest.mark.usefixtures("summed")
 def test_the_sums_are_what_the_ledger_charged(used, groups):
@@ -235,6 +250,10 @@ URLS = [
     *(f"/usage/?group={name}" for name in ("model", "key", "member", "site", "day")),
     *(f"/usage/?range={name}" for name in ("today", "7d", "30d", "month", "last-month")),
     "/usage/?range=7d&bars=hour",
+    "/usage/?range=365d",
+    "/usage/?range=365d&group=day",
+    "/usage/?range=90d&group=day",
+    "/usage/?range=today&bars=week",
     "/usage/?start=2026-11-24&end=2026-11-24&group=site&measure=energy",
     "/usage/?first_hour=2026-11-24T23:00&last_hour=2026-11-25T00:00",
 ]
@@ -268,18 +287,18 @@ def test_the_page_answers_in_figures_chart_and_table(client):
 def test_the_table_says_each_part_of_a_bar(client):
     html = client.get("/usage/?range=7d&measure=requests").content.decode()
     table = html.split("Show as table")[1].split("</table>")[0]
-    heads = re.findall(r'<th scope="col"(?: class="n")?>([^<]+)</th>', table)
+    heads = re.findall(r'<th scope="col">([^<]+)</th>', table)
     assert heads[:2] == ["Day", "Requests"]
     assert {"Acme chat", "acme/vectors"} <= set(heads[2:])
     for row in re.findall(r"<tr><th scope=\"row\">.*?</tr>", table):
-        whole, *parts = [int(value) for value in re.findall(r'<td class="n">(\d+)</td>', row)]
+        whole, *parts = [int(value) for value in re.findall(r"<td>(\d+)</td>", row)]
         assert (len(parts), sum(parts)) == (len(heads) - 2, whole)
 
 
 def test_days_without_work_are_there_as_zero(client):
     html = client.get("/usage/?range=7d&group=day&measure=requests").content.decode()
     table = html.split("Show as table")[1].split("</table>")[0]
-    assert re.findall(r'<th scope="row">([^<]+)</th><td class="n">([^<]+)<', table) == [
+    assert re.findall(r'<th scope="row">([^<]+)</th><td>([^<]+)<', table) == [
         ("19 Nov", "0"), ("20 Nov", "0"), ("21 Nov", "0"), ("22 Nov", "1"), ("23 Nov", "0"), ("24 Nov", "1"), ("25 Nov", "2")
     ]  # fmt: skip
 
@@ -318,7 +337,7 @@ def test_hours_that_were_chosen_are_told_in_the_readers_time_zone(client, place)
     html = client.get(f"/usage/?{asked}&measure=requests").content.decode()
     assert "25 Nov 2026, 04:30 to 06:30, times in Asia/Kolkata." in html
     table = html.split("Show as table")[1].split("</table>")[0]
-    assert re.findall(r'<th scope="row">([^<]+)</th><td class="n">([^<]+)<', table) == [("04:30", "1"), ("05:30", "1")]
+    assert re.findall(r'<th scope="row">([^<]+)</th><td>([^<]+)<', table) == [("04:30", "1"), ("05:30", "1")]
     assert 'name="first_hour" value="2026-11-24T23:00"' in html
     sheet = client.get(f"/usage/export.csv?{asked}").content.decode().splitlines()
     assert [line.split(",")[0] for line in sheet[1:]] == ["2026-11-24T23:00", "2026-11-25T00:00"]
@@ -326,11 +345,22 @@ def test_hours_that_were_chosen_are_told_in_the_readers_time_zone(client, place)
     assert "Highest hour 25 Nov 04:30" in week
 
 
+def plotted(html: str) -> dict:
+    [told] = re.findall(r'<script id="plot" type="application/json">(.*?)</script>', html)
+    return json.loads(told)
+
+
+def moments(plot: dict) -> list[str]:
+    """Where each bar begins, as an address and the CSV say it."""
+    form = "%Y-%m-%d" if plot["ends"][0] == "start" else "%Y-%m-%dT%H:00"
+    bars = range(len(plot["axis"]))
+    return [f"{datetime.fromtimestamp((plot['at'] + n * plot['step']) / 1000, UTC):{form}}" for n in bars]
+
+
 def test_the_browser_gets_the_lengths_of_the_bars_and_each_axis(client):
     html = client.get("/usage/?range=7d&measure=requests").content.decode()
-    [told] = re.findall(r'<script id="plot" type="application/json">(.*?)</script>', html)
-    plot = json.loads(told)
-    assert (plot["ends"], plot["at"]) == (["start", "end"], [f"2026-11-{day}" for day in range(19, 26)])
+    plot = plotted(html)
+    assert (plot["ends"], moments(plot)) == (["start", "end"], [f"2026-11-{day}" for day in range(19, 26)])
     assert {tuple(part["values"]) for part in plot["series"]} == {(0, 0, 0, 1, 0, 0, 2), (0, 0, 0, 0, 0, 1, 0)}
     nothing, some = {"top": EMPTY, "marks": ["", "0"]}, {"top": 2, "marks": ["2", "1", "0"]}
     assert plot["axes"] == [nothing, some]
@@ -362,19 +392,114 @@ def test_the_csv_is_exact_and_runs_nothing(client):
 
 
 @pytest.mark.parametrize(
-    ("asked", "moments"),
+    ("asked", "ids"),
     [
         ("first_hour=2026-11-24T23:00&last_hour=2026-11-25T00:00", ["2026-11-24T23:00", "2026-11-25T00:00"]),
         ("first_hour=2026-11-24T23:00&last_hour=2026-11-25T00:00&bars=day", ["2026-11-24", "2026-11-25"]),
         ("range=today", ["2026-11-25T00:00", "2026-11-25T13:00"]),
+        ("range=365d", ["2026-10-12", "2026-11-16", "2026-11-23"]),
     ],
 )
-def test_the_csv_has_the_bars_of_the_page(client, asked, moments):
+def test_the_csv_has_the_bars_of_the_page(client, asked, ids):
     sheet = client.get(f"/usage/export.csv?{asked}&group=day").content.decode().splitlines()
-    assert [line.split(",")[0] for line in sheet[1:]] == moments
+    assert [line.split(",")[0] for line in sheet[1:]] == ids
     html = client.get(f"/usage/?{asked}&group=day").content.decode()
-    [plot] = re.findall(r'<script id="plot" type="application/json">(.*?)</script>', html)
-    assert set(moments) <= set(json.loads(plot)["at"])
+    assert set(ids) <= set(moments(plotted(html)))
+
+
+def test_a_year_has_a_bar_for_each_week(client, place, summed):
+    """The first week is a part, and so is the last; the sums are those of the days, to the micro-dollar."""
+    organization, owner, _ = place
+    for day, charge in ((365, 20_000_000), (364, 3_000_000), (359, 4_000_000)):  # 25, 26 November 2025, 1 December
+        ended(organization, Job.objects.first().model, NOW - timedelta(days=day), charge, user=owner)
+    if summed != "jobs":
+        database.run(rollup.again(NOW - timedelta(days=366)))
+        while database.run(rollup.fill()):
+            pass
+    html = client.get("/usage/?range=365d").content.decode()
+    assert "26 Nov 2025 to 25 Nov 2026" in html
+    assert "Spend by week and model. Highest week 1 Dec to 7 Dec with $4.00. Total $8.00." in html
+    assert "weeks of UTC, from Monday" in html
+    table = html.split("Show as table")[1].split("</table>")[0]
+    weeks = re.findall(r'<th scope="row">([^<]+)</th><td>([^<]+)<', table)
+    assert len(weeks) == 53
+    assert weeks[:2] == [("26 Nov to 30 Nov (5 of 7 days)", "$3.00"), ("1 Dec to 7 Dec", "$4.00")]
+    assert weeks[-1][0] == "23 Nov to 25 Nov (3 of 7 days)"
+    assert [text for text, spend in weeks if spend != "$0.00"][2:] == ["12 Oct to 18 Oct", weeks[-1][0]]
+    [axis] = re.findall(r'<div class="chart-x"[^>]*>(.*?)</div>', html)
+    assert re.findall(r"<span>(.*?)</span>", axis) == ["26 Nov", "25 May", "25 Nov"]
+    plot = plotted(html)
+    first, last = (f"{datetime.fromtimestamp(plot[name] / 1000, UTC):%Y-%m-%d}" for name in ("first", "last"))
+    assert (first, last, moments(plot)[0]) == ("2025-11-26", "2026-11-25", "2025-11-24")
+    assert plot["days"][0] == ["26 Nov", "30 Nov"]
+    assert plot["days"][-1] == ["23 Nov", "25 Nov"]
+
+    by_week = sheet(client, "range=365d&group=day")
+    spans = [(row["week"], row["first_day"], row["last_day"], row["charge_microusd"]) for row in by_week]
+    assert spans[0] == ("2025-11-24", "2025-11-26", "2025-11-30", "3000000")
+    assert spans[-1] == ("2026-11-23", "2026-11-23", "2026-11-25", "15")
+    by_day = sheet(client, "range=365d&group=day&bars=day")
+    assert (by_day[0]["day"], by_day[-1]["day"]) == ("2025-11-26", "2026-11-25")
+    for week in by_week:
+        days = [row for row in by_day if week["first_day"] <= row["day"] <= week["last_day"]]
+        for name in ("requests", "charge_microusd", "prompt_tokens", "energy_wh"):
+            assert sum(float(row[name] or 0) for row in days) == float(week[name] or 0)
+    assert sum(int(row["charge_microusd"]) for row in by_week) == 8_000_015
+
+
+def sheet(client, query: str) -> list[dict[str, str]]:
+    text = client.get(f"/usage/export.csv?{query}").content.decode().removeprefix("\ufeff")
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def test_what_bars_stand_for_goes_by_the_span(client):
+    for asked, title in (
+        ("range=7d", "Spend by day"),
+        ("range=90d", "Spend by day"),
+        ("start=2026-08-26&end=2026-11-25", "Spend by day"),
+        ("start=2026-08-25&end=2026-11-25", "Spend by week"),
+        ("range=365d&bars=day", "Spend by week"),
+        ("range=30d&bars=week", "Spend by week"),
+        ("range=today", "Spend by hour"),
+    ):
+        assert f'<h2 id="chart-h">{title}</h2>' in client.get(f"/usage/?{asked}").content.decode(), asked
+    html = client.get("/usage/?range=365d&bars=day").content.decode()
+    assert "At most 92 days can be shown by day. The CSV has every day." in html
+    assert 'href="/usage/export.csv?range=365d&amp;bars=day"' in html
+    assert "day" in sheet(client, "range=365d&bars=day")[0]
+    assert "CSV by day" not in client.get("/usage/?range=90d").content.decode()
+
+
+def test_days_are_listed_up_to_a_month_and_weeks_beyond(client):
+    for asked, head, listed_ones in (("30d", "Day", 3), ("90d", "Week", 3), ("365d", "Week", 3)):
+        html = client.get(f"/usage/?range={asked}&group=day").content.decode()
+        [listed] = re.findall(r'id="groups-h">By (\w+)<', html)
+        assert (listed, html.count('role="rowheader"')) == (head.lower(), listed_ones)
+        assert f'<th scope="col" role="columnheader">{head}</th>' in html
+
+
+def test_of_many_groups_the_largest_have_lines_and_the_rest_one(client, place):
+    organization, owner, _ = place
+    model = Job.objects.first().model
+    for number in range(1, 31):
+        key, _ = keys.issue(organization=organization, name=f"key {number}", user=owner)
+        ended(organization, model, NOW - timedelta(hours=2), number * 100_000, api_key=key)
+    html = client.get("/usage/?group=key").content.decode()
+    names = re.findall(r'role="rowheader" class="wide address">(?:<span[^>]*></span> )?([^<]+)<', html)
+    assert names == [*(f"key {number}" for number in range(30, 10, -1)), "12 others, each in the CSV"]
+    others = html.split("12 others, each in the CSV")[1]
+    assert re.findall(r'data-label="(?:Requests|Spend|Share)">([^<]+)<', others) == ["14", "$5.5000", "12%"]
+    assert html.count("Other</th>") == 1  # the fifth part of a bar: all but the four largest
+
+
+def test_so_many_bars_are_drawn_whole(client):
+    parts = [len(plotted(client.get(f"/usage/?start=2026-11-{day}&end=2026-11-25&bars=hour").content.decode())["series"])
+             for day in (22, 21)]  # fmt: skip
+    assert parts == [2, 1]
+    html = client.get("/usage/?start=2026-11-21&end=2026-11-25&bars=hour").content.decode()
+    assert "more than 96 bars are drawn whole" in html
+    assert "Spend by hour. Highest hour 25 Nov 13:00" not in html
+    assert "Spend by hour. Highest hour 24 Nov 23:00" in html
 
 
 def test_strangers_and_visitors_see_nothing(used, client):
@@ -412,7 +537,8 @@ def test_marks_of_the_axis_are_exact_however_little_was_spent(place, charge, mar
     client.force_login(owner)
     page = client.get("/usage/").content.decode()
     assert axis(page) == marks
-    assert re.findall(r'class="s1" d="M[\d.]+ 100\.00h[\d.]+v-([\d.]+)h', page) == [height]
+    [drawn] = re.findall(r'class="s1" d="M1 100(?:h10)*V([\d.]+)h8V100h2(?:h10)*"', page)
+    assert f"{100 - float(drawn):.2f}" == height
     steps = len(marks) - 1
     lines = [f"{100 * step / steps:.2f}" for step in range(steps)]
-    assert re.findall(r'class="grid-line" x1="0" x2="100" y1="([\d.]+)"', page) == lines
+    assert re.findall(r'class="grid-line" x1="0" x2="\d+" y1="([\d.]+)"', page) == lines

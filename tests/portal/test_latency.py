@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from django.utils import timezone
 
 from apps.jobs.pages.day import DayPage
-from apps.jobs.pages.usage import UsageForm
+from apps.jobs.pages.usage_form import UsageForm
 from apps.portal import selectors
 from apps.portal.selectors import Latency, Quarter, latency
 from tests import make
@@ -70,7 +70,7 @@ def test_answers_are_looked_for_among_so_many_jobs_of_every_kind(db, monkeypatch
 def test_the_day_has_24_hours_a_line_at_now_and_no_row_of_an_hour_that_has_not_come(db):
     page = DayPage(make.organization(), UsageForm({"range": "today"}, MIDNIGHT.date()), at(14.25))
     assert len(page.moments) == 24
-    assert page.now_x == "59.38"
+    assert (page.now_x, page.width) == ("142.50", 240)
     assert page.times == ["00:00", "06:00", "12:00", "18:00", "24:00"]
     assert [row[0] for row in page.table] == [f"{hour:02}:00" for hour in range(15)]
     with timezone.override("Asia/Shanghai"):

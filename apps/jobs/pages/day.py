@@ -8,7 +8,7 @@ from functools import cached_property
 from django.utils import timezone
 
 from apps.accounts.times import written
-from apps.jobs.pages.usage import PLOT, Line, UsagePage
+from apps.jobs.pages.usage import Line, UsagePage
 
 HOURS = 24
 MARKED = 6  # hours between the marks of the axis
@@ -34,8 +34,8 @@ class DayPage(UsagePage):
 
     @property
     def now_x(self) -> str:
-        """Where the dotted line stands (design guide, §9), in hundredths of the plot."""
-        return f"{PLOT * ((self.end - self.start) / timedelta(hours=HOURS)):.2f}"
+        """Where the dotted line stands (design guide, §9), in the units of the bars."""
+        return f"{self.width * ((self.end - self.start) / timedelta(hours=HOURS)):.2f}"
 
     @property
     def zooms(self) -> bool:

@@ -2,275 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
-from decimal import Decimal
+from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
-from typing import Any, cast
+from typing import Any
 
-from django import forms
-from django.forms import BoundField
 from django.utils import timezone
-from django.utils.translation import gettext, gettext_lazy, gettext_noop, pgettext, pgettext_lazy
+from django.utils.translation import gettext, gettext_lazy, gettext_noop, pgettext_lazy
 
 from apps.accounts.models import Organization
 from apps.accounts.times import written
 from apps.core import numbers
 from apps.jobs import rollup, usage
+from apps.jobs.pages.measures import MEASURES, PLOT, Axis
+from apps.jobs.pages.usage_form import (
+    CUSTOM,
+    DAYS_AT_MOST,
+    ENDS,
+    GROUPS,
+    HOUR_FORM,
+    HOURS,
+    HOURS_AT_MOST,
+    UsageForm,
+    midnight,
+)
 from apps.jobs.usage import Group, Used
 from cango_portal import database
 
 MOST_SERIES = 4  # and "Other" (design guide, §9)
-PLOT = 100.0
-GAP = 0.2  # of a bar's room
-MICRO = Decimal("0.000001")  # of a Wh or a gram: no smaller one is written
-HOURS_UP_TO = timedelta(days=2)
-HOURS_AT_MOST = timedelta(days=8)
-BARS = {
-    "": gettext_lazy("Bars: automatic"),
-    "hour": gettext_lazy("Bars by hour"),
-    "day": gettext_lazy("Bars by day"),
+ROOM, BAR, GAP = 10, 8, 2  # of a bar, in the chart's own units across
+HOURS_UP_TO = timedelta(days=2)  # bars are of hours where nobody chose
+MOST_PARTED = 96  # bars; more are drawn whole
+LISTED_BY_DAY = 31  # days; of more there is a line for each week
+MOST_LINES = 20
+WEEK = 7  # days
+BUCKETS = {
+    "hour": pgettext_lazy("of a bar", "hour"),
+    "day": pgettext_lazy("of a bar", "day"),
+    "week": pgettext_lazy("of a bar", "week"),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Measure:
-    """`name` and `counts` are in English. `least` is the smallest step of an axis, in what `of` gives."""
-
-    name: str
-    counts: str
-    of: Callable[[Used], float]
-    text: Callable[[Any], str]
-    least: Decimal = Decimal(1)
-
-    @property
-    def title(self) -> str:
-        return gettext(self.name)
-
-    @property
-    def unit(self) -> str:
-        return gettext(self.counts)
-
-    def axis(self, most: float) -> Axis:
-        if not most:  # a part without bars, zoomed into
-            return Axis(EMPTY, ["", "0"])
-        marks = numbers.ticks(most, least=self.least)
-        if self is MEASURES["spend"]:  # in words a mark below a cent would be "< $0.01"
-            return Axis(float(marks[0]), numbers.money_ticks(marks))
-        return Axis(float(marks[0]), [self.text(mark) if mark else "0" for mark in marks])
-
-
-EMPTY = 2.0**-20  # the upper end of an axis that nothing stands at; steps of 1, 2 or 5 never end there
-
-
-@dataclass(frozen=True, slots=True)
-class Axis:
-    """Its upper end, and what its marks say, from there down to 0, equally far apart."""
-
-    top: float
-    marks: list[str]
-
-    @property
-    def lines(self) -> list[str]:
-        """Where the lines of the marks above 0 are, in hundredths of the plot."""
-        steps = len(self.marks) - 1
-        return [f"{PLOT * step / steps:.2f}" for step in range(steps)]
-
-
-MEASURES = {
-    "spend": Measure(
-        gettext_noop("Spend"), "USD", lambda row: row.charge_microusd, lambda value: numbers.money(round(value))
-    ),
-    "tokens": Measure(
-        gettext_noop("Tokens"),
-        gettext_noop("input and output"),
-        lambda row: row.tokens,
-        lambda value: numbers.count(round(value)),
-    ),
-    "requests": Measure(
-        gettext_noop("Requests"),
-        gettext_noop("that ended"),
-        lambda row: row.requests,
-        lambda value: numbers.count(round(value)),
-    ),
-    "energy": Measure(
-        gettext_noop("Energy"),
-        gettext_noop("with host and cooling"),
-        lambda row: row.energy_wh or 0.0,
-        numbers.energy,
-        least=MICRO,
-    ),
-    "carbon": Measure(
-        gettext_noop("Carbon"),
-        gettext_noop("CO₂ equivalent"),
-        lambda row: row.carbon_gco2e or 0.0,
-        numbers.carbon,
-        least=MICRO,
-    ),
+STEPS: dict[Group, tuple[timedelta, timedelta]] = {  # what an address counts in, and what a bar holds
+    "hour": (rollup.HOUR, rollup.HOUR),
+    "day": (timedelta(days=1), timedelta(days=1)),
+    "week": (timedelta(days=1), timedelta(weeks=1)),
 }
-GROUPS = {
-    "model": gettext_lazy("Model"),
-    "key": gettext_lazy("API key"),
-    "member": gettext_lazy("Member"),
-    "site": gettext_lazy("Site"),
-    "day": gettext_lazy("Day"),
-}
-CUSTOM = "custom"
-HOURS = "hours"  # chosen in the chart
-RANGES = {
-    "today": gettext_lazy("Today"),
-    "7d": gettext_lazy("Last 7 days"),
-    "30d": gettext_lazy("Last 30 days"),
-    "month": gettext_lazy("This month"),
-    "last-month": gettext_lazy("Last month"),
-    CUSTOM: gettext_lazy("From and to"),
-}
-ENDS = {CUSTOM: ("start", "end"), HOURS: ("first_hour", "last_hour")}  # of a range, by the fields that say it
-HOUR_FORM = "%Y-%m-%dT%H:00"  # UTC, as in the CSV
-
-
-class HourField(forms.Field):
-    """An hour of UTC of this century, which no reader types."""
-
-    widget = forms.HiddenInput
-
-    def to_python(self, value: Any) -> datetime | None:
-        if not value:
-            return None
-        try:
-            hour = datetime.strptime(value, HOUR_FORM).replace(tzinfo=UTC)
-        except ValueError:
-            raise forms.ValidationError(gettext("This is not an hour.")) from None
-        if hour.year < 2000:
-            raise forms.ValidationError(gettext("This is not an hour."))
-        return hour
-
-
-class UsageForm(forms.Form):
-    """An unknown value in a shared address shows the default and says so."""
-
-    measure = forms.ChoiceField(
-        label=gettext_lazy("Measure"), required=False, choices=[(k, gettext_lazy(m.name)) for k, m in MEASURES.items()]
-    )
-    group = forms.ChoiceField(label=gettext_lazy("Group by"), required=False, choices=list(GROUPS.items()))
-    range = forms.ChoiceField(label=gettext_lazy("Time"), required=False, choices=list(RANGES.items()))
-    bars = forms.ChoiceField(label=gettext_lazy("Bars"), required=False, choices=list(BARS.items()))
-    start = forms.DateField(
-        label=pgettext_lazy("day", "From"), required=False, widget=forms.DateInput(attrs={"type": "date"})
-    )
-    end = forms.DateField(
-        label=pgettext_lazy("day", "To"), required=False, widget=forms.DateInput(attrs={"type": "date"})
-    )
-
-    first_hour = HourField(label=gettext_lazy("From hour"), required=False)
-    last_hour = HourField(label=gettext_lazy("To hour"), required=False)
-
-    def __init__(self, data: Any, today: date) -> None:
-        self.today = today
-        super().__init__({name: data.get(name) or value for name, value in defaults(data, today).items()})
-        for name in ("measure", "group", "range", "bars"):
-            self.fields[name].widget.attrs["class"] = "select"
-        for name in ("start", "end"):
-            self.fields[name].widget.attrs["class"] = "input"
-        if self.data["range"] == HOURS:
-            cast(forms.ChoiceField, self.fields["range"]).choices = [*RANGES.items(), (HOURS, gettext("Chosen hours"))]
-
-    @property
-    def shown(self) -> list[BoundField]:
-        """The two days, or the two hours, only where they count."""
-        left_out = [name for span, ends in ENDS.items() if span != self.data["range"] for name in ends]
-        return [field for field in self if field.name not in left_out]
-
-    def clean(self) -> dict[str, Any]:
-        cleaned = super().clean() or {}
-        start, end = cleaned.get("start"), cleaned.get("end")
-        if cleaned.get("range") == CUSTOM and not ({"start", "end"} & set(self.errors)):
-            if start is None or end is None:
-                self.add_error("start" if start is None else "end", gettext("Choose both days, or another time."))
-            elif end < start:
-                self.add_error("end", gettext("The last day is before the first."))
-            elif end - start >= usage.LONGEST_SPAN:
-                self.add_error(
-                    "end", gettext("At most %(days)s days can be shown at once.") % {"days": usage.LONGEST_SPAN.days}
-                )
-        if cleaned.get("range") == HOURS and not ({"first_hour", "last_hour"} & set(self.errors)):
-            first_hour, last_hour = cleaned.get("first_hour"), cleaned.get("last_hour")
-            if first_hour is None or last_hour is None:
-                missing = "first_hour" if first_hour is None else "last_hour"
-                self.add_error(missing, gettext("Choose both hours, or another time."))
-            elif last_hour < first_hour:
-                self.add_error("last_hour", gettext("The last hour is before the first."))
-            elif last_hour - first_hour >= HOURS_AT_MOST:
-                self.add_error(
-                    "last_hour", gettext("At most %(days)s days can be shown by hour.") % {"days": HOURS_AT_MOST.days}
-                )
-        elif cleaned.get("bars") == "hour" and not self.errors:
-            first, last = self.dates(self.today)
-            if last - first >= HOURS_AT_MOST:
-                self.add_error(
-                    "bars", gettext("At most %(days)s days can be shown by hour.") % {"days": HOURS_AT_MOST.days}
-                )
-        return cleaned
-
-    def span(self, now: datetime) -> tuple[datetime, datetime]:
-        """From the first moment to before the last, UTC; it never ends after now."""
-        if self.hours is not None:
-            this = rollup.hour_of(now)
-            first_hour, last_hour = (min(hour, this) for hour in self.hours)
-            return first_hour, min(last_hour + rollup.HOUR, now)
-        today = now.astimezone(UTC).date()
-        first, last = self.dates(today)
-        return midnight(first), min(midnight(last + timedelta(days=1)), now)
-
-    @property
-    def hours(self) -> tuple[datetime, datetime] | None:
-        """The first and the last, where hours are chosen."""
-        first_hour, last_hour = self.cleaned_data.get("first_hour"), self.cleaned_data.get("last_hour")
-        if self.cleaned_data.get("range") != HOURS or first_hour is None or last_hour is None:
-            return None
-        return first_hour, last_hour
-
-    def dates(self, today: date) -> tuple[date, date]:
-        first_of_month = today.replace(day=1)
-        match self.cleaned_data.get("range"):
-            case "today":
-                return today, today
-            case "7d":
-                return today - timedelta(days=6), today
-            case "month":
-                return first_of_month, today
-            case "last-month":
-                last = first_of_month - timedelta(days=1)
-                return last.replace(day=1), last
-            case "custom" if self.cleaned_data.get("start") and self.cleaned_data.get("end"):
-                return min(self.cleaned_data["start"], today), min(self.cleaned_data["end"], today)
-        return today - timedelta(days=29), today
-
-
-def midnight(day: date) -> datetime:
-    return datetime.combine(day, time(), UTC)
-
-
-def defaults(data: Any, today: date) -> dict[str, str]:
-    """Days without a range mean those days, hours those hours; "from and to" without days begins with the last 30."""
-    given = [span for span, ends in ENDS.items() if any(data.get(name) for name in ends)]
-    days = ("", "") if CUSTOM in given or data.get("range") != CUSTOM else (f"{today - timedelta(days=29)}", f"{today}")
-    return {
-        "measure": "spend",
-        "group": "model",
-        "range": given[-1] if given else "30d",
-        "bars": "",
-        "start": days[0],
-        "end": days[1],
-        "first_hour": "",
-        "last_hour": "",
-    }
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A part of a bar, in hundredths of the plot."""
+    """The parts of one series, in hundredths of the plot."""
 
     path: str
     series: str
@@ -281,7 +62,6 @@ class Line:
     """One line of the table and of the legend."""
 
     name: str
-    url: str
     used: Used
     value: str
     share: str
@@ -304,17 +84,50 @@ class UsagePage:
 
     @property
     def bucket(self) -> Group:
-        asked: str = self.form.cleaned_data.get("bars") or ""
-        hours = asked == "hour" if asked else self.form.hours is not None or self.end - self.start <= HOURS_UP_TO
-        return "hour" if hours else "day"
+        """What a bar stands for."""
+        asked: Group | None = self.form.cleaned_data.get("bars") or None
+        if asked is not None:
+            return asked
+        if self.form.hours is not None or self.end - self.start <= HOURS_UP_TO:
+            return "hour"
+        return "day" if self.end - self.start <= DAYS_AT_MOST else "week"
 
     @property
     def bucket_name(self) -> str:
-        return pgettext("of a bar", "hour") if self.bucket == "hour" else pgettext("of a bar", "day")
+        return str(BUCKETS[self.bucket])
+
+    @cached_property
+    def by(self) -> Group:
+        """What a line of the table stands for."""
+        if self.group != "day":
+            return self.group
+        listed_by_day = self.bucket != "week" and len(usage.days(self.start, self.end)) <= LISTED_BY_DAY
+        return "day" if listed_by_day else "week"
+
+    @property
+    def in_time(self) -> bool:
+        return self.by in ("day", "week")
+
+    @cached_property
+    def parted(self) -> bool:
+        """Whether a bar shows what each group has of it."""
+        return self.group != "day" and len(self.moments) <= MOST_PARTED
 
     @cached_property
     def rows(self) -> list[Used]:
-        return self.read((self.group,))
+        return self.read((self.by,))
+
+    @property
+    def sheet(self) -> list[list[Any]]:
+        """What the page shows, exactly: the group by what a bar stands for. A week has its days that are in the span."""
+        groups: tuple[Group, ...] = (self.bucket,) if self.group == "day" else (self.bucket, self.group)
+        head, lines = usage.columns(groups), [usage.record(row, groups) for row in self.read(groups)]
+        if self.bucket != "week":
+            return [head, *lines]
+        return [
+            [*head[:1], "first_day", "last_day", *head[1:]],
+            *([week, *self.days_of(week), *others] for week, *others in lines),
+        ]
 
     def read(self, groups: tuple[Group, ...]) -> list[Used]:
         return database.run(usage.used(self.organization.pk, start=self.start, end=self.end, groups=groups))
@@ -338,7 +151,8 @@ class UsagePage:
 
     @property
     def group_title(self) -> str:
-        return str(GROUPS[self.group])
+        titles = {**GROUPS, "day": gettext_lazy("Day"), "week": gettext_lazy("Week")}
+        return str(titles[self.by])
 
     @property
     def words(self) -> str:
@@ -360,7 +174,7 @@ class UsagePage:
 
     @cached_property
     def ordered(self) -> list[Used]:
-        """Largest first; days as they came."""
+        """Largest first; days and weeks as they came."""
         if self.group == "day":
             return self.rows
         return sorted(self.rows, key=self.measure.of, reverse=True)
@@ -368,7 +182,7 @@ class UsagePage:
     @cached_property
     def series(self) -> dict[str | None, int]:
         """Which color each of the largest groups has; the rest are "Other", 0."""
-        if self.group == "day":
+        if not self.parted:
             return {}
         leading = [row for row in self.ordered[:MOST_SERIES] if self.measure.of(row)]
         return {row.groups[self.group][0]: number for number, row in enumerate(leading, start=1)}
@@ -377,27 +191,44 @@ class UsagePage:
     def lines(self) -> list[Line]:
         whole = self.measure.of(self.total)
         largest = max((self.measure.of(row) for row in self.rows), default=0.0)
-        made = []
-        for row in self.ordered:
+
+        def line(name: str, row: Used, series: int) -> Line:
             value = self.measure.of(row)
-            key, name = row.groups[self.group]
-            number = 1 if self.group == "day" else self.series.get(key, 0)
-            made.append(
-                Line(
-                    name=day_words(name) if self.group == "day" else name,
-                    url=key or "",
-                    used=row,
-                    value=self.text(value),
-                    share=numbers.percent(value / whole) if whole else numbers.NONE,
-                    width=f"{PLOT * value / largest:.2f}" if largest else "0",
-                    series=str(number) if number else "",
-                )
+            return Line(
+                name=name,
+                used=row,
+                value=self.text(value),
+                share=numbers.percent(value / whole) if whole else numbers.NONE,
+                width=f"{PLOT * value / largest:.2f}" if largest else "0",
+                series=str(series) if series else "",
             )
-        return made
+
+        if self.by == "day":
+            return [line(day_words(row.groups["day"][1]), row, 1) for row in self.ordered]
+        if self.by == "week":
+            return [line(self.week_words(row.groups["week"][1]), row, 1) for row in self.ordered]
+        named = [(*row.groups[self.by], row) for row in self.listed]
+        made = [line(name, row, self.series.get(key, 0)) for key, name, row in named]
+        return [*made, line(self.rest_words, usage.total(self.rest), 0)] if self.rest else made
+
+    @property
+    def listed(self) -> list[Used]:
+        """The rows that have a line of their own; one more is no reason to put two into one."""
+        return self.ordered if len(self.ordered) <= MOST_LINES + 1 else self.ordered[:MOST_LINES]
+
+    @property
+    def rest(self) -> list[Used]:
+        return self.ordered[len(self.listed) :]
+
+    @property
+    def rest_words(self) -> str:
+        return gettext("%(count)s others, each in the CSV") % {"count": numbers.count(len(self.rest))}
 
     @cached_property
     def moments(self) -> list[str]:
         """The ids of the bars' buckets, none left out: no bar is a zero."""
+        if self.bucket == "week":
+            return [monday.isoformat() for monday in usage.weeks(self.start, self.end)]
         if self.bucket == "day":
             return [day.isoformat() for day in usage.days(self.start, self.end)]
         hours = int((self.end - self.start - timedelta(microseconds=1)).total_seconds() // 3600) + 1
@@ -406,10 +237,10 @@ class UsagePage:
     @cached_property
     def stacked(self) -> dict[str, dict[int, float]]:
         """bucket → series → value."""
-        groups: tuple[Group, ...] = (self.bucket,) if self.group == "day" else (self.bucket, self.group)
+        groups: tuple[Group, ...] = (self.bucket, self.group) if self.parted else (self.bucket,)
         found: dict[str, dict[int, float]] = {moment: {} for moment in self.moments}
         for row in self.read(groups):
-            number = 1 if self.group == "day" else self.series.get(row.groups[self.group][0], 0)
+            number = self.series.get(row.groups[self.group][0], 0) if self.parted else 1
             bar = found.setdefault(str(row.groups[self.bucket][0]), {})
             bar[number] = bar.get(number, 0.0) + self.measure.of(row)
         return found
@@ -420,23 +251,27 @@ class UsagePage:
 
     @cached_property
     def bars(self) -> list[Bar]:
-        """One path for each series, bars from zero up, the largest group at the bottom."""
+        """One path for each series, bars from zero up, the largest group at the bottom. Each part stands on the axis, before
+        those above it: a third of the letters that parts with two ends take."""
         if not self.highest[1]:
             return []
         top = self.axis.top
-        room = PLOT / len(self.stacked)
-        paths: dict[int, list[str]] = {}
-        for index, bar in enumerate(self.stacked.values()):
-            y = PLOT
-            for number in sorted(bar, key=lambda n: n or MOST_SERIES + 1):
-                height = bar[number] / top * PLOT
-                if height:
-                    x, width = index * room + room * GAP / 2, room * (1 - GAP)
-                    paths.setdefault(number, []).append(f"M{x:.2f} {y:.2f}h{width:.2f}v{-height:.2f}h{-width:.2f}z")
-                    y -= height
-        return [
-            Bar("".join(paths[number]), f"s{number}") for number in sorted(paths, key=lambda n: n or MOST_SERIES + 1)
-        ]
+        floors = dict.fromkeys(self.stacked, 0.0)
+        drawn: list[Bar] = []
+        for number in sorted({n for bar in self.stacked.values() for n in bar if bar[n]}, key=from_below):
+            path = [f"M{GAP // 2} {PLOT:g}"]
+            for moment, bar in self.stacked.items():
+                part = bar.get(number, 0.0)
+                floors[moment] += part
+                y = hundredths(PLOT - floors[moment] / top * PLOT)
+                path.append(f"V{y}h{BAR}V{PLOT:g}h{GAP}" if part else f"h{ROOM}")
+            drawn.append(Bar("".join(path), f"s{number}"))
+        return drawn[::-1]
+
+    @property
+    def width(self) -> int:
+        """Of the plot, in the units of its bars; it is as high as `PLOT`."""
+        return ROOM * len(self.stacked)
 
     @cached_property
     def axis(self) -> Axis:
@@ -444,13 +279,35 @@ class UsagePage:
 
     @property
     def times(self) -> list[str]:
-        """The first, the middle and the last of the time axis."""
+        """The first, the middle and the last of the time axis; of weeks their days."""
         moments = self.moments
         shown = [moments[0], moments[len(moments) // 2], moments[-1]] if len(moments) > 2 else moments
+        if self.bucket == "week" and len(shown) > 1:
+            ends = [self.days_of(monday) for monday in shown]
+            return [day_words(day) for day in (*(first for first, _ in ends[:-1]), ends[-1][1])]
         return [self.moment_words(moment) for moment in shown]
 
+    def days_of(self, monday: str) -> tuple[str, str]:
+        """The first and the last day of its week that are in the span."""
+        first = date.fromisoformat(monday)
+        begun, ended = self.start.date(), (self.end - timedelta(microseconds=1)).date()
+        return max(first, begun).isoformat(), min(first + timedelta(days=WEEK - 1), ended).isoformat()
+
+    def week_words(self, monday: str) -> str:
+        """Its days, and how many of the seven where the span has only a part of it."""
+        first, last = self.days_of(monday)
+        count = (date.fromisoformat(last) - date.fromisoformat(first)).days + 1
+        given = {"first": day_words(first), "last": day_words(last), "count": count}
+        if count == WEEK:
+            return gettext("%(first)s to %(last)s") % given
+        if count == 1:
+            return gettext("%(first)s (1 of 7 days)") % given
+        return gettext("%(first)s to %(last)s (%(count)s of 7 days)") % given
+
     def moment_words(self, moment: str) -> str:
-        """A day of UTC, or an hour in the reader's time zone, with its day where there are several."""
+        """A week or a day of UTC, or an hour in the reader's time zone, with its day where there are several."""
+        if self.bucket == "week":
+            return self.week_words(moment)
         if self.bucket == "day":
             return day_words(moment)
         return written(hour_at(moment), "H:i" if self.within_a_day else "j M H:i")
@@ -470,20 +327,23 @@ class UsagePage:
             "value": self.text(value),
             "total": self.total_text,
         }
-        if self.bucket == "hour":
-            said = (
-                gettext("%(title)s by hour. Highest hour %(moment)s with %(value)s. Total %(total)s.")
-                if self.group == "day"
-                else gettext(
-                    "%(title)s by hour and %(group)s. Highest hour %(moment)s with %(value)s. Total %(total)s."
-                )
-            )
-        else:
-            said = (
-                gettext("%(title)s by day. Highest day %(moment)s with %(value)s. Total %(total)s.")
-                if self.group == "day"
-                else gettext("%(title)s by day and %(group)s. Highest day %(moment)s with %(value)s. Total %(total)s.")
-            )
+        in_parts = {
+            "hour": gettext_noop(
+                "%(title)s by hour and %(group)s. Highest hour %(moment)s with %(value)s. Total %(total)s."
+            ),
+            "day": gettext_noop(
+                "%(title)s by day and %(group)s. Highest day %(moment)s with %(value)s. Total %(total)s."
+            ),
+            "week": gettext_noop(
+                "%(title)s by week and %(group)s. Highest week %(moment)s with %(value)s. Total %(total)s."
+            ),
+        }
+        whole = {
+            "hour": gettext_noop("%(title)s by hour. Highest hour %(moment)s with %(value)s. Total %(total)s."),
+            "day": gettext_noop("%(title)s by day. Highest day %(moment)s with %(value)s. Total %(total)s."),
+            "week": gettext_noop("%(title)s by week. Highest week %(moment)s with %(value)s. Total %(total)s."),
+        }
+        said = gettext((in_parts if self.parted else whole)[self.bucket])
         return said % given
 
     @cached_property
@@ -492,7 +352,7 @@ class UsagePage:
         named = {number: line.name for line in self.lines if line.series for number in (int(line.series),)}
         if any(0 in bar for bar in self.stacked.values()):
             named[0] = gettext("Other")
-        return sorted(named.items(), key=lambda each: each[0] or MOST_SERIES + 1) if len(named) > 1 else []
+        return sorted(named.items(), key=lambda each: from_below(each[0])) if len(named) > 1 else []
 
     @property
     def zooms(self) -> bool:
@@ -501,17 +361,31 @@ class UsagePage:
     @property
     def plot(self) -> dict[str, Any]:
         """What the browser zooms into: the table has the words, this the lengths, and the axis of each bar that may be the
-        highest, for the browser writes no figures."""
+        highest, for the browser writes no figures. Times are the milliseconds of `Date`: the span from the first unit of an
+        address to the last, and the bars from where the first begins; `days` are the words of the first and the last of each
+        week. Bars may be many, so nothing is said of each that can be told from its number."""
         numbers_of = [number for number, _ in self.columns] or [1]
         bars = list(self.stacked.values())
         axes = [self.measure.axis(sum(bar.values())) for bar in bars]
         tops = sorted({axis.top for axis in axes})  # few: a page of a year would say the same marks hundreds of times
         marks = {axis.top: axis.marks for axis in axes}
+        unit, step = STEPS[self.bucket]
+        begun = datetime.fromisoformat(self.moments[0]).replace(tzinfo=UTC)
+        first = max(midnight(self.start.date()), begun)  # of the first week there may be a part
         return {
             "ends": ENDS[HOURS if self.bucket == "hour" else CUSTOM],
             "hours_at_most": HOURS_AT_MOST.days,
-            "at": self.moments,
-            "series": [{"number": n, "values": [bar.get(n, 0.0) for bar in bars]} for n in numbers_of],
+            "unit": milliseconds(unit),
+            "step": milliseconds(step),
+            "at": milliseconds(begun - EPOCH),
+            "first": milliseconds(first - EPOCH),
+            "last": milliseconds(first + (self.end - timedelta(microseconds=1) - first) // unit * unit - EPOCH),
+            **(
+                {"days": [[day_words(day) for day in self.days_of(week)] for week in self.moments]}
+                if self.bucket == "week"
+                else {}
+            ),
+            "series": [{"number": n, "values": [length(bar.get(n, 0.0)) for bar in bars]} for n in numbers_of],
             "axes": [{"top": top, "marks": marks[top]} for top in tops],
             "axis": [tops.index(axis.top) for axis in axes],
         }
@@ -535,3 +409,22 @@ def hour_at(moment: str) -> datetime:
 
 def day_words(text: str) -> str:
     return written(date.fromisoformat(text), "j M")
+
+
+def from_below(number: int) -> int:
+    """Where a series stands in a bar: the largest at the bottom, "Other" on top."""
+    return number or MOST_SERIES + 1
+
+
+def hundredths(value: float) -> str:
+    """As short as it is exact to two decimals."""
+    return f"{value:.2f}".rstrip("0").rstrip(".")
+
+
+def length(value: float) -> float:
+    """What a bar is drawn by: whole where it is, else of six digits."""
+    return int(value) if value == int(value) else float(f"{value:.6g}")
+
+
+def milliseconds(span: timedelta) -> int:
+    return span // timedelta(milliseconds=1)

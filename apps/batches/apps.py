@@ -6,9 +6,10 @@ class BatchesConfig(AppConfig):
     label = "batches"
 
     def ready(self) -> None:
-        from apps.batches.topics import BatchTopic, DraftTopic, RowsTopic, StartTopic
+        from apps.batches.topics import BatchTopic, DraftTopic, OpenTopic, RowsTopic, StartTopic
         from apps.live.topics import register
 
+        register("batches", OpenTopic)
         register("batch.<batch>", BatchTopic)
         register("batch.<batch>.rows", RowsTopic)
         register("batch.<batch>.start", StartTopic)

@@ -125,6 +125,7 @@ class Batch(models.Model):
             models.Index(fields=["organization", "-id"], name="batches_batch_history"),
             models.Index(fields=["digest"], name="batches_batch_digest"),
             models.Index(fields=["state"], condition=~Q(state__in=ENDED), name="batches_batch_open"),
+            models.Index(fields=["organization"], condition=~Q(state__in=ENDED), name="batches_batch_running"),
             models.Index(fields=["id"], condition=Q(state__in=ENDED, cleaned=False), name="batches_batch_unclean"),
         ]
 

@@ -11,7 +11,7 @@ from channels.db import database_sync_to_async
 from apps.batches.models import Batch
 from apps.batches.pages import batch as pages
 from apps.batches.pages import draft as drafts
-from apps.batches.pages import events
+from apps.batches.pages import events, listing
 from apps.batches.pages import rows as ended
 from apps.core.ids import parse
 from apps.core.sql import Plan, Row, Statement
@@ -113,3 +113,26 @@ class DraftTopic(OfBatch):
         if page.checking:
             return [self.set(page.at, page.fields())]
         return [self.html(page.at, await database_sync_to_async(drafts.part)(page))]
+
+
+class OpenTopic(Topic):
+    """`batches`: how many of the organization's run, beside the navigation."""
+
+    per_second = 1
+    said: int | None = None
+
+    async def allowed(self) -> bool:
+        return True
+
+    async def watch(self) -> None:
+        await self.watch_bell([f"organization.{self.viewer.organization_id}"])
+
+    async def pause(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)  # every report of a batch rings
+
+    async def news(self, at: int) -> list[Message]:
+        now = await database.run_async(listing.opened(self.viewer.organization_id))
+        if now.count == self.said or now.at <= at:
+            return []
+        self.said = now.count
+        return [self.set(now.at, {"count": now.figure, "words": now.words})]

@@ -20,6 +20,7 @@ from apps.jobs.pages import job as pages
 from apps.jobs.pages.start import Start
 from apps.jobs.pages.written import Written
 from apps.jobs.statements import answered
+from apps.ledger import spending
 from apps.live import streams
 from apps.live.topics import Message, Text, Topic, Viewer
 from apps.runner import protocol
@@ -241,7 +242,7 @@ class StartTopic(Topic):
 
 
 class OrganizationTopic(Topic):
-    """`organization`: balance with hold, and what was spent today (UTC)."""
+    """`organization`: balance with hold, how long it lasts, and what was spent today (UTC)."""
 
     per_second = 1
     said: dict[str, Any] | None = None
@@ -260,12 +261,16 @@ class OrganizationTopic(Topic):
         if row is None:
             return []
         held = row["held"]
+        pace = await database_sync_to_async(spending.lately)(
+            self.viewer.organization_id, available_microusd=row["free"]
+        )
         fields = {
             "balance": numbers.balance(row["free"] + held),
             "held": gettext("%(held)s of it held for running jobs") % {"held": numbers.money(held)} if held else "",
             "free": numbers.balance(row["free"]),
             "hold": numbers.money(held),
             "spend": numbers.money(row["spend"]),
+            "pace": pace.words,
         }
         if fields == self.said or row["at"] <= at:
             return []

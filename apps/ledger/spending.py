@@ -10,9 +10,12 @@ import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from django.core.cache import cache
 from django.utils import timezone
+from django.utils.translation import gettext, ngettext
 
 from apps.accounts.models import Organization
+from apps.core import numbers
 from apps.core.sql import Plan, Statement
 from cango_portal import database
 
@@ -20,6 +23,8 @@ DAYS = 7
 NEWEST = 2_000  # charges that are read beside the hours, at most
 SETTLED = timedelta(minutes=10)  # after its end an hour changes no more
 AT_ONCE = timedelta(days=1)
+YEAR = 365  # longer is not told in days
+KEPT_SECONDS = 60  # what stands on every page
 DAY = timedelta(days=1)
 
 BEGIN = "INSERT INTO ledger_chargeduntil (id, at) VALUES (1, %(at)s) ON CONFLICT (id) DO NOTHING"
@@ -62,6 +67,18 @@ class Pace:
 
     microusd_per_day: int
     days_left: int | None
+
+    @property
+    def words(self) -> str:
+        """How long what is free lasts; nothing while nothing is spent."""
+        if self.days_left is None:
+            return ""
+        if not self.days_left:
+            return gettext("less than a day at this pace")
+        if self.days_left > YEAR:
+            return gettext("more than a year at this pace")
+        days = {"days": numbers.count(self.days_left)}
+        return ngettext("about %(days)s day at this pace", "about %(days)s days at this pace", self.days_left) % days
 
 
 def hour_of(at: datetime) -> datetime:
@@ -111,3 +128,13 @@ def _pace(organization_id: uuid.UUID, available_microusd: int, now: datetime) ->
 def pace(organization: Organization, *, available_microusd: int) -> Pace:
     """How fast the last days' work spent, and how long what is free lasts at that."""
     return database.run(_pace(organization.pk, available_microusd, timezone.now()))
+
+
+def lately(organization_id: uuid.UUID, *, available_microusd: int) -> Pace:
+    """As `pace`, of a minute ago at most: for what stands on every page."""
+    name = f"pace:{organization_id}"
+    daily: int | None = cache.get(name)
+    if daily is None:
+        daily = database.run(_pace(organization_id, available_microusd, timezone.now())).microusd_per_day
+        cache.set(name, daily, KEPT_SECONDS)
+    return Pace(daily, available_microusd // daily if daily else None)

@@ -9,9 +9,14 @@ from django.urls import reverse
 from django.utils.translation import gettext
 
 from apps.accounts.rights import Right
+from apps.batches.pages import listing
+from apps.batches.pages.listing import Open
 from apps.ledger import services as ledger
+from apps.ledger import spending
 from apps.ledger.services import Balance
+from apps.ledger.spending import Pace
 from apps.portal.words import words
+from cango_portal import database
 
 THEMES = ("light", "dark")
 
@@ -22,6 +27,7 @@ class Link:
     icon: str
     url: str
     current: bool
+    counts: str = ""  # the topic of the figure beside it
 
 
 @dataclass(frozen=True)
@@ -86,6 +92,19 @@ class Shell:
         organization = getattr(self.request, "organization", None)
         return None if organization is None else ledger.balance(organization.pk)
 
+    @cached_property
+    def batches(self) -> Open | None:
+        """How many run."""
+        organization = getattr(self.request, "organization", None)
+        return None if organization is None else database.run(listing.opened(organization.pk))
+
+    @cached_property
+    def pace(self) -> Pace | None:
+        organization = getattr(self.request, "organization", None)
+        if organization is None or self.balance is None:
+            return None
+        return spending.lately(organization.pk, available_microusd=self.balance.available_microusd)
+
     def may(self, right: Right) -> bool:
         membership = getattr(self.request, "membership", None)
         return membership is None or membership.may(right)
@@ -104,7 +123,7 @@ class Shell:
                     ),
                     self.link(gettext("Models"), "models", reverse("portal:models")),
                     self.link(gettext("Jobs"), "jobs", reverse("jobs:history")),
-                    self.link(gettext("Batches"), "batch", reverse("batches:index")),
+                    self.link(gettext("Batches"), "batch", reverse("batches:index"), counts="batches"),
                 ],
             ),
             Group(
@@ -131,10 +150,10 @@ class Shell:
             ),
         ]
 
-    def link(self, text: str, icon: str, url: str, *, but: str = "") -> Link:
+    def link(self, text: str, icon: str, url: str, *, but: str = "", counts: str = "") -> Link:
         """`but` is a page below it with a link of its own."""
         path = self.request.path
-        return Link(text, icon, url, path.startswith(url) and not (but and path.startswith(but)))
+        return Link(text, icon, url, path.startswith(url) and not (but and path.startswith(but)), counts)
 
 
 def shell(request: HttpRequest) -> dict[str, object]:

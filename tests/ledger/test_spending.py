@@ -119,3 +119,28 @@ def test_an_old_hour_does_not_hide_a_flood_nor_a_lull_the_hours(db, monkeypatch,
     day = timedelta(days=1)
     waits = 20 * 10 * 24 * ((now - ChargedUntil.objects.get().at) / day)
     assert pace(great).microusd_per_day == round((90_000_000 + waits) / ((now - began) / day))
+
+
+def test_what_stands_on_every_page_is_the_same_figure_of_a_minute_ago_at_most(organization, pace, now):
+    lately = spending.lately(organization.pk, available_microusd=10_000)
+    assert lately.microusd_per_day == pytest.approx(pace(organization).microusd_per_day, abs=1)  # a moment passed
+    assert lately.days_left == 10_000 // lately.microusd_per_day
+    moved(organization, 50_000, now)
+    assert spending.lately(organization.pk, available_microusd=10_000) == lately
+    half = spending.lately(organization.pk, available_microusd=5_000)
+    assert half == Pace(lately.microusd_per_day, 5_000 // lately.microusd_per_day)  # what is free is of now
+
+
+@pytest.mark.parametrize(
+    ("days", "words"),
+    [
+        (None, ""),
+        (0, "less than a day at this pace"),
+        (1, "about 1 day at this pace"),
+        (19, "about 19 days at this pace"),
+        (365, "about 365 days at this pace"),
+        (366, "more than a year at this pace"),
+    ],
+)
+def test_how_long_it_lasts_in_words(days, words):
+    assert Pace(1, days).words == words

@@ -253,6 +253,7 @@ async def test_the_organizations_money_is_sent_when_it_changes(owner, organizati
             "free": "$5.00",
             "hold": "$0.00",
             "spend": "$0.00",
+            "pace": "",
         }
         await bell.ring_async(f"organization.{organization.pk}")
         assert await socket.quiet(1.5)

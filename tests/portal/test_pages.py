@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 
 import pytest
+from django.core.cache import cache
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -542,3 +543,18 @@ def test_the_overview_shows_where_today_went(shop):
     with CaptureQueriesContext(connection) as more:
         shop["client"].get("/dashboard/")
     assert len(more) == len(few)
+
+
+def test_the_balance_says_how_long_it_lasts_as_billing_does(shop):
+    def said(html: str) -> list[str]:
+        return re.findall(r'<span data-f="organization.pace">(.*?)</span>', html)
+
+    assert said(shop["client"].get("/keys/").content.decode()) == ["", ""]
+    organization = shop["organization"]
+    cache.clear()
+    ledger.reserve(organization=organization, microusd=20_000_000, key="job:1")
+    ledger.settle(key="job:1", cost_microusd=20_000_000)
+    assert said(shop["client"].get("/keys/").content.decode()) == ["about 19 days at this pace"] * 2
+    billing = shop["client"].get("/billing/").content.decode()
+    assert re.search(r"Lasts for</dt><dd class=\"value\">19<small>days</small>", billing)
+    assert said(billing) == ["about 19 days at this pace"] * 2

@@ -114,7 +114,7 @@ def broken(name: str, monkeypatch) -> None:
 FIGURES = ["figure-spend", "figure-requests", "figure-energy"]
 READINGS = {
     "today": (FIGURES, ["today"]),
-    "running": (["running"], ["running"]),
+    "running": (["running"], ["batches", "running"]),  # the figure beside the navigation too
     "latest": (["latest"], ["latest"]),
     "latency": (["latency"], ["latency"]),
     "output": (["figure-output"], ["output"]),

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from django.utils.translation import gettext_lazy, pgettext_lazy
+from django.utils.translation import gettext, gettext_lazy, pgettext_lazy
 
 from apps.batches.models import ENDED, Batch
 from apps.batches.pages.batch import RELATED, SHOWN, BatchPage
+from apps.core.sql import Plan, Statement
 from apps.files.models import File
 from apps.jobs.models import Job
 from apps.jobs.pages import start
@@ -24,6 +25,13 @@ class Listing:
 
 
 SIZE = 50
+COUNTED = 99  # beside the navigation, at most
+# The states stand in it as in the condition of its index.
+OPEN = f"""
+SELECT count(*)::int AS count, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS at
+FROM (SELECT FROM batches_batch WHERE organization_id = %(organization)s AND NOT state IN ({", ".join(f"'{state}'" for state in ENDED)})
+    LIMIT {COUNTED + 1}) running
+"""  # noqa: S608 - constants go in
 SHOWS = {"": gettext_lazy("All"), "open": gettext_lazy("Running"), "ended": pgettext_lazy("state", "Ended")}
 
 
@@ -58,6 +66,28 @@ def running(organization_id: UUID, *, limit: int) -> list[BatchPage]:
     read_titles(shown)
     read_places(organization_id, shown)
     return shown
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """How many have not ended, beside the navigation. `at` is the version on the socket."""
+
+    at: int
+    count: int
+
+    @property
+    def figure(self) -> str:
+        return f"{COUNTED}+" if self.count > COUNTED else str(self.count or "")
+
+    @property
+    def words(self) -> str:
+        """For who hears it: a bare figure says nothing."""
+        return gettext("%(count)s running") % {"count": self.figure} if self.count else ""
+
+
+def opened(organization_id: UUID) -> Plan[Open]:
+    [row] = yield Statement(OPEN, {"organization": organization_id}, alone=True)
+    return Open(row["at"], row["count"])
 
 
 def states(organization_id: UUID, *, limit: int) -> list[str]:

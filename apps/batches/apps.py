@@ -6,11 +6,12 @@ class BatchesConfig(AppConfig):
     label = "batches"
 
     def ready(self) -> None:
-        from apps.batches.topics import BatchTopic, DraftTopic, OpenTopic, RowsTopic, StartTopic
+        from apps.batches.topics import BatchTopic, DraftTopic, OpenTopic, PowerTopic, RowsTopic, StartTopic
         from apps.live.topics import register
 
         register("batches", OpenTopic)
         register("batch.<batch>", BatchTopic)
         register("batch.<batch>.rows", RowsTopic)
         register("batch.<batch>.start", StartTopic)
+        register("batch.<batch>.power", PowerTopic)
         register("draft.<batch>", DraftTopic)

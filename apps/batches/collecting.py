@@ -42,7 +42,7 @@ WITH inserted AS (
     INSERT INTO batches_row (batch_id, line, job_id, status, prompt_tokens, cached_prompt_tokens, completion_tokens,
         charge_microusd, gpu_energy_mj, energy_wh, carbon_gco2e, carbon_market_gco2e, sealed_body, at)
     SELECT %(batch)s::uuid, line, %(job)s::uuid, status, prompt_tokens, cached_prompt_tokens, completion_tokens,
-        charge_microusd, gpu_energy_mj, energy_wh, carbon_gco2e, carbon_market_gco2e, decode(body, 'base64'), clock_timestamp()
+        charge_microusd, gpu_energy_mj, energy_wh, carbon_gco2e, carbon_market_gco2e, decode(body, 'base64'), statement_timestamp()
     FROM jsonb_to_recordset(%(rows)s) AS (line int, status int, prompt_tokens int, cached_prompt_tokens int,
         completion_tokens int, charge_microusd bigint, gpu_energy_mj bigint, energy_wh float8, carbon_gco2e float8,
         carbon_market_gco2e float8, body text)

@@ -213,7 +213,8 @@ class Shard(models.Model):
 
 
 class Row(models.Model):
-    """How one line of a batch ended, and what it cost. Written once: the constraint decides which report counts.
+    """How one line of a batch ended, and what it cost. Written once: the constraint decides which report counts. All rows
+    of a report have one time.
 
     Its body is the answer as OpenAI's clients know it, encrypted, kept until the files are written. `plain_body` is from before
     that, never written.
@@ -242,6 +243,7 @@ class Row(models.Model):
                 condition=Q(status=200) | Q(charge_microusd=0), name="batches_row_failed_costs_nothing"
             ),
         ]
+        indexes = [models.Index(fields=["batch", "at"], name="batches_row_by_time")]
 
     def __str__(self) -> str:
         return f"{self.batch_id} line {self.line}"

@@ -1,5 +1,5 @@
 """What the pages of batches listen to: `batch.<id>`, one batch in the list or on its own page; `batch.<id>.rows`, the rows
-that ended last and the events; `batch.<id>.start`, when one that waits begins; `draft.<id>`, the check of one that has not been sent."""
+that ended last and the events; `batch.<id>.start`, when one that waits begins; `batch.<id>.power`, what it draws; `draft.<id>`, the check of one that has not been sent."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from apps.batches.pages import batch as pages
 from apps.batches.pages import draft as drafts
 from apps.batches.pages import events, listing
 from apps.batches.pages import rows as ended
+from apps.batches.pages.power import Power
 from apps.core.ids import parse
 from apps.core.sql import Plan, Row, Statement
 from apps.jobs import topics as jobs
@@ -96,6 +97,21 @@ class StartTopic(jobs.StartTopic):
         batch = Batch.objects.filter(pk=self.id or UUID(int=0)).first()
         page = pages.BatchPage(batch) if batch else None
         return (page.start, page.waiting) if page and page.start else None
+
+
+class PowerTopic(jobs.ByItself):
+    """`batch.<batch>.power`: what one that runs draws now, and on what."""
+
+    prefix = "batch"
+    standing = StartTopic.standing
+
+    async def figures(self) -> tuple[int, dict[str, str]] | None:
+        found = await database_sync_to_async(self.read)()
+        return (found.version, found.fields()) if found else None
+
+    def read(self) -> Power | None:
+        batch = Batch.objects.filter(pk=self.id or UUID(int=0)).first()
+        return pages.BatchPage(batch).power if batch else None
 
 
 class DraftTopic(OfBatch):

@@ -229,10 +229,12 @@ def carbon(gco2e: Number | None) -> str:
 
 
 def power(w: Number | None, *, places: int = 1) -> str:
-    """W, kW, MW: one decimal, two where AI load is compared; whole watts."""
+    """W, kW, MW: one decimal, two where AI load is compared; whole watts. What would round to zero and is not is "< 1 W"."""
     if w is None:
         return NONE
     value = _decimal(w)
+    if 0 < value < Decimal("0.5"):
+        return f"<{SPACE}1{SPACE}W"
     if abs(value) < Decimal("999.5"):
         return f"{_fixed(value, 0)}{SPACE}W"
     figure, unit = _scaled(value, ("W", "kW", "MW"), small=places, large=places)

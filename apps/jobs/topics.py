@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from abc import abstractmethod
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -26,7 +27,7 @@ from apps.live.topics import Message, Text, Topic, Viewer
 from apps.runner import protocol
 from cango_portal import database
 
-START_SECONDS = 5.0  # between two readings of when something starts
+READ_SECONDS = 5.0  # between two readings of what moves by itself
 
 STANDING = """
 SELECT j.organization_id, j.state, j.version, j.attempt, p.code AS pool
@@ -198,13 +199,12 @@ class OutputTopic(OfJob):
         return super().reads(standing) and standing["attempt"] == self.attempt
 
 
-class StartTopic(Topic):
-    """`job.<job>.start`: when one that waits is expected to start. Nobody rings for that; its own topic says when it has."""
+class ByItself(Topic):
+    """Figures that move without a bell: read every few seconds, and said where they changed. `prefix` is the kind of thing it is of."""
 
     per_second = 1
     prefix = "job"
     standing = STANDING
-    said: datetime | None = None  # as the reader was told
     shown: dict[str, str] | None = None
 
     def __init__(self, name: str, viewer: Viewer, **ident: str) -> None:
@@ -220,19 +220,32 @@ class StartTopic(Topic):
     async def watch(self) -> None:
         while True:
             self.changed()
-            await asyncio.sleep(START_SECONDS)
+            await asyncio.sleep(READ_SECONDS)
+
+    @abstractmethod
+    async def figures(self) -> tuple[int, dict[str, str]] | None:
+        """The version of the reading, and what it says. None: there is nothing to say any more."""
 
     async def news(self, at: int) -> list[Message]:
-        found = await database_sync_to_async(self.read)()
-        if found is None or found[0].version <= at:
+        found = await self.figures()
+        if found is None or found[0] <= at or found[1] == self.shown:
             return []
+        self.shown = found[1]
+        return [self.set(*found)]
+
+
+class StartTopic(ByItself):
+    """`job.<job>.start`: when one that waits is expected to start. Its own topic says when it has."""
+
+    said: datetime | None = None  # as the reader was told
+
+    async def figures(self) -> tuple[int, dict[str, str]] | None:
+        found = await database_sync_to_async(self.read)()
+        if found is None:
+            return None
         start = found[0].after(self.said)
         self.said = start.at or self.said
-        fields = {"queue": found[1], "words": start.words}
-        if fields == self.shown:
-            return []
-        self.shown = fields
-        return [self.set(start.version, fields)]
+        return start.version, {"queue": found[1], "words": start.words}
 
     def read(self) -> tuple[Start, str] | None:
         """When it starts, and why it waits. None where it does not."""

@@ -15,7 +15,7 @@ from django.utils import timezone
 from apps.accounts.models import Membership, Organization
 from apps.accounts.rights import Right, with_right
 from apps.core.ids import parse
-from apps.jobs.topics import START_SECONDS
+from apps.jobs.topics import READ_SECONDS
 from apps.ledger import services as ledger
 from apps.live.topics import Message, Topic, Viewer
 from apps.portal import exporting, exports, output, running, selectors
@@ -105,7 +105,7 @@ class RunningTopic(Topic):
     async def watch_starts(self) -> None:
         """When it starts moves by itself."""
         while True:
-            await asyncio.sleep(START_SECONDS)
+            await asyncio.sleep(READ_SECONDS)
             if self.waits:
                 self.changed()
 

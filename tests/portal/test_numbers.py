@@ -145,7 +145,18 @@ def test_carbon():
     ]
 
 
-@pytest.mark.parametrize(("w", "text"), [(35_900_000, "35.9 MW"), (1_240, "1.2 kW"), (87.4, "87 W"), (999.6, "1.0 kW")])
+@pytest.mark.parametrize(
+    ("w", "text"),
+    [
+        (35_900_000, "35.9 MW"),
+        (1_240, "1.2 kW"),
+        (87.4, "87 W"),
+        (999.6, "1.0 kW"),
+        (0.5, "1 W"),
+        (0.4, "< 1 W"),
+        (0, "0 W"),
+    ],
+)
 def test_power(w, text):
     assert numbers.power(w) == spaced(text)
 

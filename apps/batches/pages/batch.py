@@ -12,6 +12,8 @@ from django.utils import timezone
 
 from apps.accounts import tickets
 from apps.batches.models import Batch
+from apps.batches.pages import power
+from apps.batches.pages.power import Power
 from apps.batches.pages.stages import Stages
 from apps.core import numbers
 
@@ -55,6 +57,11 @@ class BatchPage(Stages):
             return ""
         publisher, _, name = self.batch.model.name.partition("/")
         return reverse("portal:model", args=[publisher, name])
+
+    @cached_property
+    def power(self) -> Power | None:
+        """Of one that runs."""
+        return power.read(self.batch) if self.batch.state == "in_progress" else None
 
     # What is wrong, and what may be done
 

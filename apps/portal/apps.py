@@ -13,5 +13,6 @@ class PortalConfig(AppConfig):
 
         checks.register(production)
         register("overview", OverviewTopic)
+        register("overview.<range>", OverviewTopic)
         register("running", RunningTopic)
         register("exports.<organization>", ExportsTopic)

@@ -30,6 +30,7 @@ from apps.keys.models import APIKey
 from apps.ledger import budgets, limits
 from apps.ledger.limits import Spent
 from apps.operations import availability
+from apps.portal.span import Span
 from apps.runner.protocol import WRITES
 from apps.scheduling import placement
 from apps.scheduling import selectors as scheduling
@@ -236,8 +237,8 @@ def _regions(listing: Listing, now: datetime) -> Plan[list[Region]]:
 
 
 @dataclass(frozen=True, slots=True)
-class Today:
-    """An organization's day, from midnight UTC.
+class Figures:
+    """Of an organization, from a midnight of UTC to now.
 
     `energy_wh_per_ktok` is of models that count tokens, input and output together; `energy_wh` of all, pages too.
     """
@@ -249,8 +250,8 @@ class Today:
     energy_wh_per_ktok: float | None
     estimated: bool
     failed_share: float = 0  # of those that ended
-    limit: Spent | None = None  # the organization's daily limit, where there is one
-    usual_wh_per_ktok: float | None = None  # of the seven days before
+    limit: Spent | None = None  # the organization's daily limit, where there is one; of today
+    usual_wh_per_ktok: float | None = None  # of the seven days before, where they are no more than that themselves
 
     @property
     def against_usual(self) -> str:
@@ -273,19 +274,19 @@ def first_id(at: datetime) -> uuid.UUID:
     return uuid.UUID(int=int(at.timestamp() * 1000) << 80)
 
 
-def today(organization: Organization, *, now: datetime) -> Today:
+def figures(organization: Organization, *, span: Span, now: datetime) -> Figures:
     """From the sums of hours, so that a day of a million jobs is read as one of ten. What runs now is a request too."""
-    midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    rows = database.run(usage.used(organization.pk, start=midnight, end=now + AHEAD, groups=("model",)))
+    start = span.start(now)
+    rows = database.run(usage.used(organization.pk, start=start, end=now + AHEAD, groups=("model",)))
     total = usage.total(rows)
-    spent = limits.spent(budgets.budget_of_organization(organization), now)
-    return Today(
+    spent = limits.spent(budgets.budget_of_organization(organization), now) if span.is_today else []
+    return Figures(
         spend_microusd=total.charge_microusd,
         requests=total.requests + Job.objects.of(organization).open().count(),
         failed=total.failed,
         energy_wh=total.energy_wh,
         energy_wh_per_ktok=wh_per_ktok(rows),
-        usual_wh_per_ktok=usual_wh_per_ktok(organization, midnight),
+        usual_wh_per_ktok=usual_wh_per_ktok(organization, start) if span.days <= USUAL.days else None,
         estimated=total.estimated,
         failed_share=total.failed / total.requests if total.requests else 0,
         limit=next((each for each in spent if each.window.period == "daily" and each.percent is not None), None),

@@ -20,22 +20,27 @@ from apps.ledger import services as ledger
 from apps.live.topics import Message, Topic, Viewer
 from apps.portal import exporting, exports, output, running, selectors
 from apps.portal.output import Output
+from apps.portal.span import Span
 from cango_portal import database
 
 OUTPUT_SECONDS = 5.0  # between two readings of the output, and between what it says by itself
 
 
 class OverviewTopic(Topic):
-    """`overview`: those of its parts that changed, at most once in a second. Output falls to zero without a bell."""
+    """`overview` and, of more days than today, `overview.<range>`: those of its parts that changed, at most once in a second, of more
+    days in five. Output falls to zero without a bell."""
 
-    per_second = 1
+    per_second: float = 1
     output: Output | None = None
     read_at = 0.0  # of the output, by the event loop's clock
     behind = False  # something changed since, too soon to read it again
 
-    def __init__(self, name: str, viewer: Viewer) -> None:
+    def __init__(self, name: str, viewer: Viewer, *, range: str = "today") -> None:
         super().__init__(name, viewer)
         self.said: list[str] = []
+        self.span = Span.of(range)
+        if not self.span.is_today:
+            self.per_second = 1 / OUTPUT_SECONDS
 
     async def allowed(self) -> bool:
         return True
@@ -61,7 +66,7 @@ class OverviewTopic(Topic):
         if self.output is None or not self.behind:
             self.output = await database_sync_to_async(output.read)(self.viewer.organization_id, now=timezone.now())
             self.read_at = now
-        version, found = await database_sync_to_async(parts)(self.viewer.organization_id, self.output)
+        version, found = await database_sync_to_async(parts)(self.viewer.organization_id, self.output, self.span)
         said = [part.replace(str(version), "") for part in found]
         fresh = [part for part, plain in zip(found, said, strict=True) if plain not in self.said]
         if not fresh or version <= at:
@@ -70,7 +75,7 @@ class OverviewTopic(Topic):
         return [self.html(version, "".join(fresh))]
 
 
-def parts(organization_id: UUID, output: Output) -> tuple[int, list[str]]:
+def parts(organization_id: UUID, output: Output, span: Span) -> tuple[int, list[str]]:
     """The version of what was read, and each part."""
     organization = Organization.objects.get(pk=organization_id)
     at = database.run(selectors.clock())
@@ -78,7 +83,8 @@ def parts(organization_id: UUID, output: Output) -> tuple[int, list[str]]:
     context = {
         "at": at,
         "overview": overview,
-        "today": selectors.today(organization, now=timezone.now()),
+        "span": span,
+        "figures": selectors.figures(organization, span=span, now=timezone.now()),
         "output": output,
         "shell": {"balance": ledger.balance(organization_id)},
     }

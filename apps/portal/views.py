@@ -20,13 +20,12 @@ from apps.accounts.models import User
 from apps.accounts.permissions import MemberRequest, organization_required
 from apps.catalog import offers
 from apps.catalog.models import Model
-from apps.jobs.pages.day import DayPage
-from apps.jobs.pages.usage_form import UsageForm
 from apps.portal import legal, mailbox, output, parts, running, selectors, services, status
 from apps.portal.catalog import Catalog
 from apps.portal.context import THEMES
 from apps.portal.forms import WelcomeForm
 from apps.portal.pricing import Pricing
+from apps.portal.span import Span
 from cango_portal import database
 
 
@@ -153,19 +152,17 @@ def dashboard(request: MemberRequest) -> HttpResponse:
         listings = selectors.catalog()
         first = next((each for each in listings if each.offer.kind == Model.Kind.CHAT), next(iter(listings), None))
         return render(request, "portal/first_visit.html", {**context, "first": first})
-    spend, where = (
-        DayPage(organization, UsageForm({"range": "today", **asked}, now.date()), now)
-        for asked in ({"measure": "spend"}, {"measure": "tokens", "group": "site"})
-    )
+    span = Span.of(request.GET.get("range", ""))
     return render(
         request,
         "portal/dashboard.html",
         {
             **context,
-            "today": cache(lambda: selectors.today(organization, now=now)),
+            "span": span,
+            "figures": cache(lambda: selectors.figures(organization, span=span, now=now)),
             "output": cache(lambda: output.read(organization.pk, now=now)),
-            "spend": spend,
-            "where": where,
+            "spend": span.page(organization, now, measure="spend"),
+            "where": span.page(organization, now, measure="tokens", group="site"),
             "latency": cache(lambda: selectors.latency(organization, now=now)),
         },
     )

@@ -35,6 +35,7 @@ BOOKED = 10**6  # the newest jobs, that are in the journal too: a hold and two o
 EMPTY = "/bench/empty/"
 PAGES = {
     "overview": "/dashboard/",
+    "overview of 30 days": "/dashboard/?range=30d",
     "jobs": "/jobs/",
     "jobs, an older page": "/jobs/?before={middle}",
     "jobs that failed": "/jobs/?state=failed",

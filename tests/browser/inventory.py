@@ -67,6 +67,7 @@ MEMBER = [
     Place("notifications", "/settings/notifications/"),
     Place("password-change", "/password/change/"),
     Place("dashboard", "/dashboard/"),
+    Place("dashboard-days", "/dashboard/?range=30d"),
     Place("dashboard-failed", "/dashboard/", lacks=("jobs_refusal", "jobs_usageuntil", "ledger_account")),
     Place("models", "/models/"),
     Place("model", "/models/cango/demo-chat/"),

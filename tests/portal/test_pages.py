@@ -19,12 +19,14 @@ from apps.jobs.models import Refusal
 from apps.ledger import limits
 from apps.ledger import services as ledger
 from apps.ledger.budgets import budget_of_organization
-from apps.portal import failures, output
-from apps.portal.selectors import catalog, today
+from apps.portal import failures, output, selectors
+from apps.portal.selectors import catalog
+from apps.portal.span import Span
 from apps.portal.topics import parts
 from tests import make
 
 DAY = datetime(2026, 11, 20, 12, tzinfo=UTC)
+TODAY = Span("today")
 
 
 @pytest.fixture
@@ -243,7 +245,7 @@ def test_today_begins_at_midnight(shop):
           energy_wh=0.4, energy_quality="counter")  # fmt: skip
     ended(DAY, state="succeeded", charge_microusd=3)
     ended(DAY, state="failed", charge_microusd=0)
-    figures = today(organization, now=DAY)
+    figures = selectors.figures(organization, span=TODAY, now=DAY)
     assert (figures.spend_microusd, figures.requests, figures.failed) == (23, 3, 1)  # a job counts when it ends
     assert figures.energy_wh_per_ktok == pytest.approx(0.4)
     assert not figures.estimated
@@ -280,11 +282,11 @@ def test_energy_of_pages_is_not_counted_against_tokens(shop):
     now = datetime.now(UTC)
     done = {"organization": shop["organization"], "state": "succeeded", "finished_at": now, "energy_quality": "counter"}
     make.job(model=shop["ocr"], pages=4, energy_wh=30, **done)
-    figures = today(shop["organization"], now=now)
+    figures = selectors.figures(shop["organization"], span=TODAY, now=now)
     assert (figures.energy_wh, figures.energy_wh_per_ktok) == (pytest.approx(30), None)
     make.job(model=shop["chat"], prompt_tokens=500, completion_tokens=500, energy_wh=0.4, **done)
     make.job(model=shop["embeddings"], prompt_tokens=1000, energy_wh=0.2, **done)
-    figures = today(shop["organization"], now=now)
+    figures = selectors.figures(shop["organization"], span=TODAY, now=now)
     assert (figures.energy_wh, figures.energy_wh_per_ktok) == (pytest.approx(30.6), pytest.approx(0.3))
 
 
@@ -380,9 +382,11 @@ def test_latest_jobs_say_when_they_were_sent(shop):
     assert f"{job.created_at:%H:%M:%S}</time>" in html
 
 
-def sent(organization, written=None):
+def sent(organization, written=None, span=None):
     """What the topic `overview` sends first, and its version."""
-    version, found = parts(organization.pk, written or output.read(organization.pk, now=datetime.now(UTC)))
+    version, found = parts(
+        organization.pk, written or output.read(organization.pk, now=datetime.now(UTC)), span or TODAY
+    )
     return version, "".join(found)
 
 

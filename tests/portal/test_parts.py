@@ -96,7 +96,7 @@ def forgiving(settings):
 def broken(name: str, monkeypatch) -> None:
     """One reading of the overview, in the database itself."""
     statements = {
-        "today": "ALTER TABLE ledger_budget RENAME TO gone",
+        "figures": "ALTER TABLE ledger_budget RENAME TO gone",
         "running": "ALTER TABLE batches_batch RENAME TO gone",
         "latest": "ALTER TABLE jobs_refusal RENAME TO gone",
         "balance": "ALTER TABLE ledger_account RENAME TO gone",
@@ -113,12 +113,12 @@ def broken(name: str, monkeypatch) -> None:
 
 FIGURES = ["figure-spend", "figure-requests", "figure-energy"]
 READINGS = {
-    "today": (FIGURES, ["today"]),
+    "figures": (FIGURES, ["figures"]),
     "running": (["running"], ["batches", "running"]),  # the figure beside the navigation too
     "latest": (["latest"], ["latest"]),
     "latency": (["latency"], ["latency"]),
     "output": (["figure-output"], ["output"]),
-    "usage": ([*FIGURES, "spend", "where"], ["today", "spend", "where"]),
+    "usage": ([*FIGURES, "spend", "where"], ["figures", "spend", "where"]),
 }
 
 

@@ -24,7 +24,7 @@ NOW = datetime.now(UTC)
 PAGES = [
     "/models/", "/models/acme/first/", "/pricing/", "/status/", "/docs/", "/docs/?q=limit", "/docs/quick-start/", "/data/",
     "/privacy/", "/mail/",
-    "/dashboard/", "/playground/", "/jobs/", "/jobs/?state=failed", "/jobs/?q=team%3Dred", "/jobs/?q=bread", "/jobs/{job}/",
+    "/dashboard/", "/dashboard/?range=30d", "/playground/", "/jobs/", "/jobs/?state=failed", "/jobs/?q=team%3Dred", "/jobs/?q=bread", "/jobs/{job}/",
     "/batches/", "/batches/new/", "/batches/{batch}/", "/batches/{batch}/again/?rows=all", "/usage/", "/usage/?range=90d&group=member", "/usage/?range=365d&group=day", "/usage/?group=site",
     "/keys/", "/keys/new/", "/keys/{key}/", "/keys/{key}/change/", "/keys/{key}/replace/",
     "/keys/{key}/revoke/", "/keys/places/", "/billing/add/", "/billing/automatic/", "/billing/", "/billing/movements/", "/billing/payments/",

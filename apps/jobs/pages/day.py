@@ -1,4 +1,4 @@
-"""Today on the overview: the bars of the day's hours up to now, on an axis of the whole day."""
+"""Usage on the overview: of some days, and of today, with the bars of its hours up to now on an axis of the whole day."""
 
 from __future__ import annotations
 
@@ -14,12 +14,8 @@ HOURS = 24
 MARKED = 6  # hours between the marks of the axis
 
 
-class DayPage(UsagePage):
-    """A usage page of "today" (UTC). Hours that have not come are room to the right of the line at now, and no zeros."""
-
-    @cached_property
-    def moments(self) -> list[str]:
-        return [f"{self.start + timedelta(hours=n):%Y-%m-%dT%H:00}" for n in range(HOURS)]
+class DaysPage(UsagePage):
+    """A usage page as a card of the overview."""
 
     @cached_property
     def lines(self) -> list[Line]:
@@ -33,13 +29,21 @@ class DayPage(UsagePage):
         return used.energy_wh / used.requests if used.energy_wh is not None and used.requests else None
 
     @property
+    def zooms(self) -> bool:
+        return False
+
+
+class DayPage(DaysPage):
+    """Of "today" (UTC). Hours that have not come are room to the right of the line at now, and no zeros."""
+
+    @cached_property
+    def moments(self) -> list[str]:
+        return [f"{self.start + timedelta(hours=n):%Y-%m-%dT%H:00}" for n in range(HOURS)]
+
+    @property
     def now_x(self) -> str:
         """Where the dotted line stands (design guide, §9), in the units of the bars."""
         return f"{self.width * ((self.end - self.start) / timedelta(hours=HOURS)):.2f}"
-
-    @property
-    def zooms(self) -> bool:
-        return False
 
     def moment_words(self, moment: str) -> str:
         """In the reader's zone."""

@@ -12,6 +12,7 @@ import contextlib
 import fcntl
 import logging
 import os
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,13 +36,15 @@ class SpoolInUse(Exception):
 
 class Spool:
     """A directory of reports: what is kept at once is one file of a line each, named by the first, for a disk takes as long for
-    one as for many. A file goes when all of it is done with. The same report is kept once.
+    one as for many. A file goes when all of it is done with. The same report is kept once. Threads take turns: at a stop one
+    may still write what waited while the next is asked to.
     """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.files: dict[str, Path] = {}  # of each report that is kept, by its name
         self.names: dict[Path, set[str]] = {}  # of each file those that are not done with
+        self.turn = threading.RLock()
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
@@ -54,34 +57,31 @@ class Spool:
 
     def keep(self, reports: list[Report]) -> None:
         """On disk, for good, when this returns. Raises OSError (a full disk)."""
-        new = {name_of(report): report for report in reports if name_of(report) not in self.files}
-        if not new:
-            return
-        path = self.directory / f"{next(iter(new))}.json"
-        while path in self.names:  # of an earlier one, beside which others wait
-            path = path.with_stem(f"{path.stem}+")
-        part = path.with_suffix(".part")
-        with part.open("w", encoding="utf-8") as file:
-            file.writelines(f"{report.model_dump_json()}\n" for report in new.values())
-            file.flush()
-            os.fsync(file.fileno())
-        part.rename(path)
-        self.names[path] = set(new)
-        self.files.update(dict.fromkeys(new, path))
-        directory = os.open(self.directory, os.O_RDONLY)
-        os.fsync(directory)
-        os.close(directory)
+        with self.turn:
+            new = {name_of(report): report for report in reports if name_of(report) not in self.files}
+            if not new:
+                return
+            path = self.directory / f"{next(iter(new))}.json"
+            while path in self.names:  # of an earlier one, beside which others wait
+                path = beside(path)
+            write(path, "".join(f"{report.model_dump_json()}\n" for report in new.values()))
+            self.names[path] = set(new)
+            self.files.update(dict.fromkeys(new, path))
+            directory = os.open(self.directory, os.O_RDONLY)
+            os.fsync(directory)
+            os.close(directory)
 
     def drop(self, reports: list[Report]) -> None:
-        for report in reports:
-            path = self.files.get(name_of(report))
-            if path is None:
-                continue
-            self.names[path].discard(name_of(report))
-            if not self.names[path]:
-                path.unlink(missing_ok=True)
-                del self.names[path]
-            del self.files[name_of(report)]
+        with self.turn:
+            for report in reports:
+                path = self.files.get(name_of(report))
+                if path is None:
+                    continue
+                self.names[path].discard(name_of(report))
+                if not self.names[path]:
+                    path.unlink(missing_ok=True)
+                    del self.names[path]
+                del self.files[name_of(report)]
 
     def refuse(self, report: Report) -> None:
         """Put aside what the portal will never take, for a person to look at."""
@@ -108,12 +108,34 @@ class Spool:
                 self.files.update(dict.fromkeys(fresh, path))
             else:
                 log.error("a report in the spool is unreadable", extra={"file": path.name})
-                path.rename(path.with_suffix(".unreadable"))
+                aside = path.with_suffix(".unreadable")
+                while aside.exists():  # an earlier one of that name, for a person to look at
+                    aside = beside(aside)
+                path.rename(aside)
             reports |= fresh
         return list(reports.values())
 
     def close(self) -> None:
         os.close(self.lock)
+
+
+def beside(path: Path) -> Path:
+    """The next name after that of a file that is there."""
+    return path.with_stem(f"{path.stem}+")
+
+
+def write(path: Path, text: str) -> None:
+    """Whole or not at all: a disk that is full gets back what was begun. Raises OSError."""
+    part = path.with_suffix(".part")
+    try:
+        with part.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        part.rename(path)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def name_of(report: Report) -> str:

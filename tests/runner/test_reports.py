@@ -1,5 +1,8 @@
 """Reports survive their process and a portal that is away, and are sent once."""
 
+import os
+import resource
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +15,7 @@ from apps.runner.protocol import Report, Usage
 from apps.runner.reports import BATCH, Reporter, Spool, SpoolInUse
 from tests.runner.portal import TOKEN, FakePortal
 from tests.runner.test_execution import until
+from tests.threads import run_in_threads
 
 
 def report(job: str, **fields: Any) -> Report:
@@ -257,3 +261,53 @@ def test_of_a_file_that_is_unreadable_in_part_the_rest_is_sent(tmp_path: Path) -
         "two-1-finished.json",
     ]
     later.close()
+
+
+def test_two_that_were_unreadable_under_one_name_are_both_there(tmp_path: Path) -> None:
+    for content in ("{", "[", "("):
+        (tmp_path / "bad.json").write_text(content)
+        spool = Spool(tmp_path)
+        assert spool.left() == []
+        spool.close()
+    assert {path.name: path.read_text() for path in tmp_path.glob("*.unreadable")} == {
+        "bad.unreadable": "{",
+        "bad+.unreadable": "[",
+        "bad++.unreadable": "(",
+    }
+
+
+def test_a_disk_that_is_full_gets_back_what_was_begun(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    spool.keep([report("before")])
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(
+        resource.RLIMIT_FSIZE, (4096, unlimited[1])
+    )  # what comes after it is written in part, then fails
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            spool.keep([report("large", text="x" * 100_000)])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["before-1-finished.json", "lock"]
+    spool.keep([report("large", text="x" * 100_000)])
+    assert sorted(spool.files) == ["before-1-finished", "large-1-finished"]
+    spool.close()
+
+
+def test_threads_that_keep_the_same_at_once_write_it_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As at a stop: one still writes what waited while the next is asked to."""
+    fsync = os.fsync
+
+    def slow(descriptor: int) -> None:
+        threading.Event().wait(0.05)
+        fsync(descriptor)
+
+    monkeypatch.setattr("apps.runner.reports.os.fsync", slow)
+    spool = Spool(tmp_path)
+    reports = [report(f"job{number}") for number in range(4)]
+    assert run_in_threads(5, lambda _: spool.keep(reports)) == [None] * 5
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["job0-1-finished.json", "lock"]
+    assert len((tmp_path / "job0-1-finished.json").read_text().splitlines()) == 4
+    assert run_in_threads(2, lambda _: spool.drop(reports)) == [None] * 2
+    assert (spool.files, spool.names, sorted(path.name for path in tmp_path.iterdir())) == ({}, {}, ["lock"])
+    spool.close()

@@ -24,6 +24,12 @@ class Receipt(Progress):
         return self.batch.hold_microusd - self.batch.charge_microusd
 
     @cached_property
+    def sample(self) -> list[int]:
+        """What its last rows were charged. Whoever shows it again and again keeps it for a while."""
+        last = Row.objects.filter(batch=self.batch).order_by("-line").values_list("charge_microusd", flat=True)
+        return list(last[:SAMPLE])
+
+    @cached_property
     def expected(self) -> str:
         """What all of it costs in the end, as a range: the rows to come are like those that came. Empty while nobody knows.
 
@@ -32,11 +38,9 @@ class Receipt(Progress):
         """
         if self.seconds_left is None or not self.left:
             return ""
-        last = Row.objects.filter(batch=self.batch).order_by("-line").values_list("charge_microusd", flat=True)[:SAMPLE]
-        charges = list(last)
-        if len(charges) < 2:
+        if len(self.sample) < 2:
             return ""
-        spread = 2 * statistics.stdev(charges) * math.sqrt(self.left * (1 + self.left / self.done))
+        spread = 2 * statistics.stdev(self.sample) * math.sqrt(self.left * (1 + self.left / self.done))
         middle = self.batch.charge_microusd * self.batch.total / self.done
         low = max(round(middle - spread), self.batch.charge_microusd)
         high = min(max(round(middle + spread), low), self.batch.hold_microusd)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from django.contrib import messages
+from django.core.paginator import Paginator
 from django.db import IntegrityError
 from django.db.models import F
 from django.http import HttpResponse
@@ -27,6 +28,8 @@ from apps.ledger.forms import LimitsForm
 from apps.ledger.limits import Spent
 from cango_portal import database
 
+SIZE = 40
+
 
 @dataclass(frozen=True, slots=True)
 class Line:
@@ -49,13 +52,15 @@ def index(request: MemberRequest) -> HttpResponse:
     keys = (
         APIKey.objects.of(request.organization)
         .select_related("created_by", "budget")
-        .order_by(F("revoked_at").desc(nulls_first=True), "-created_at")
+        .order_by(F("revoked_at").desc(nulls_first=True), "-created_at", "-pk")
     )
+    page = Paginator(keys, SIZE).get_page(request.GET.get("page"))
     return render(
         request,
         "keys/index.html",
         {
-            "rows": [Line(key, key.revoked_at is None and may_change(request, key), limits_of(key)) for key in keys],
+            "page": page,
+            "rows": [Line(key, key.revoked_at is None and may_change(request, key), limits_of(key)) for key in page],
             "rule": None if request.organization.residency is None else residency.words(request.organization.residency),
         },
     )

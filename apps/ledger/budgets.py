@@ -58,8 +58,9 @@ def budget_of_organization(organization: Organization) -> Budget:
 
 def budget_of_member(organization: Organization, user: User) -> Budget:
     """A member's budget; made at the first use. What their keys spend counts too."""
+    title = user.email[: Budget._meta.get_field("title").max_length]
     found, _ = Budget.objects.get_or_create(
-        kind=Budget.Kind.MEMBER, organization=organization, user=user, defaults={"title": user.email, "day": today()}
+        kind=Budget.Kind.MEMBER, organization=organization, user=user, defaults={"title": title, "day": today()}
     )
     return found
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
+from django.core.paginator import Paginator
 from django.http import Http404, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext
@@ -23,6 +24,8 @@ from apps.core.ids import parse
 from apps.keys import members
 from apps.portal.forms import InviteForm, RoleForm
 
+SIZE = 40
+
 manager_required = right_required(Right.MEMBERS)
 
 
@@ -33,9 +36,11 @@ def index(request: MemberRequest) -> HttpResponse:
     rows = Membership.objects.filter(organization=request.organization).select_related("user").order_by("pk")
     by_key = members.last_use(request.organization)
     invited = request.organization.invitations.pending().select_related("invited_by").order_by("-sent_at")
+    page = Paginator(rows, SIZE).get_page(request.GET.get("page"))
     context = {
+        "page": page,
         "members": [
-            (each, BY_VALUE[each.role], may_manage(request, each.role), by_key.get(each.user_id)) for each in rows
+            (each, BY_VALUE[each.role], may_manage(request, each.role), by_key.get(each.user_id)) for each in page
         ],
         "invitations": [(each, may_manage(request, each.role)) for each in invited],
         "manager": request.membership.may(Right.MEMBERS),

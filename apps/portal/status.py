@@ -30,10 +30,6 @@ class Bar:
         return 2.5 if self.day is None else round(max(10 * self.day.share, 1.5), 2)
 
     @property
-    def y(self) -> float:
-        return round(10 - self.height, 2)
-
-    @property
     def kind(self) -> str:
         if self.day is None:
             return "none"
@@ -52,6 +48,15 @@ class Line:
     @property
     def known(self) -> list[Bar]:
         return [bar for bar in self.bars if bar.day]
+
+    @property
+    def drawn(self) -> dict[str, str]:
+        """A path for each kind of day, a unit a day: a page has many lines of many days."""
+        paths: dict[str, str] = {}
+        for bar in self.bars:
+            path = f"M{bar.x}.15 10v-{bar.height:g}h.7v{bar.height:g}z"
+            paths[bar.kind] = paths.get(bar.kind, "") + path
+        return paths
 
     @property
     def share(self) -> float | None:

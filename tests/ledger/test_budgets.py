@@ -201,3 +201,9 @@ def test_what_a_page_shows_of_a_budget(db):
     assert (shown["total"].ends_at, shown["total"].left_microusd) == (None, None)
     later = {each.period: each for each in budgets.windows(budget, datetime(2026, 12, 1, tzinfo=UTC))}
     assert (later["daily"].used_microusd, later["monthly"].used_microusd) == (0, 0)
+
+
+def test_a_member_with_a_long_address_has_a_budget(db):
+    user = make.user(email=f"{'m' * 64}@{'e' * 60}.{'e' * 60}.example")
+    budget = budgets.budget_of_member(make.organization(owner=user), user)
+    assert (budget.title, len(budget.title)) == (user.email[:120], 120)

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.db import connection
+from django.http import HttpResponse
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
@@ -97,14 +98,18 @@ class Shop:
                 title="Slow", effect="Slow", severity="degraded", public=True, began_at=NOW
             ).affected.add(model)
 
-    def queries(self, page: str) -> int:
+    def get(self, page: str) -> HttpResponse:
         address = page.format(
             job=self.job.public_id, batch=self.batch.public_id, key=self.key.pk, webhook=self.webhook.public_id,
             member=self.member.pk, user=self.member.user_id,
         )  # fmt: skip
-        with CaptureQueriesContext(connection) as captured:
-            answer = self.client.get(address)
+        answer = self.client.get(address)
         assert answer.status_code == 200, (address, answer.status_code)
+        return answer
+
+    def queries(self, page: str) -> int:
+        with CaptureQueriesContext(connection) as captured:
+            self.get(page)
         return len(captured)
 
 

@@ -49,10 +49,9 @@ def test_ninety_days_of_a_model_in_a_region(db):
     assert "Every model takes work in each of its regions." in page
     assert "Acme chat Georgia, US Takes work 50.01%" in page
     source = answer.content.decode()
-    assert source.count('class="d-up"') == 2
-    assert source.count('class="d-partly"') == 1
-    assert source.count('class="d-down"') == 1
-    assert source.count('class="d-none"') == 86
+    drawn = dict(re.findall(r'<path class="d-(\w+)" d="([^"]+)"', source))
+    assert {kind: path.count("M") for kind, path in drawn.items()} == {"up": 2, "partly": 1, "down": 1, "none": 86}
+    assert (drawn["partly"], drawn["down"]) == ("M87.15 10v-5h.7v5z", "M86.15 10v-1.5h.7v1.5z")
     assert "up 50.01% of 4 days, below 99.9% on 2 of them" in source
     assert "0.00% 1,440" in page
     assert "50.00% 720" in page

@@ -24,7 +24,7 @@ class Listing:
     older: str
 
 
-SIZE = 50
+SIZE = 30
 COUNTED = 99  # beside the navigation, at most
 # The states stand in it as in the condition of its index.
 OPEN = f"""

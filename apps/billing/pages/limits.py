@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from django.contrib import messages
+from django.core.paginator import Paginator
 from django.db.models import F
 from django.http import Http404, HttpResponse
 from django.shortcuts import redirect, render
@@ -25,6 +26,8 @@ from apps.ledger import budgets, limits
 from apps.ledger.forms import LimitsForm, written
 from apps.ledger.limits import Spent
 from apps.ledger.models import Budget
+
+SIZE = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +55,13 @@ def index(request: MemberRequest) -> HttpResponse:
         APIKey.objects.active()
         .filter(organization=organization, budget__isnull=False)
         .select_related("budget", "created_by")
+        .order_by(F("last_used_at").desc(nulls_last=True), "name", "pk")
     )
+    page_of_members = Paginator(rows, SIZE).get_page(request.GET.get("members"))
+    page_of_keys = Paginator(keys, SIZE).get_page(request.GET.get("keys"))
     context = {
+        "page_of_members": page_of_members,
+        "page_of_keys": page_of_keys,
         "organization_spent": limits.spent(budgets.budget_of_organization(organization), now),
         "members": [
             Spender(
@@ -62,11 +70,11 @@ def index(request: MemberRequest) -> HttpResponse:
                 limits.spent(members[row.user_id], now) if row.user_id in members else [],
                 reverse("billing:member_limits", args=[row.user_id]),
             )
-            for row in rows
+            for row in page_of_members
         ],
         "keys": [
             Spender(key.name, f"{key.prefix}…", limits.spent(key.budget, now), reverse("keys:detail", args=[key.pk]))
-            for key in keys.order_by(F("last_used_at").desc(nulls_last=True), "name")
+            for key in page_of_keys
             if key.budget
         ],
         "payer": may_pay(request.membership),

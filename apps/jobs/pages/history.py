@@ -33,7 +33,7 @@ from apps.jobs.forms import OPEN, PAGE, RANGES, REFUSED
 from apps.jobs.models import Content, Job, Refusal
 from apps.jobs.pages.job import JobPage
 
-SIZE = 50
+SIZE = 30  # rows of full-length names must not make a page too heavy (tests/portal/test_weight.py)
 EXPORT_SIZE = 1000
 REFUSED_FOR = timedelta(days=7)
 RANDOM_BITS = 80  # of a version 7 UUID, below its milliseconds

@@ -42,6 +42,7 @@ class Behaviour:
     fail_body: str = '{"error": {"message": "out of order", "type": "server_error", "code": null}}'
     cut_after: int | None = None  # the connection breaks after so many tokens
     strict_usage: bool = False  # refuses `continuous_usage_stats`, as some engines do
+    sentence: str = SENTENCE  # what a chat says, over and over
     key: str = ""
 
 
@@ -55,13 +56,14 @@ class Counts:
     connections: list[int] = field(default_factory=list)  # ports of those that brought work
 
 
-def word(index: int) -> str:
-    return ("" if index == 0 else " ") + WORDS[index % len(WORDS)]
+def word(index: int, sentence: str = SENTENCE) -> str:
+    words = sentence.split(" ")
+    return ("" if index == 0 else " ") + words[index % len(words)]
 
 
-def text(tokens: int) -> str:
+def text(tokens: int, sentence: str = SENTENCE) -> str:
     """What a request for so many tokens is answered."""
-    return "".join(word(index) for index in range(tokens))
+    return "".join(word(index, sentence) for index in range(tokens))
 
 
 def words_in(body: dict[str, Any]) -> int:
@@ -181,7 +183,7 @@ class Engine:
                 raise ConnectionAbortedError("cut_after")
             if stream:
                 await chunk(
-                    [{"index": 0, "delta": {"content": word(index)}, "finish_reason": None}],
+                    [{"index": 0, "delta": {"content": word(index, self.behaviour.sentence)}, "finish_reason": None}],
                     index + 1 if continuous else None,
                 )
         if stream:
@@ -190,7 +192,7 @@ class Engine:
                 await chunk([], asked)
             await send({"type": "http.response.body", "body": b"data: [DONE]\n\n"})
         else:
-            message = {"role": "assistant", "content": text(asked)}
+            message = {"role": "assistant", "content": text(asked, self.behaviour.sentence)}
             choice = {"index": 0, "message": message, "finish_reason": "length"}
             await answer(send, 200, head | {"object": "chat.completion", "choices": [choice], "usage": usage(asked)})
 

@@ -6,6 +6,7 @@ class BatchesConfig(AppConfig):
     label = "batches"
 
     def ready(self) -> None:
+        from apps.batches.live import LiveTopic, RowTopic
         from apps.batches.topics import BatchTopic, DraftTopic, OpenTopic, PowerTopic, RowsTopic, StartTopic
         from apps.live.topics import register
 
@@ -14,4 +15,6 @@ class BatchesConfig(AppConfig):
         register("batch.<batch>.rows", RowsTopic)
         register("batch.<batch>.start", StartTopic)
         register("batch.<batch>.power", PowerTopic)
+        register("batch.<batch>.live", LiveTopic)
+        register("batch.<batch>.row.<line>.<number>", RowTopic)
         register("draft.<batch>", DraftTopic)

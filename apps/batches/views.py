@@ -21,12 +21,14 @@ from apps.accounts.permissions import MemberRequest, organization_required, work
 from apps.batches import drafting, repeating, results, services
 from apps.batches.ending import CannotCancel
 from apps.batches.forms import DraftForm
-from apps.batches.models import Batch, Draft
+from apps.batches.models import Batch, Draft, Shard
 from apps.batches.pages import batch as pages
 from apps.batches.pages import draft as drafts
 from apps.batches.pages import listing as lists
+from apps.batches.pages import live
 from apps.batches.pages.draft import DraftPage
 from apps.batches.pages.events import EventsPage
+from apps.batches.pages.row import RowPage
 from apps.batches.pages.rows import RowsPage
 from apps.core.errors import InvalidRequest, PortalError
 from apps.core.ids import parse, public
@@ -131,7 +133,23 @@ def start(request: MemberRequest, page: DraftPage) -> None:
 def detail(request: MemberRequest, public_id: str) -> HttpResponse:
     page = pages.load(batch_of(request, public_id))
     context = {"page": page, "batch": page.batch, "rows": RowsPage(page), "events": EventsPage(page)}
+    if not page.batch.is_final and live.writes(
+        page.batch
+    ):  # what its rows write is sent while somebody looks, by the socket
+        context["live"] = live.LivePage(public_id)
     return render(request, "batches/detail.html", context)
+
+
+@require_safe
+@never_cache
+@organization_required
+def row(request: MemberRequest, public_id: str, line: int) -> HttpResponse:
+    page = pages.load(batch_of(request, public_id))
+    try:
+        found = RowPage(page, line)
+    except Shard.DoesNotExist:
+        raise Http404 from None
+    return render(request, "batches/row.html", {"page": page, "batch": page.batch, "row": found})
 
 
 @require_safe

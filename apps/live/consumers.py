@@ -88,6 +88,7 @@ class PageConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
 
     async def connect(self) -> None:
         self.feeds: dict[str, Feed] = {}
+        self.over: set[str] = set()  # topics that will never have more
         self.tasks: set[asyncio.Task[None]] = set()
         self.sending = asyncio.Lock()
         self.hidden = False
@@ -213,7 +214,8 @@ class PageConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
         if "hidden" in message:
             self.hidden = bool(message["hidden"])
         for name, at in subscriptions.items():
-            await self.subscribe(name, at)
+            if name not in self.over:
+                await self.subscribe(name, at)
         return None
 
     async def subscribe(self, name: str, at: int) -> None:
@@ -238,16 +240,22 @@ class PageConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
     # What we say ---------------------------------------------------------------------------------------------------------
 
     async def feed(self, feed: Feed) -> None:
+        """Until its topic will have no more: a page may show many short ones after each other."""
         watching = asyncio.create_task(feed.topic.watch())
         pumping = asyncio.create_task(self.pump(feed))
         try:
-            done, _ = await asyncio.wait({watching, pumping}, return_when=asyncio.FIRST_EXCEPTION)
-            for task in done:
-                task.result()
+            await asyncio.wait({watching, pumping}, return_when=asyncio.FIRST_COMPLETED)
+            if watching.done():
+                watching.result()
+                await pumping
+            pumping.result()
         finally:
             for task in (watching, pumping):
                 task.cancel()
             await asyncio.gather(watching, pumping, return_exceptions=True)
+        if not self.closed:
+            del self.feeds[feed.topic.name]
+            self.over.add(feed.topic.name)
 
     async def pump(self, feed: Feed) -> None:
         topic = feed.topic

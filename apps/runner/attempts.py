@@ -16,7 +16,7 @@ from apps.runner.execution import Execution, Reason, Station
 from apps.runner.output import Output, Writer
 from apps.runner.portal import Portal
 from apps.runner.post import Post
-from apps.runner.protocol import Attempt, Lease, Order, Report
+from apps.runner.protocol import Attempt, Lease, Order, Report, Watch
 from apps.runner.shard import ShardExecution
 
 log = logging.getLogger(__name__)
@@ -104,6 +104,12 @@ class Attempts:
     def finish(self, attempt: Attempt, reason: Reason) -> None:
         if execution := self.executions.get((attempt.job, attempt.attempt)):
             execution.finish(reason)
+
+    def watch(self, watch: Watch) -> None:
+        """Somebody looks at a shard. What ended meanwhile, or is no shard, has nothing to show."""
+        execution = self.executions.get((watch.job, watch.attempt))
+        if isinstance(execution, ShardExecution):
+            execution.showing.watch(watch)
 
     @property
     def leases(self) -> list[Lease]:

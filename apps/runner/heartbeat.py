@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 
 from apps.runner import protocol
 from apps.runner.portal import Portal, PortalAway, PortalDown, PortalRefused
-from apps.runner.protocol import Attempt, Control, Heartbeat, Wanted
+from apps.runner.protocol import Attempt, Control, Heartbeat, Wanted, Watch
 
 log = logging.getLogger(__name__)
 
@@ -103,16 +103,24 @@ class Heart:
 
 
 class Ear:
-    """Hears `Control` messages on this process's stream at once; a heartbeat's reply repeats them."""
+    """Hears what the portal says to this process: `Control` at once, which a heartbeat's reply repeats, and `Watch`."""
 
     BLOCK_MILLISECONDS = 5_000
 
     def __init__(
-        self, *, redis: Redis, claimant: str, stop: Callable[[Attempt], None], cancel: Callable[[Attempt], None]
+        self,
+        *,
+        redis: Redis,
+        claimant: str,
+        stop: Callable[[Attempt], None],
+        cancel: Callable[[Attempt], None],
+        watch: Callable[[Watch], None],
     ) -> None:
         self.redis = redis
-        self.key = protocol.control(claimant)
+        self.control = protocol.control(claimant).encode()
+        self.watching = protocol.watching(claimant).encode()
         self.acts = {"stop": stop, "cancel": cancel}
+        self.watch = watch
         self.listening: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -125,18 +133,23 @@ class Ear:
                 await self.listening
 
     async def listen(self) -> None:
-        after = b"0"  # the name is new with this process, so all of it is for us
+        after: dict[Any, Any] = {
+            self.control: b"0",
+            self.watching: b"0",
+        }  # names are new with this process, so all of it is for us
+        hear = {self.control: self.act, self.watching: self.look}
         pause = 0.1
         while True:
             try:
-                found = await self.redis.xread({self.key: after}, block=self.BLOCK_MILLISECONDS, count=100)
+                found = await self.redis.xread(after, block=self.BLOCK_MILLISECONDS, count=100)
             except RedisError:
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, 2.0)
                 continue
             pause = 0.1
-            for after, fields in entries_of(found):  # noqa: B007
-                self.act(fields.get(b"e", b""))
+            for key, entries in streams_of(found):
+                for after[key], fields in entries:
+                    hear[key](fields.get(b"e", b""))
 
     def act(self, text: bytes) -> None:
         try:
@@ -146,11 +159,20 @@ class Ear:
             return
         self.acts[control.kind](Attempt(job=control.job, attempt=control.attempt))
 
+    def look(self, text: bytes) -> None:
+        try:
+            watch = Watch.model_validate_json(text)
+        except ValueError:
+            log.warning("a word of who watches is malformed")
+            return
+        self.watch(watch)
 
-def entries_of(found: Any) -> list[tuple[bytes, dict[bytes, bytes]]]:
-    """The entries of XREAD for one stream, whichever protocol the connection speaks (RESP3 answers a map of lists)."""
-    if not found:
-        return []
-    entries: list[tuple[bytes, dict[bytes, bytes]]]
-    entries = next(iter(found.values()))[0] if isinstance(found, dict) else found[0][1]
-    return entries
+
+Entries = list[tuple[bytes, dict[bytes, bytes]]]
+
+
+def streams_of(found: Any) -> list[tuple[bytes, Entries]]:
+    """What XREAD found, by stream, whichever protocol the connection speaks (RESP3 answers a map of lists)."""
+    if isinstance(found, dict):
+        return [(key, entries[0]) for key, entries in found.items()]
+    return [(key, entries) for key, entries in found or ()]

@@ -10,9 +10,10 @@ from redis.asyncio import Redis
 
 from apps.core.turns import Turns
 from apps.runner import protocol
-from apps.runner.protocol import Entry, Order
+from apps.runner.protocol import Entry, Order, Writing
 
 EXPIRE_SECONDS = 3600
+SHOWN_SECONDS = 60  # what was shown of rows is there so long after the last word
 
 # KEYS[1] the stream. ARGV: entry, claimant, fence, seconds to live, "claim", "append" or "restore".
 # 'ours': written. 'theirs': the first entry is another claimant's, nothing was written. 'gone': the stream is empty
@@ -28,6 +29,18 @@ else
 end
 redis.call('XADD', KEYS[1], '*', 'e', ARGV[1])
 redis.call('EXPIRE', KEYS[1], ARGV[4])
+return 'ours'
+"""
+
+# KEYS[1] the stream. ARGV: entry, seconds to live, "begin" or "append". A beginning takes the place of all that is there.
+SHOW = """
+if ARGV[3] == 'append' and redis.call('EXISTS', KEYS[1]) == 0 then return 'gone' end
+if ARGV[3] == 'begin' then
+  redis.call('XADD', KEYS[1], 'MAXLEN', '1', '*', 'e', ARGV[1])
+else
+  redis.call('XADD', KEYS[1], '*', 'e', ARGV[1])
+end
+redis.call('EXPIRE', KEYS[1], ARGV[2])
 return 'ours'
 """
 
@@ -66,6 +79,7 @@ class Output:
     def __init__(self, writer: Writer, order: Order, claimant: str) -> None:
         self.writer = writer
         self.key = protocol.stream(order.pool, order.job, order.attempt)
+        self.rows_key = protocol.rows(order.pool, order.job, order.attempt)
         self.claimant = claimant
         self.fence = order.fence
 
@@ -85,3 +99,12 @@ class Output:
     async def write(self, entry: Entry, how: str) -> Written:
         text = entry.model_dump_json(exclude_defaults=True)
         return Written(await self.writer.write(self.key, text, self.claimant, self.fence, EXPIRE_SECONDS, how))
+
+    async def show(self, entry: Writing, how: str) -> Written:
+        """Say how rows of a shard are written: `begin` a text, or `append` to it. GONE where its beginning is not there any more."""
+        text = entry.model_dump_json(exclude_defaults=True)
+        answer = await self.writer.redis.eval(SHOW, 1, self.rows_key, text, str(SHOWN_SECONDS), how)
+        return Written(answer.decode() if isinstance(answer, bytes) else answer)
+
+    async def hide(self) -> None:
+        await self.writer.redis.delete(self.rows_key)

@@ -97,6 +97,7 @@ class Runner:
             claimant=self.claimant,
             stop=stop,
             cancel=cancel,
+            watch=self.attempts.watch,
         )
         self.worker: worker.Worker | None = None
         self.tending: list[asyncio.Task[None]] = []  # of each pool its model

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 TASK = "runner.run"
 INLINE_BYTES = 64 * 1024  # a larger request body travels as a signed URL
+TEXT_UNITS = 20_000  # of a row in progress that is shown
 
 Kind = Literal["chat", "completion", "embeddings", "rerank", "ocr"]
 WRITES = ("chat", "completion")  # kinds whose answer is a text that comes in chunks
@@ -35,6 +36,16 @@ def stream(pool: str, job: str, attempt: int) -> str:
 def control(claimant: str) -> str:
     """The stream on which a runner process hears `Control` messages at once; heartbeat replies repeat them."""
     return f"ctl:{claimant}"
+
+
+def watching(claimant: str) -> str:
+    """The stream on which a runner process hears which of its shards somebody looks at (`Watch`)."""
+    return f"{control(claimant)}:watch"
+
+
+def rows(pool: str, job: str, attempt: int) -> str:
+    """The stream to which a shard that is watched says how its rows are written (`Writing`)."""
+    return f"{stream(pool, job, attempt)}:rows"
 
 
 def claimant_prefix(node: str) -> str:
@@ -370,6 +381,37 @@ class Control(Message):
     kind: Literal["cancel", "stop"]
     job: str
     attempt: int
+
+
+class Watch(Message):
+    """Somebody looks at a shard for so long: said again while they do, as JSON in the field `e`.
+
+    `text`: the rows of this one are shown; of the others only how many are in progress.
+    """
+
+    job: str
+    attempt: int
+    text: bool = False
+    seconds: float = Field(gt=0, le=60)
+
+
+class Writing(Message):
+    """What a watched shard says of its rows in progress, as JSON in the field `e`, when it changes and every five seconds.
+
+    `running` counts them. `line` is the one whose text is shown, until it has ended; `number` is that of the text: a row that
+    is begun anew has another, larger one. `text` is what was written since the last entry, and begins at `off` (UTF-16 code
+    units), so a reader cuts an overlap; the first entry of a text takes the place of all before it. Of an answer that is very
+    long the text stops (`TEXT_UNITS`) and the counts go on. Nothing of it counts for money.
+    """
+
+    running: int = Field(ge=0, lt=2**31)
+    line: int | None = Field(default=None, ge=0, lt=2**31)
+    number: int = Field(default=0, ge=0, lt=2**53)
+    off: int = Field(default=0, ge=0)
+    text: str = ""
+    tokens: int = Field(default=0, ge=0, lt=2**31)
+    seconds: float = Field(default=0, ge=0, description="Since its first token")
+    ended: bool = False
 
 
 class GPU(Message):

@@ -15,7 +15,8 @@ from apps.runner.execution import SETTLE_SECONDS, Execution, Station, stopped
 from apps.runner.gate import Gate
 from apps.runner.output import Output
 from apps.runner.portal import BODY_BYTES
-from apps.runner.protocol import End, Energy, Failure, Order, Report, RowResult, Task, Usage
+from apps.runner.protocol import End, Energy, Failure, Order, Report, RowResult, Task
+from apps.runner.showing import Showing
 
 log = logging.getLogger(__name__)
 
@@ -47,9 +48,16 @@ class ShardExecution(Execution):
         self.misses = 0
         self.missed: EngineFailed | None = None
         self.moved = asyncio.Event()
+        self.showing = Showing(output)
 
     def units(self) -> int:
         return self.spent
+
+    async def work(self) -> None:
+        try:
+            await super().work()
+        finally:
+            await self.showing.stop()
 
     async def compute(self) -> None:
         """Raises EngineFailed where rows are left that another attempt may do."""
@@ -105,22 +113,28 @@ class ShardExecution(Execution):
         work = Work(
             kind=order.kind, model=order.model, body=task.body, max_completion_tokens=task.max_completion_tokens
         )
-        chunks: list[Choices] = []
-        usage, counted, result = Usage(), 0, None
-        async with aclosing(self.station.engine.run(work)) as pieces:
-            async for piece in pieces:
-                if piece.choices:
-                    chunks.append(piece.choices)
-                if piece.usage:
-                    usage = piece.usage
-                    units = energy.units(
-                        prompt_tokens=usage.prompt_tokens, completion_tokens=usage.completion_tokens, pages=usage.pages
-                    )
-                    self.spent += max(units - counted, 0)
-                    counted = max(units, counted)
-                if piece.result is not None:
-                    result = piece.result
-        return RowResult(line=task.line, usage=usage, choices=merged(chunks) if chunks else None, result=result)
+        counted, result = 0, None
+        row = self.showing.begin(task.line)
+        try:
+            async with aclosing(self.station.engine.run(work)) as pieces:
+                async for piece in pieces:
+                    if piece.choices:
+                        row.add(piece.choices)
+                    if usage := piece.usage:
+                        row.usage = usage
+                        units = energy.units(
+                            prompt_tokens=usage.prompt_tokens,
+                            completion_tokens=usage.completion_tokens,
+                            pages=usage.pages,
+                        )
+                        self.spent += max(units - counted, 0)
+                        counted = max(units, counted)
+                    if piece.result is not None:
+                        result = piece.result
+        finally:
+            self.showing.end(row)
+        choices = merged(row.chunks) if row.chunks else None
+        return RowResult(line=task.line, usage=row.usage, choices=choices, result=result)
 
     # Reports
 

@@ -92,6 +92,14 @@ function follow(box) {
   box.scrollTop = box.scrollHeight
 }
 
+// A part that shows the newest of many (data-newest) is kept while its reader does not follow; then it comes anew.
+function followed({ target }) {
+  const part = target.closest('[data-newest]')
+  if (!part || !target.matches('[data-follow]') || !target.checked) return
+  at.set(part.dataset.topic, 0)
+  subscribe()
+}
+
 function copies(within) {  // nothing to copy: no button
   for (const button of within.querySelectorAll('[data-copy]'))
     button.hidden = !document.getElementById(button.dataset.copy)?.textContent
@@ -128,12 +136,13 @@ function fill(name, value) {
 function put(part) {       // in the place of the part with its id, if the page has that
   const old = document.getElementById(part.id)
   if (!old) return
+  const choice = old.querySelector('[data-follow]'), follows = part.querySelector('[data-follow]')
+  if ('newest' in old.dataset && choice?.checked === false && follows) return   // its reader stays with what is there
   for (const el of [part, ...part.querySelectorAll('[data-topic]')])
     if (el.dataset.topic) {
       at.set(el.dataset.topic, Number(el.dataset.at) || 0)
       waiting.delete(el.dataset.topic)
     }
-  const choice = old.querySelector('[data-follow]'), follows = part.querySelector('[data-follow]')
   if (choice && follows) follows.checked = choice.checked
   const held = old.contains(document.activeElement) ? document.activeElement : null
   if (Date.now() - returned < CATCH_UP && old.dataset.phase && old.dataset.phase !== part.dataset.phase) caughtUp()
@@ -316,6 +325,7 @@ if (root) {
   document.addEventListener('visibilitychange', () => { send({ hidden: document.hidden }); document.hidden || again() })
   document.addEventListener('htmx:afterSettle', subscribe)
   document.addEventListener('htmx:afterSettle', retried)
+  document.addEventListener('change', followed)
   addEventListener('pagehide', () => { leaving = true; socket.close() })
   addEventListener('pageshow', event => { if (event.persisted) { leaving = false; connect() } })
 }

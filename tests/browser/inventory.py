@@ -83,6 +83,7 @@ MEMBER = [
     Place("batches", "/batches/"),
     Place("batch-new", "/batches/new/"),
     Place("batch", "/batches/{batch}/"),
+    Place("batch-row", "/batches/{batch}/rows/1/"),
     Place("batch-again", "/batches/{batch}/again/?rows=all"),
     Place("usage", "/usage/"),
     Place("keys", "/keys/"),

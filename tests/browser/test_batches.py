@@ -1,17 +1,22 @@
 """A batch in a real browser: it runs under the reader's eyes, is cancelled, and its rest is run again."""
 
 import json
+import re
 
 import pytest
 from playwright.sync_api import expect
 
+import tests.engine
 from tests.browser.test_live import MODEL, sign_in, start
 
 pytestmark = [pytest.mark.browser, pytest.mark.whole, pytest.mark.timeout(300)]
 
 
-def line(number: int, **changes) -> bytes:
-    body = {"model": MODEL, "messages": [{"role": "user", "content": f"Say {number}."}], "max_tokens": 20}
+SAID = "Brot 🥐 und 面包 , the family 👩‍🍳 bakes 𠜎 ."
+
+
+def line(number: int, *, tokens: int = 20, **changes) -> bytes:
+    body = {"model": MODEL, "messages": [{"role": "user", "content": f"Say {number}."}], "max_tokens": tokens}
     row = {"custom_id": f"row-{number}", "method": "POST", "url": "/v1/chat/completions", "body": body, **changes}
     return json.dumps(row).encode() + b"\n"
 
@@ -58,6 +63,39 @@ def test_a_batch_runs_under_the_readers_eyes(portal, engine, visitor):
         page.locator("#file-output").click()
     with open(download.value.path(), "rb") as content:
         assert len({json.loads(line)["custom_id"] for line in content}) == 120
+    assert visitor.faults == []
+
+
+@pytest.mark.parametrize("visitor", [1440, 390], indirect=True)
+def test_a_row_is_read_as_it_is_written(portal, engine, visitor):
+    page = visitor.page
+    sign_in(visitor, portal)
+    engine.control(tokens_per_second=8, sentence=SAID)
+    batch = send(portal, 60, tokens=40)
+    visitor.go(f"/batches/{batch}/")
+    page.evaluate("window.loadedOnce = true")
+    box, text = page.locator("#batch-live"), page.locator("#row-text")
+    expect(box.locator(".stream-head b")).to_have_text(re.compile(r"Row \d+"), timeout=30_000)
+    expect(box.locator(".card-foot")).to_contain_text(re.compile(r"Showing 1 of \d rows in progress"))
+    expect(box.locator(".push")).to_have_text(re.compile(r"\d+ tokens, \d+\stok/s"), timeout=20_000)
+    visitor.check()
+    page.get_by_label("Follow newest").uncheck()
+    row = box.locator(".stream-head b").inner_text()
+    expect(box.locator(".caret")).to_have_count(0, timeout=30_000)  # to its last word, and no further
+    assert text.evaluate("element => element.textContent") == tests.engine.text(40, SAID)
+    expect(box.locator(".stream")).to_have_attribute("aria-busy", "false")
+    page.wait_for_timeout(1500)
+    assert box.locator(".stream-head b").inner_text() == row
+    page.get_by_label("Follow newest").check()
+    expect(box.locator(".stream-head b")).not_to_have_text(row)
+    href = page.locator("#open-row").get_attribute("href")
+    visitor.check()
+    engine.control(tokens_per_second=0, sentence=tests.engine.SENTENCE)
+    expect(page.locator("#batch-state")).to_have_text("Done", timeout=60_000)
+    expect(box).to_be_hidden()
+    assert page.evaluate("window.loadedOnce") is True
+    visitor.go(href)
+    visitor.check()
     assert visitor.faults == []
 
 

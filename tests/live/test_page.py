@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.contrib.staticfiles import finders
@@ -78,6 +79,36 @@ def test_followed_text_scrolls_its_own_box_and_never_the_page(tab: Page) -> None
     say(socket, k="add", t="job.a.out.1", off=2000, d="more\n" * 100)
     tab.wait_for_function("document.getElementById('text').textContent.length === 2500")
     assert tab.evaluate("document.querySelector('.stream').scrollTop") == before
+
+
+NEWEST = """<section id="live" data-part data-newest data-topic="batch.a.live" data-at="{at}"><div class="stream" aria-busy="true">
+<p style="white-space: pre-wrap"><span id="text" data-topic="batch.a.row.{row}.1" data-at="2">ab</span><span class="caret"></span></p></div>
+<label><input type="checkbox" id="follow" data-follow checked>Follow newest</label><i data-f="batch.a.live.speed.{row}">{row} tokens</i></section>"""
+
+
+def test_a_reader_stays_with_a_row_and_follows_the_newest_again(tab: Page) -> None:
+    socket = opened(tab, NEWEST.format(at=1, row=1))
+    said: list[dict[str, Any]] = []
+    socket.on_message(lambda message: said.append(json.loads(message)))
+    follow, text = tab.get_by_label("Follow newest"), tab.locator("#text")
+    follow.uncheck()
+    say(socket, k="html", t="batch.a.live", v=2, html=NEWEST.format(at=2, row=2))
+    say(socket, k="add", t="batch.a.row.2.1", off=2, d="newer")
+    say(socket, k="set", t="batch.a.live", v=3, set={"speed.2": "99 tokens"})
+    say(socket, k="add", t="batch.a.row.1.1", off=2, d="c🥐", end=1)
+    expect(text).to_have_text("abc🥐")
+    expect(tab.locator(".caret")).to_have_count(0)
+    expect(tab.locator("i")).to_have_text("1 tokens")
+    assert {"sub": {"batch.a.live": 2, "batch.a.row.1.1": 2}} in said
+    follow.check()
+    tab.wait_for_timeout(50)
+    assert said[-1] == {"sub": {"batch.a.live": 0, "batch.a.row.1.1": 5}}
+    say(socket, k="html", t="batch.a.live", v=4, html=NEWEST.format(at=4, row=2))
+    expect(tab.locator("i")).to_have_text("2 tokens")
+    expect(follow).to_be_checked()
+    follow.uncheck()
+    say(socket, k="html", t="batch.a.live", v=5, html='<section id="live" data-part data-newest hidden></section>')
+    expect(tab.locator("#live")).to_be_hidden()  # nothing is in progress any more
 
 
 def test_a_clock_never_goes_back(tab: Page) -> None:

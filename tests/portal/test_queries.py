@@ -10,7 +10,7 @@ from django.test.utils import CaptureQueriesContext
 
 from apps.accounts import audit
 from apps.accounts.models import Membership
-from apps.batches.models import Batch
+from apps.batches.models import Batch, Shard
 from apps.core.ids import uuid7
 from apps.files.models import File
 from apps.jobs.models import Refusal
@@ -26,7 +26,7 @@ PAGES = [
     "/models/", "/models/acme/first/", "/pricing/", "/status/", "/docs/", "/docs/?q=limit", "/docs/quick-start/", "/data/",
     "/privacy/", "/mail/",
     "/dashboard/", "/dashboard/?range=30d", "/playground/", "/jobs/", "/jobs/?state=failed", "/jobs/?q=team%3Dred", "/jobs/?q=bread", "/jobs/{job}/",
-    "/batches/", "/batches/new/", "/batches/{batch}/", "/batches/{batch}/again/?rows=all", "/usage/", "/usage/?range=90d&group=member", "/usage/?range=365d&group=day", "/usage/?group=site",
+    "/batches/", "/batches/new/", "/batches/{batch}/", "/batches/{batch}/rows/1/", "/batches/{batch}/again/?rows=all", "/usage/", "/usage/?range=90d&group=member", "/usage/?range=365d&group=day", "/usage/?group=site",
     "/keys/", "/keys/new/", "/keys/{key}/", "/keys/{key}/change/", "/keys/{key}/replace/",
     "/keys/{key}/revoke/", "/keys/places/", "/billing/add/", "/billing/automatic/", "/billing/", "/billing/movements/", "/billing/payments/",
     "/billing/invoices/", "/billing/plan/", "/billing/limits/", "/billing/limits/organization/",
@@ -71,11 +71,12 @@ class Shop:
             file = File.objects.create(
                 organization=self.organization, purpose="batch", name=f"{n}.jsonl", content_type="", size_bytes=1, path="nothing"
             )  # fmt: skip
-            Batch.objects.create(
+            ended = Batch.objects.create(
                 organization=self.organization, user=member, endpoint="/v1/chat/completions", input_file_id=file.pk, state="completed",
                 model=model, price=model.prices.get(), total=2, completed=2, created_at=NOW, in_progress_at=NOW, finalizing_at=NOW,
                 completed_at=NOW, expires_at=NOW + timedelta(days=1),
             )  # fmt: skip
+            Shard.objects.create(batch=ended, number=1, first_line=1, lines=2, path="", ceilings_microusd=[1, 1])
             running = Batch.objects.create(
                 organization=self.organization, user=member, endpoint="/v1/chat/completions", input_file_id=file.pk, state="in_progress",
                 model=model, price=model.prices.get(), total=2, completed=1, created_at=NOW, in_progress_at=NOW,

@@ -58,7 +58,7 @@ DOORS = [
     *(Door(EVERYBODY, "GET", f"/api/v1/{path}") for path in ("organization", "balance", "usage", "models", "jobs", "jobs/{job}")),
     *(Door(EVERYBODY, "GET", f"/api/v1/{path}") for path in ("batches", "sites", "keys", "keys/{key_id}", "members", "members/{member}")),
     *(Door(EVERYBODY, "GET", path) for path in ("/jobs/export.csv", "/usage/export.csv")),
-    *(Door(EVERYBODY, "GET", f"/batches/none/{path}", status=(404,)) for path in ("", "events.csv", "so-far.jsonl", "output.jsonl")),
+    *(Door(EVERYBODY, "GET", f"/batches/none/{path}", status=(404,)) for path in ("", "rows/1/", "events.csv", "so-far.jsonl", "output.jsonl")),
     Door(EVERYBODY, "GET", "/jobs/{job}/result.json", status=(404,)),  # it was a chat
     Door(EVERYBODY, "GET", "/api/v1/batches/batch_none", status=(404,)),
     Door(EVERYBODY, "POST", "/settings/switch/", status=(302,)),

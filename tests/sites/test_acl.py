@@ -50,6 +50,10 @@ def control(node: str) -> str:
     return protocol.control(f"{protocol.claimant_prefix(node)}1234")
 
 
+def watching(node: str) -> str:
+    return protocol.watching(f"{protocol.claimant_prefix(node)}1234")
+
+
 def test_each_reaches_its_own_and_nothing_else(site, valkey):
     for mine, theirs, pool, other in (("n", "n2", "a", "ab"), ("n2", "n", "ab", "a")):
         client = of(mine)
@@ -57,11 +61,13 @@ def test_each_reaches_its_own_and_nothing_else(site, valkey):
         assert client.brpop([f"pool.{pool}"], timeout=1)
         client.xadd(f"out:{pool}:job:1", {"e": "x"})
         client.set(f"pool.{pool}.kombu.unacked_mutex", "1")
-        assert client.xread({control(mine): 0}) in ([], {})
+        assert client.xread({control(mine): 0, watching(mine): 0}) in ([], {})
         refused = [
             ("BRPOP", f"pool.{other}", 1), ("LLEN", f"pool.{other}"), ("SET", f"pool.{other}.kombu.unacked", 1),
             ("XADD", f"out:{other}:job:1", "*", "e", "x"), ("XRANGE", f"out:{other}:job:1", "-", "+"),
-            ("XREAD", "STREAMS", control(theirs), 0), ("XADD", control(mine), "*", "e", "x"), ("GET", "slots:a"),
+            ("XREAD", "STREAMS", control(theirs), 0), ("XREAD", "STREAMS", watching(theirs), 0), ("XADD", control(mine), "*", "e", "x"),
+            ("XADD", watching(mine), "*", "e", "x"), ("XADD", protocol.rows(other, "job", 1), "*", "e", "x"), ("DEL", protocol.rows(other, "job", 1)),
+            ("GET", "slots:a"),
             ("BRPOP", "portal", 1), ("GET", "cache:x"), ("SET", "anything", 1), ("XADD", f"out:{pool}", "*", "e", "x"),
             ("KEYS", "*"), ("SCAN", 0), ("FLUSHALL",), ("ACL", "LIST"), ("CONFIG", "GET", "*"), ("SUBSCRIBE", "x"),
             ("PUBLISH", "x", "y"), ("MONITOR",), ("CLIENT", "LIST"), ("EVAL", "return redis.call('GET', KEYS[1])", 1, "slots:a"),
@@ -137,7 +143,11 @@ async def test_a_runner_needs_no_more_than_these_rights(site, valkey, tmp_path):
         output = Output(Writer(client), job, "me")
         assert await output.claim() is Written.OURS
         assert await output.append(output.entry(seq=0)) is Written.OURS
-        await client.xread({control("n"): "0"}, block=10)
+        assert await output.show(protocol.Writing(running=1), "begin") is Written.OURS
+        assert await output.show(protocol.Writing(running=2), "append") is Written.OURS
+        await output.hide()
+        assert await output.show(protocol.Writing(running=2), "append") is Written.GONE
+        await client.xread({control("n"): "0", watching("n"): "0"}, block=10)
     finally:
         await asyncio.to_thread(running.stop)
         await client.aclose()

@@ -243,7 +243,10 @@ class Row(models.Model):
                 condition=Q(status=200) | Q(charge_microusd=0), name="batches_row_failed_costs_nothing"
             ),
         ]
-        indexes = [models.Index(fields=["batch", "at"], name="batches_row_by_time")]
+        indexes = [
+            models.Index(fields=["batch", "at"], name="batches_row_by_time"),
+            models.Index(fields=["batch", "line"], condition=~Q(status=200), name="batches_row_failed"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.batch_id} line {self.line}"

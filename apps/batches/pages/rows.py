@@ -44,7 +44,7 @@ class RowsPage:
             self.answered = self.of_file(page.files.get(output)) if output else []
         else:
             self.failed = self.latest(Row.objects.exclude(status=OK), "-line") if self.batch.failed else []
-            self.answered = self.latest(Row.objects.all(), "-pk")
+            self.answered = self.latest(Row.objects.all(), "-at", "-line")
 
     @property
     def topic(self) -> str:
@@ -80,8 +80,8 @@ class RowsPage:
             if rows
         ]
 
-    def latest(self, among: QuerySet[Row], order: str) -> list[Shown]:
-        rows = list(among.filter(batch=self.batch).order_by(order)[:MOST])
+    def latest(self, among: QuerySet[Row], *order: str) -> list[Shown]:
+        rows = list(among.filter(batch=self.batch).order_by(*order)[:MOST])
         return [
             Shown(
                 gettext("Line %(number)s") % {"number": numbers.count(row.line)},

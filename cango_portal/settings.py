@@ -157,6 +157,7 @@ MIDDLEWARE = [
     "apps.accounts.whence.WhenceMiddleware",
     "apps.accounts.middleware.OrganizationMiddleware",
     "apps.accounts.middleware.TimeZoneMiddleware",
+    "apps.portal.parts.PartsMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 ROOT_URLCONF = "cango_portal.urls"

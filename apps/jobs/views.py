@@ -7,6 +7,7 @@ from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpRespons
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.translation import gettext_lazy
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 from django.views.decorators.vary import vary_on_headers
@@ -22,7 +23,13 @@ from apps.jobs.pages import job as pages
 from apps.jobs.pages.usage import UsagePage
 from apps.jobs.pages.usage_form import UsageForm
 
-VIEWS = ("output", "request", "attempts", "events", "code")
+VIEWS = {
+    "output": gettext_lazy("Output"),
+    "request": gettext_lazy("Request"),
+    "attempts": gettext_lazy("Attempts"),
+    "events": gettext_lazy("Events"),
+    "code": gettext_lazy("Code"),
+}
 
 
 @require_safe
@@ -110,6 +117,7 @@ def detail(request: MemberRequest, public_id: str) -> HttpResponse:
         "page": page,
         "job": page.job,
         "view": view,
+        "view_title": VIEWS[view],
         "view_template": f"jobs/_view_{view}.html",
         "zone": timezone.get_current_timezone_name(),
     }

@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from datetime import datetime
+from functools import cache
 from typing import Any
 from uuid import UUID
 
 from channels.db import database_sync_to_async
+from django.db import Error
 from django.template.loader import render_to_string
 from django.utils import timezone
 
@@ -22,6 +25,8 @@ from apps.portal import exporting, exports, output, running, selectors
 from apps.portal.output import Output
 from apps.portal.span import Span
 from cango_portal import database
+
+log = logging.getLogger(__name__)
 
 OUTPUT_SECONDS = 5.0  # between two readings of the output, and between what it says by itself
 
@@ -76,20 +81,26 @@ class OverviewTopic(Topic):
 
 
 def parts(organization_id: UUID, output: Output, span: Span) -> tuple[int, list[str]]:
-    """The version of what was read, and each part."""
+    """The version of what was read, and each part that could be read: of another the page keeps what it shows."""
     organization = Organization.objects.get(pk=organization_id)
     at = database.run(selectors.clock())
-    overview = selectors.overview(organization)
+    overview = cache(lambda: selectors.overview(organization))
     context = {
         "at": at,
         "overview": overview,
         "span": span,
-        "figures": selectors.figures(organization, span=span, now=timezone.now()),
+        "figures": cache(lambda: selectors.figures(organization, span=span, now=timezone.now())),
         "output": output,
-        "shell": {"balance": ledger.balance(organization_id)},
+        "shell": {"balance": cache(lambda: ledger.balance(organization_id))},
     }
-    names = ["figures", "latest", *(["first"] if overview.began else [])]
-    return at, [render_to_string(f"portal/_{name}.html", context) for name in names]
+    found: list[str] = []
+    for name in ("figures", "latest", "first"):
+        try:
+            if name != "first" or overview().began:
+                found.append(render_to_string(f"portal/_{name}.html", context))
+        except Error as error:
+            log.warning("a live part could not be read", extra={"part": name, "error": type(error).__name__})
+    return at, found
 
 
 class RunningTopic(Topic):

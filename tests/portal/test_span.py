@@ -114,6 +114,22 @@ def test_only_todays_spend_is_filled_by_the_topic_of_money(shop):
     assert 'data-topic="overview.7d"' in week
 
 
+@pytest.fixture
+def renamed(transactional_db):
+    """Tables, which have their names again at the end."""
+    now: dict[str, str] = {}
+
+    def rename(table: str, name: str) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(f"ALTER TABLE {table} RENAME TO {name}")
+        now[name] = now.pop(table, table)
+
+    yield rename
+    for name, table in list(now.items()):
+        if name != table:
+            rename(name, table)
+
+
 async def test_figures_of_days_are_live(transactional_db, monkeypatch):
     monkeypatch.setattr(topics, "OUTPUT_SECONDS", 0.2)
     owner = await sync_to_async(make.user)()
@@ -134,3 +150,22 @@ def test_energy_stands_against_a_week_as_long_at_most(shop):
     organization, _ = shop
     usual = [selectors.figures(organization, span=Span(name), now=NOW).usual_wh_per_ktok for name in SPANS]
     assert usual == [pytest.approx(0.25), pytest.approx(0.25), None]
+
+
+async def test_a_part_that_cannot_be_read_keeps_what_it_shows_and_the_others_move(transactional_db, renamed):
+    owner = await sync_to_async(make.user)()
+    organization = await sync_to_async(make.organization)(owner=owner)
+    model = await sync_to_async(make.model)()
+    await sync_to_async(ended)(organization, model, NOW, 2_000_000)
+    async with connected(owner, "/ws/organization/") as socket:
+        await socket.say(sub={"overview": 0})
+        assert 'id="latest"' in (await socket.hear("html"))["html"]
+        await sync_to_async(renamed)("jobs_refusal", "gone")
+        await sync_to_async(ended)(organization, model, NOW, 3_000_000)
+        await bell.ring_async(f"organization.{organization.pk}")
+        message = await socket.hear("html")
+        assert value(message["html"], "figure-spend") == "$5.00"
+        assert 'id="latest"' not in message["html"]
+        await sync_to_async(renamed)("gone", "jobs_refusal")
+        await bell.ring_async(f"organization.{organization.pk}")
+        assert 'id="latest"' in (await socket.hear("html"))["html"]

@@ -6,7 +6,7 @@ class BatchesConfig(AppConfig):
     label = "batches"
 
     def ready(self) -> None:
-        from apps.batches.live import LiveTopic, RowTopic
+        from apps.batches.live import AnswerTopic, LiveTopic, RowTopic
         from apps.batches.topics import BatchTopic, DraftTopic, OpenTopic, PowerTopic, RowsTopic, StartTopic
         from apps.live.topics import register
 
@@ -17,4 +17,5 @@ class BatchesConfig(AppConfig):
         register("batch.<batch>.power", PowerTopic)
         register("batch.<batch>.live", LiveTopic)
         register("batch.<batch>.row.<line>.<number>", RowTopic)
+        register("batch.<batch>.answer.<line>", AnswerTopic)
         register("draft.<batch>", DraftTopic)

@@ -1,17 +1,18 @@
 """What a batch's page listens to of a row in progress: `batch.<id>.live`, which row and how fast, and
-`batch.<id>.row.<line>.<number>`, its text."""
+`batch.<id>.row.<line>.<number>`, its text; and what the page of a row listens to, `batch.<id>.answer.<line>`."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Iterable
 
 from channels.db import database_sync_to_async
 
-from apps.batches import writing
-from apps.batches.models import ENDED
-from apps.batches.pages import live
+from apps.batches import models, writing
+from apps.batches.pages import batch as pages
+from apps.batches.pages import live, row
 from apps.batches.topics import OfBatch
 from apps.batches.writing import Writing
 from apps.core.sql import Row
@@ -104,7 +105,7 @@ class LiveTopic(OfBatch):
         if self.ahead is None:
             return []
         self.choose()
-        self.finished = self.state in ENDED
+        self.finished = self.state in models.ENDED
         page = live.LivePage(
             self.public_id,
             self.shown,
@@ -166,3 +167,28 @@ class RowTopic(OfBatch):
             messages = messages or [{"k": "add", "t": self.name, "off": at, "d": ""}]
             messages[-1]["end"] = len(str(heard.text).split()) if mine else 0
         return messages
+
+
+class AnswerTopic(OfBatch):
+    """A row's answer on its own page, once there is one."""
+
+    per_second = 1
+
+    def __init__(self, name: str, viewer: Viewer, *, batch: str, line: str) -> None:
+        super().__init__(name, viewer, batch=batch)
+        self.line = int(line) if line.isdecimal() and len(line) < 9 else 0
+
+    async def news(self, at: int) -> list[Message]:
+        html = await database_sync_to_async(self.read)()
+        self.finished = bool(html)
+        return [self.html(at + 1, html)] if html else []
+
+    def read(self) -> str:
+        """Empty while it is awaited, or where the batch has no such row."""
+        assert self.batch_id is not None  # it was allowed
+        ended = models.Row.objects.filter(batch_id=self.batch_id, line=self.line)
+        if not ended.exists() and not models.Batch.objects.filter(pk=self.batch_id, state__in=models.ENDED).exists():
+            return ""
+        with contextlib.suppress(models.Shard.DoesNotExist):
+            return row.part(row.RowPage(pages.load(self.batch_id), self.line))
+        return ""

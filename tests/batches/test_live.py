@@ -290,7 +290,8 @@ def test_a_row_has_a_page(works, owner):
     deliver(some(job, [1]))
     deliver(report(job, "rows", [row(2, failure=TOO_LONG)]))
     shown = client.get(path(batch, "rows/1/")).content.decode()
-    assert "row-1, of 3 in “input.jsonl”" in shown
+    assert 'Of 3 rows in “input.jsonl”. <code class="muted">row-1</code>' in shown
+    assert f"{batch.public_id}.answer" not in shown  # it has come
     assert '<p class="stream-text stream-short">Paris</p>' in shown
     assert "20 tokens, &lt;\u00a0$0.0001" in shown
     assert "Capital 1?" in shown
@@ -306,3 +307,24 @@ def test_a_row_has_a_page(works, owner):
     after = client.get(path(batch, "rows/1/")).content.decode()
     assert "what was asked and answered is in its files" in after
     assert "Capital" not in after
+
+
+async def test_the_page_of_a_row_has_its_answer_as_soon_as_there_is_one(works, owner):
+    batch, job = await begun(works)
+    client = Client()
+    await sync_to_async(client.force_login)(owner, BACKEND)
+    topic = f"batch.{batch.public_id}.answer.2"
+    shown = (await sync_to_async(client.get)(path(batch, "rows/2/"))).content.decode()
+    assert f'data-topic="{topic}" data-at="0"' in shown
+    async with connected(owner, LIVE) as socket:
+        await socket.say(sub={topic: 0})
+        await sync_to_async(lambda: deliver(some(job, [1])))()
+        assert await socket.quiet(0.3)
+        await sync_to_async(lambda: deliver(some(job, [2])))()
+        html = (await socket.hear("html"))["html"]
+        assert '<p class="stream-text stream-short">Paris</p>' in html
+        assert "data-topic" not in html
+    stranger = await sync_to_async(lambda: make.organization(owner=make.user()).memberships.get().user)()
+    async with connected(stranger, LIVE) as socket:
+        await socket.say(sub={topic: 0})
+        assert await socket.closed() == consumers.NO_RIGHT

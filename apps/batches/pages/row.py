@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 
+from django.template.loader import render_to_string
+
 from apps.batches import shards
 from apps.batches.models import Row, Shard
 from apps.batches.pages.batch import OK, BatchPage
@@ -52,6 +54,14 @@ class RowPage:
         return json.dumps(Task.model_validate_json(self.asked.task).body, ensure_ascii=False, indent=2)
 
     @property
+    def topic(self) -> str:
+        return f"{self.page.topic}.answer.{self.line}"
+
+    @property
+    def awaited(self) -> bool:
+        return self.row is None and not self.page.batch.is_final
+
+    @property
     def good(self) -> bool:
         return self.row is not None and self.row.status == OK
 
@@ -63,3 +73,7 @@ class RowPage:
         except Unreadable as error:
             return reasons.said(error.message)
         return whole(body) if body else ""
+
+
+def part(row: RowPage) -> str:
+    return render_to_string("batches/_answer.html", {"row": row, "page": row.page, "batch": row.page.batch})

@@ -98,10 +98,10 @@ def test_what_it_says_of_itself(works):
     client.force_login(member(works))
     page = client.get(f"/batches/{batch.public_id}/").content.decode()
     shown = " ".join(re.sub("<[^>]+>", " ", page).split())
-    assert "Drawing now mean of the last 1 min 90 W" in shown
+    assert "Drawing now mean of the last minute 90 W" in shown
     assert "Hardware of the nodes it runs on 2 × NVIDIA H200, 140 GB, 1 × 96 GB GPU" in shown
     Job.objects.filter(pk=job.pk).update(energy_quality="modelled")
-    assert power.read(batch).note == "mean of the last 1\xa0min, estimated from a model of the machine"
+    assert power.read(batch).note == "mean of the last minute, estimated from a model of the machine"
     Job.objects.filter(pk=job.pk).update(state="queued", pool=None)
     assert power.read(batch).hardware == "–"
     Batch.objects.filter(pk=batch.pk).update(state="cancelling")

@@ -59,7 +59,9 @@ class Power:
         """What the figure is: over how long, and how it was come by as far as a shard that ended says it."""
         if self.w is None:
             return gettext("known once rows have come for some seconds")
-        mean = gettext("mean of the last %(time)s") % {"time": numbers.duration(round(self.seconds))}
+        mean = gettext("mean of the last minute")
+        if not 55 <= self.seconds < 90:
+            mean = gettext("mean of the last %(time)s") % {"time": numbers.duration(round(self.seconds))}
         how = str(Job(energy_quality=self.quality).get_energy_quality_display()) if self.quality else ""
         return gettext(", ").join(filter(None, (mean, how)))
 

@@ -109,10 +109,13 @@ class StartTopic(jobs.StartTopic):
     prefix = "batch"
     standing = "SELECT organization_id FROM batches_batch WHERE id = %(id)s"
 
-    def read(self) -> tuple[Start, str] | None:
+    def read(self) -> tuple[Start, dict[str, str]] | None:
         batch = Batch.objects.filter(pk=self.id or UUID(int=0)).first()
         page = pages.BatchPage(batch) if batch else None
-        return (page.start, page.waiting) if page and page.start else None
+        if page and page.start:
+            return page.start, {"why": page.where}
+        self.over = {"why": page.where, "words": ""} if page and page.batch.state == "in_progress" else None
+        return None
 
 
 class PowerTopic(jobs.ByItself):

@@ -206,6 +206,7 @@ class ByItself(Topic):
     prefix = "job"
     standing = STANDING
     shown: dict[str, str] | None = None
+    over: dict[str, str] | None = None  # what is said once there is nothing to read any more
 
     def __init__(self, name: str, viewer: Viewer, **ident: str) -> None:
         super().__init__(name, viewer)
@@ -227,11 +228,11 @@ class ByItself(Topic):
         """The version of the reading, and what it says. None: there is nothing to say any more."""
 
     async def news(self, at: int) -> list[Message]:
-        found = await self.figures()
-        if found is None or found[0] <= at or found[1] == self.shown:
+        version, fields = await self.figures() or (at + 1, self.over)
+        if fields is None or version <= at or fields == self.shown:
             return []
-        self.shown = found[1]
-        return [self.set(*found)]
+        self.shown = fields
+        return [self.set(version, fields)]
 
 
 class StartTopic(ByItself):
@@ -243,15 +244,16 @@ class StartTopic(ByItself):
         found = await database_sync_to_async(self.read)()
         if found is None:
             return None
-        start = found[0].after(self.said)
+        start, shown = found
+        start = start.after(self.said)
         self.said = start.at or self.said
-        return start.version, {"queue": found[1], "words": start.words}
+        return start.version, {**shown, "words": start.sentence}
 
-    def read(self) -> tuple[Start, str] | None:
-        """When it starts, and why it waits. None where it does not."""
+    def read(self) -> tuple[Start, dict[str, str]] | None:
+        """When it starts, and why it waits as the page shows that. None where it does not."""
         job = Job.objects.filter(pk=self.id or UUID(int=0)).first()
         page = pages.JobPage(job) if job else None
-        return (page.start, page.queue) if page and page.start else None
+        return (page.start, {"queue": page.queue, "why": page.steps[0].why}) if page and page.start else None
 
 
 class OrganizationTopic(Topic):

@@ -65,8 +65,8 @@ def test_on_its_page_and_in_lists(owner, organization, pool, valkey):
 
     assert eta(mine).startswith("Ends by ")
     saw(pool.model, pool, "shards", started=4)
-    assert eta(before).startswith("Expected to start in about 15 s Ends by ")
-    assert eta(mine).startswith("Expected to start in about 45 s Ends by ")
+    assert eta(before).startswith("Expected to start in about 15 s. Ends by ")
+    assert eta(mine).startswith("Expected to start in about 45 s. Ends by ")
     assert eta(dear).startswith("Ends by ")
     html = client.get("/dashboard/").content.decode()
     rows = {
@@ -97,13 +97,19 @@ async def test_live(owner, organization, pool, valkey):
     assert await topic.allowed()
     assert not await StartTopic(name, stranger, batch=mine.public_id).allowed()
     listed = RunningTopic("running", viewer)
-    assert [message["set"] for message in await topic.news(0)] == [{"queue": WAITS, "words": ""}]
+    assert [message["set"] for message in await topic.news(0)] == [{"why": WAITS, "words": ""}]
     assert "start in" not in (await listed.news(0))[0]["html"]
     assert listed.waits
     await sync_to_async(saw)(pool.model, pool, "shards", started=6)
-    assert [message["set"]["words"] for message in await topic.news(0)] == ["Expected to start in about 10\xa0s"]
+    assert [message["set"]["words"] for message in await topic.news(0)] == ["Expected to start in about 10\xa0s."]
     assert "Expected to start in about 10\xa0s" in (await listed.news(0))[0]["html"]
     listed.starts = {f"batch.{mine.public_id}": timezone.now() - timedelta(seconds=1)}
     assert "Waits longer than expected, about 10\xa0s more" in (await listed.news(0))[0]["html"]
-    await sync_to_async(Job.objects.all().update)(state="cancelled", finished_at=NOW, charge_microusd=0)
-    assert await topic.news(0) == []
+    shards = Job.objects.filter(batch_id=mine.pk)
+    await sync_to_async(shards.update)(state="running", pool=pool, fence=uuid7(), lease_expires_at=NOW)
+    (begun,) = await topic.news(7)  # its phase is the same, so no part of the page comes anew
+    site = await sync_to_async(lambda: pool.node.site.name)()
+    assert (begun["v"], begun["set"]) == (8, {"why": f"At {site}", "words": ""})
+    assert await topic.news(8) == []
+    await sync_to_async(Batch.objects.update)(state="cancelling")
+    assert await topic.news(8) == []

@@ -129,10 +129,10 @@ def test_the_page_says_it_or_the_reason(organization, model, pool, valkey):
     assert shown(client, second).startswith("Queued waiting for a free GPU, second in line Starts by ")
     saw(model, pool, started=2)
     assert re.fullmatch(
-        r"Queued waiting for a free GPU, second in line Expected to start in about 1 min Starts by \d\d:\d\d or expires, free of charge",
+        r"Queued waiting for a free GPU, second in line Expected to start in about 1 min. Starts by \d\d:\d\d or expires, free of charge",
         shown(client, second),
     )
-    assert "next in line Expected to start in about 30 s Starts" in shown(client, first)
+    assert "next in line Expected to start in about 30 s. Starts" in shown(client, first)
     Pool.objects.update(ready=False, reason="the model is being loaded")
     assert shown(client, first).startswith(
         "Queued waiting for a site: the model is being loaded, next in line Starts by "
@@ -195,18 +195,21 @@ async def test_the_topic_says_it_anew_and_only_to_members(valkey):
     assert not await StartTopic(name, stranger, job=job.public_id).allowed()
     topic = StartTopic(name, Viewer(owner, organization.pk, frozenset({organization.pk})), job=job.public_id)
     assert await topic.allowed()
-    waits = "waiting for a free GPU, next in line"
+    waits = {
+        "queue": "waiting for a free GPU, next in line",
+        "why": "Waiting for a free GPU, next in line. $0.0010 held from your balance",
+    }
 
     async def fields(at: int = 0):
         return [message["set"] for message in await topic.news(at)]
 
-    assert await fields() == [{"queue": waits, "words": ""}]
+    assert await fields() == [{**waits, "words": ""}]
     assert await fields() == []  # nothing new
     await sync_to_async(saw)(model, pool, started=3)
-    assert await fields() == [{"queue": waits, "words": "Expected to start in about 20\xa0s"}]
+    assert await fields() == [{**waits, "words": "Expected to start in about 20\xa0s."}]
     assert await fields(2**62) == []
     topic.said = timezone.now() - timedelta(seconds=1)
-    assert await fields() == [{"queue": waits, "words": "Waits longer than expected, about 20\xa0s more"}]
+    assert await fields() == [{**waits, "words": "Waits longer than expected, about 20\xa0s more."}]
     await sync_to_async(Job.objects.filter(pk=job.pk).update)(
         state="cancelled", finished_at=timezone.now(), charge_microusd=0
     )

@@ -29,6 +29,11 @@ class Stages(Files, Receipt):
     def steps(self) -> list[Step]:
         return [self._accepted(), self._checked(), self._run(), self._settled()]
 
+    @property
+    def where(self) -> str:
+        """Or why nowhere."""
+        return gettext("At %(places)s") % {"places": self.places} if self.sites else self.waiting
+
     def _accepted(self) -> Step:
         file = self.files.get(self.batch.input_file_id)
         why = gettext("A file of %(size)s") % {"size": numbers.size(file.size_bytes)} if file else ""
@@ -64,11 +69,12 @@ class Stages(Files, Receipt):
             return Step(
                 "next", "", gettext("Running"), None, gettext("not run") if batch.is_final else gettext("not yet"), ""
             )
-        where = gettext("At %(places)s") % {"places": self.places} if self.sites else self.waiting
         if batch.state == "in_progress":
-            return Step("now", "", gettext("Running"), batch.in_progress_at, "", where)
+            return Step("now", "", gettext("Running"), batch.in_progress_at, "", self.where)
         took = gettext("for %(time)s") % {"time": numbers.duration(self.running_seconds)}
-        return Step("done", "check", pgettext("it has", "Run"), batch.in_progress_at, took, where if self.sites else "")
+        return Step(
+            "done", "check", pgettext("it has", "Run"), batch.in_progress_at, took, self.where if self.sites else ""
+        )
 
     def _settled(self) -> Step:
         batch = self.batch

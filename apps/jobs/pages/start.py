@@ -46,6 +46,11 @@ class Start:
             return gettext("Waits longer than expected, about %(left)s more") % {"left": left}
         return gettext("Expected to start in about %(left)s") % {"left": left}
 
+    @property
+    def sentence(self) -> str:
+        """Before another."""
+        return (gettext("%(why)s. %(then)s") % {"why": self.words, "then": ""}).strip() if self.words else ""
+
 
 def expected(job_ids: Iterable[UUID], now: datetime | None = None) -> dict[UUID, Start]:
     """Of those that are queued. Two readings of the database and one of Redis, however many there are."""

@@ -53,12 +53,14 @@ class Attempt:
 
 def ordinal(number: int) -> str:
     """
-    >>> ordinal(2)
-    'second'
+    >>> ordinal(2), ordinal(12), ordinal(43), ordinal(111), ordinal(121)
+    ('second', '12th', '43rd', '111th', '121st')
     """
     if number in ORDINALS:
         return str(ORDINALS[number])
-    return gettext("%(number)sth") % {"number": number}
+    last = 0 if number // 10 % 10 == 1 else number % 10
+    written = {1: gettext("%(number)sst"), 2: gettext("%(number)snd"), 3: gettext("%(number)srd")}
+    return written.get(last, gettext("%(number)sth")) % {"number": number}
 
 
 def place(position: int | None) -> str:

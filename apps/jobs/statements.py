@@ -134,12 +134,12 @@ WITH asked AS (
 ), known AS (
     SELECT model_id, shard FROM line GROUP BY model_id, shard HAVING count(*) <= %(most)s
 )
-SELECT mine.id, mine.model_id, mine.shard, mine.tier, mine.residency, o.tier AS lane, o.residency AS rule, count(o.id) AS count,
+SELECT mine.id, mine.model_id, mine.shard, mine.tier, mine.residency, mine.deadline_at, o.tier AS lane, o.residency AS rule, count(o.id) AS count,
     (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS at
 FROM asked JOIN known USING (model_id, shard) JOIN line mine USING (id)
 LEFT JOIN line o ON o.model_id = mine.model_id AND o.shard = mine.shard
     AND (o.rank, o.turn, o.deadline_at, o.id) < (mine.rank, mine.turn, mine.deadline_at, mine.id)
-GROUP BY mine.id, mine.model_id, mine.shard, mine.tier, mine.residency, o.tier, o.residency
+GROUP BY mine.id, mine.model_id, mine.shard, mine.tier, mine.residency, mine.deadline_at, o.tier, o.residency
 """  # noqa: S608 - a constant goes in
 
 SNAPSHOT = f"""

@@ -179,6 +179,16 @@ def test_it_grows_only_with_a_reason(said, at, words):
     assert Start(NOW, at=moment).after(before).words == words
 
 
+def test_what_would_come_after_the_deadline_is_not_promised(organization, model, pool, valkey):
+    first = queued(organization, model, 0)
+    saw(model, pool, started=2)  # one in 30 s
+    soon = timezone.now()
+    Job.objects.filter(pk=first.pk).update(deadline_at=soon + timedelta(seconds=31))
+    assert start.expected([first.pk], soon)[first.pk].words == "Expected to start in about 30\xa0s"
+    Job.objects.filter(pk=first.pk).update(deadline_at=soon + timedelta(seconds=29))
+    assert start.expected([first.pk], soon)[first.pk].words == "Not expected to start before its deadline"
+
+
 @pytest.mark.django_db(transaction=True)
 async def test_the_topic_says_it_anew_and_only_to_members(valkey):
     from asgiref.sync import sync_to_async

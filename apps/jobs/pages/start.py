@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -27,6 +27,7 @@ class Start:
     version: int = 0
     reason: str = ""
     at: datetime | None = None
+    deadline_at: datetime | None = None
     late: bool = False  # it was said to start sooner
 
     def after(self, said: datetime | None) -> Start:
@@ -34,13 +35,15 @@ class Start:
         if said is None or self.at is None:
             return self
         if said > self.now:
-            return Start(self.now, self.version, self.reason, min(self.at, said))
-        return Start(self.now, self.version, self.reason, self.at, late=True)
+            return replace(self, at=min(self.at, said))
+        return replace(self, late=True)
 
     @property
     def words(self) -> str:
         if self.at is None:
             return ""
+        if self.deadline_at and self.at > self.deadline_at:
+            return gettext("Not expected to start before its deadline")
         left = left_in_words((self.at - self.now).total_seconds())
         if self.late:
             return gettext("Waits longer than expected, about %(left)s more") % {"left": left}
@@ -93,4 +96,4 @@ def start(rows: list[Row], ranked: list[Candidate], started: starts.Started, now
             ahead[starts.lane(row["lane"], shard=row["shard"])] += row["count"]
     seconds = expecting.seconds(lane_of(mine), ahead, started, {pool.code for pool in open_to})
     at = None if seconds is None else now + timedelta(seconds=seconds)
-    return Start(now, mine["at"], placement.waits(ranked), at)
+    return Start(now, mine["at"], placement.waits(ranked), at, mine["deadline_at"])

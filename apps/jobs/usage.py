@@ -79,6 +79,7 @@ class Used:
         return self.prompt_tokens + self.completion_tokens
 
 
+REST = "*"  # no id is this
 NAMED_BY_ID: tuple[Group, ...] = ("week", "day", "hour", "model")
 SUMMED = (*rollup.SUMMED, "energy_wh", "carbon_gco2e", "carbon_market_gco2e", "estimated")
 NAMELESS = {
@@ -100,12 +101,24 @@ def parts(start: datetime, end: datetime, until: datetime | None) -> list[tuple[
 
 
 def statement(
-    organization_id: uuid.UUID, start: datetime, end: datetime, groups: Sequence[Group], until: datetime | None
+    organization_id: uuid.UUID,
+    start: datetime,
+    end: datetime,
+    groups: Sequence[Group],
+    until: datetime | None,
+    *,
+    leading: Sequence[str | None] | None,
 ) -> Statement:
-    columns = "".join(f"{PARTS[group][0]} AS {group}_id, max({PARTS[group][1]}) AS {group}_name, " for group in groups)
-    by = f"GROUP BY {', '.join(PARTS[group][0] for group in groups)}" if groups else ""
-    order = f"ORDER BY {', '.join(f'{group}_id NULLS LAST' for group in groups)}" if groups else ""
+    ids = [PARTS[group][0] for group in groups]
     params: dict[str, Any] = {"organization": organization_id}
+    if leading is not None:
+        ids[-1] = f"CASE WHEN coalesce({ids[-1]}, '') = ANY(%(leading)s::text[]) THEN {ids[-1]} ELSE '{REST}' END"
+        params["leading"] = [each or "" for each in leading]
+    columns = "".join(
+        f"{id_} AS {group}_id, max({PARTS[group][1]}) AS {group}_name, " for group, id_ in zip(groups, ids, strict=True)
+    )
+    by = f"GROUP BY {', '.join(ids)}" if groups else ""
+    order = f"ORDER BY {', '.join(f'{group}_id NULLS LAST' for group in groups)}" if groups else ""
     sources = []
     for n, (source, first, last) in enumerate(parts(start, end, until)):
         sources.append(source.format(n=n))
@@ -114,11 +127,17 @@ def statement(
 
 
 def used(
-    organization_id: uuid.UUID, *, start: datetime, end: datetime, groups: Sequence[Group] = ()
+    organization_id: uuid.UUID,
+    *,
+    start: datetime,
+    end: datetime,
+    groups: Sequence[Group] = (),
+    leading: Sequence[str | None] | None = None,
 ) -> Plan[list[Used]]:
-    """Sums from `start` to before `end`; without groups one row of all, also where nothing was used."""
+    """Sums from `start` to before `end`; without groups one row of all, also where nothing was used. Of the last group only
+    the ids in `leading` stand apart, if that is given; the others are `REST` together."""
     until = yield from rollup.until()
-    rows = yield statement(organization_id, start, end, groups, until)
+    rows = yield statement(organization_id, start, end, groups, until, leading=leading)
     return [
         Used(groups={group: named(row, group) for group in groups}, **{name: row[name] for name in SUMMED})
         for row in rows

@@ -171,6 +171,23 @@ def test_the_sums_are_what_the_ledger_charged(used, groups):
 
 
 @pytest.mark.usefixtures("summed")
+@pytest.mark.parametrize("group", ["model", "key", "member", "site"])
+def test_all_but_the_leading_are_one(used, group):
+    """A year of many keys is a few rows for each bar, and none of the sums is another."""
+    start, end = NOW - timedelta(days=60), NOW
+    every = read(used, "day", group, start=start)
+    for lead in ([], [next(iter(every))[1]], [None], [key for _, key in every]):
+        rows = database.run(usage.used(used.pk, start=start, end=end, groups=("day", group), leading=lead))
+        wanted: dict = {}
+        for (day, key), row in every.items():
+            found = wanted.setdefault((day, key if key in lead else usage.REST), [0, 0])
+            found[0] += row.charge_microusd
+            found[1] += row.requests
+        told = {(row.groups["day"][0], row.groups[group][0]): [row.charge_microusd, row.requests] for row in rows}
+        assert told == wanted
+
+
+@pytest.mark.usefixtures("summed")
 def test_carbon_by_market_stands_beside_that_by_location(used):
     """What ran at a site without contracts counts with its grid's figure; where no site has any there is no figure."""
     by_day = read(used, "day")

@@ -129,8 +129,9 @@ class UsagePage:
             *([week, *self.days_of(week), *others] for week, *others in lines),
         ]
 
-    def read(self, groups: tuple[Group, ...]) -> list[Used]:
-        return database.run(usage.used(self.organization.pk, start=self.start, end=self.end, groups=groups))
+    def read(self, groups: tuple[Group, ...], leading: list[str | None] | None = None) -> list[Used]:
+        asked = usage.used(self.organization.pk, start=self.start, end=self.end, groups=groups, leading=leading)
+        return database.run(asked)
 
     @cached_property
     def total(self) -> Used:
@@ -239,7 +240,7 @@ class UsagePage:
         """bucket → series → value."""
         groups: tuple[Group, ...] = (self.bucket, self.group) if self.parted else (self.bucket,)
         found: dict[str, dict[int, float]] = {moment: {} for moment in self.moments}
-        for row in self.read(groups):
+        for row in self.read(groups, leading=list(self.series) if self.parted else None):
             number = self.series.get(row.groups[self.group][0], 0) if self.parted else 1
             bar = found.setdefault(str(row.groups[self.bucket][0]), {})
             bar[number] = bar.get(number, 0.0) + self.measure.of(row)

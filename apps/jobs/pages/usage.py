@@ -156,6 +156,12 @@ class UsagePage:
         return str(titles[self.by])
 
     @property
+    def group_word(self) -> str:
+        """Within a sentence, where an abbreviation stays as it is."""
+        title = self.group_title
+        return title if title[:2].isupper() else title.lower()
+
+    @property
     def words(self) -> str:
         """The span, for people: days, or hours in the reader's time zone."""
         if self.form.hours is not None:
@@ -323,7 +329,7 @@ class UsagePage:
         moment, value = self.highest
         given = {
             "title": self.measure.title,
-            "group": self.group_title.lower(),
+            "group": self.group_word,
             "moment": self.moment_words(moment),
             "value": self.text(value),
             "total": self.total_text,

@@ -92,7 +92,7 @@ class Showing:
                     await self.output.hide()
 
     async def tell(self) -> None:
-        self.row = self.told = None  # what was told before is not known to be there any more
+        self.told_at = 0.0  # at once, for what was told before may be gone
         try:
             while not self.over and time.monotonic() < self.until:  # a cancel may be lost in a write
                 with contextlib.suppress(RedisError):  # told with the next look
@@ -108,10 +108,12 @@ class Showing:
             self.row = None
         elif through and self.rows and (self.row is None or now - self.ended_at >= ROW_SECONDS):
             self.start(next(reversed(self.rows)))
-        while not await self.say(now):  # the stream was lost: all of the text once more
+        while not await self.say(now):  # the stream was lost, or nobody had watched for long: all of the text once more
+            self.told = None
+            if self.row is not None and self.row.ended:
+                self.row = next(reversed(self.rows), None)
             if self.row is not None:
                 self.start(self.row)
-            self.told = None
 
     def start(self, row: Row) -> None:
         self.row = row

@@ -146,7 +146,7 @@ async def test_the_newest_row_is_shown_exactly_and_then_the_next(
 
 
 async def test_nothing_is_said_where_nobody_watches_and_no_more_when_they_have_gone(
-    streams: redis.asyncio.Redis, portal: FakePortal, valkey: redis.Redis
+    streams: redis.asyncio.Redis, portal: FakePortal, valkey: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = Shard(streams, portal, valkey, 2)
     await until(lambda: len(made.engine.steps) == 2)
@@ -163,9 +163,21 @@ async def test_nothing_is_said_where_nobody_watches_and_no_more_when_they_have_g
     made.engine.say("row 2", " too")
     await asyncio.sleep(0.1)
     assert made.said == before
-    made.watch()  # somebody comes back: the text is begun anew
+    made.watch(seconds=0.2)  # somebody comes back soon: the text goes on
     heard = await made.until_heard("unseen too")
-    assert heard.number > before[-1].number
+    assert heard.number == before[-1].number
+    await asyncio.wait_for(made.execution.showing.telling, 2)  # type: ignore[arg-type]
+    valkey.delete(made.key)  # a minute later: it is begun anew
+    made.watch(seconds=0.2)
+    assert (await made.until_heard("unseen too")).number > heard.number
+    await asyncio.wait_for(made.execution.showing.telling, 2)  # type: ignore[arg-type]
+    made.engine.say("row 2", None)
+    await until(lambda: len(made.execution.showing.rows) == 1)
+    valkey.delete(made.key)
+    monkeypatch.setattr(showing, "ROW_SECONDS", 60)
+    made.watch()  # what has ended meanwhile is not shown: the next is
+    await until(lambda: made.heard.line == 1)
+    assert {entry.line for entry in made.said} == {1}
     await made.end(2)
 
 

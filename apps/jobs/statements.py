@@ -117,7 +117,7 @@ POSITIONS = (
 
 # Who goes before the jobs asked about, in the order in which they run: within a lane each organization's first before
 # anyone's second. Nothing of a model where more wait than are looked at. `lane` is the tier.
-QUEUE = 5_000
+QUEUE = 2_000  # read again every few seconds for each page that shows one who waits: 30 ms
 AHEAD = f"""
 WITH asked AS (
     SELECT id, model_id, batch_id IS NOT NULL AS shard FROM jobs_job WHERE id = ANY (%(ids)s::uuid[]) AND state = 'queued'

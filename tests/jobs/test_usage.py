@@ -502,7 +502,8 @@ def test_of_many_groups_the_largest_have_lines_and_the_rest_one(client, place):
         key, _ = keys.issue(organization=organization, name=f"key {number}", user=owner)
         ended(organization, model, NOW - timedelta(hours=2), number * 100_000, api_key=key)
     html = client.get("/usage/?group=key").content.decode()
-    assert ">By API key</h2>" in html and "Usage by API key" in html
+    assert ">By API key</h2>" in html
+    assert "Usage by API key" in html
     names = re.findall(r'role="rowheader" class="wide address">(?:<span[^>]*></span> )?([^<]+)<', html)
     assert names == [*(f"key {number}" for number in range(30, 10, -1)), "12 others, each in the CSV"]
     others = html.split("12 others, each in the CSV")[1]

@@ -123,7 +123,7 @@ def test_the_page_says_how_long_ago_in_the_readers_zone(own, browser, lena):
     assert re.findall(r'data-label="Last active">(.*?)</td>', page) == [
         '<time datetime="2026-11-28T22:30:05+08:00" title="28 Nov 2026, 22:30:05 CST">just now</time>',
         '<time datetime="2026-11-28T20:31:05+08:00" title="28 Nov 2026, 20:31:05 CST">1\xa0h ago</time>'
-        '<span class="sub">a key of theirs: <time datetime="2026-11-28T22:15:15+08:00" title="28 Nov 2026, 22:15:15 CST">14\xa0min ago</time></span>',
+        '<span class="sub">with a key: <time datetime="2026-11-28T22:15:15+08:00" title="28 Nov 2026, 22:15:15 CST">14\xa0min ago</time></span>',
         '<span class="dim">never</span>',
     ]
 

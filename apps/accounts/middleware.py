@@ -15,6 +15,7 @@ from apps.accounts.zones import zone
 
 SESSION_KEY = "organization"
 OF_STAFF = ("/admin/", "/operations/")  # who works there is not in an organization
+UNATTENDED = "X-Unattended"  # a page that was left open fetches a part of itself: nobody need be there
 
 
 class OrganizationMiddleware(MiddlewareMixin):
@@ -37,7 +38,7 @@ class OrganizationMiddleware(MiddlewareMixin):
         request.memberships = memberships  # type: ignore[attr-defined]
         request.membership = membership  # type: ignore[attr-defined]
         request.organization = membership.organization if membership else None  # type: ignore[attr-defined]
-        if membership and not request.path.startswith(OF_STAFF):
+        if membership and UNATTENDED not in request.headers and not request.path.startswith(OF_STAFF):
             activity.seen(membership)
         if begins_while_closing(request):
             raise PermissionDenied(CLOSING)

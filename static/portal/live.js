@@ -233,7 +233,7 @@ function poll() {
   polling = setInterval(async () => {
     if (document.hidden) return
     try {
-      const answer = await fetch(location.href, { headers: { Accept: 'text/html' } })
+      const answer = await fetch(location.href, { headers: { Accept: 'text/html', 'X-Unattended': '1' } })
       if (!answer.ok || answer.redirected) return
       const fresh = new DOMParser().parseFromString(await answer.text(), 'text/html')
       for (const part of fresh.querySelectorAll('[data-part], [data-topic][id]'))

@@ -1,5 +1,6 @@
 """When a member was last active: written seldom, by what a person does in one organization, and never in the way of a page."""
 
+import json
 import re
 from datetime import UTC, datetime, timedelta
 from importlib import import_module
@@ -61,6 +62,20 @@ def test_written_once_in_five_minutes_in_the_organization_of_the_session(own, br
             assert browser.get(MEMBERS).status_code == 200
         assert (at(own), writes(seen)) == (NOW + timedelta(seconds=expected), wrote)
     assert at(other) is None
+
+
+@pytest.mark.parametrize("path", ["/models/", "/status/"])
+def test_what_a_page_that_was_left_open_fetches_by_itself_is_no_activity(own, browser, path):
+    with time_machine.travel(NOW, tick=False):
+        html = browser.get(path).content.decode()
+    headers = json.loads(
+        re.search(r'hx-trigger="every \d+s" hx-headers=\'([^\']+)\' hx-disinherit="hx-headers"', html)[1]
+    )
+    with time_machine.travel(NOW + timedelta(hours=1), tick=False):
+        assert browser.get(path, headers={**headers, "hx-request": "true"}).status_code == 200
+        assert at(own) == NOW
+        browser.get(path, headers={"hx-request": "true"})  # a filter that somebody chose
+        assert at(own) == NOW + timedelta(hours=1)
 
 
 def test_a_key_and_staff_pages_are_no_activity(own, lena):

@@ -99,9 +99,14 @@ def test_without_sockets_the_parts_are_fetched(portal, engine, visitor):
     job = start(portal, engine, 100, per_second=10)
     visitor.go(f"/jobs/{job}/")
     page.evaluate("window.loadedOnce = true")
+    asked: list[str | None] = []  # a person need not be there
+    page.on(
+        "request", lambda asks: asks.url.endswith(f"/jobs/{job}/") and asked.append(asks.headers.get("x-unattended"))
+    )
     expect(page.locator(".bar .live")).to_have_text("Updates every 15 s", timeout=10_000)
     expect(page.locator("#job-state")).to_have_text("Done", timeout=40_000)
     expect(page.locator("#job-text")).to_contain_text("the site sells its spare power")
     assert page.locator("#job-text").evaluate("element => element.textContent.split(' ').length") == 100
+    assert set(asked) == {"1"}
     assert page.evaluate("window.loadedOnce") is True
     engine.control(tokens_per_second=0)

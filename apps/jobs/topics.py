@@ -238,15 +238,16 @@ class ByItself(Topic):
 class StartTopic(ByItself):
     """`job.<job>.start`: when one that waits is expected to start. Its own topic says when it has."""
 
-    said: datetime | None = None  # as the reader was told
+    said: Start | None = None  # as the reader was told
 
     async def figures(self) -> tuple[int, dict[str, str]] | None:
         found = await database_sync_to_async(self.read)()
         if found is None:
+            self.said = None  # it may wait again, for something else
             return None
         start, shown = found
         start = start.after(self.said)
-        self.said = start.at or self.said
+        self.said = start if start.at else self.said
         return start.version, {**shown, "words": start.sentence}
 
     def read(self) -> tuple[Start, dict[str, str]] | None:

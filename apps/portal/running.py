@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -18,6 +17,7 @@ from apps.core import numbers
 from apps.jobs.models import Job
 from apps.jobs.pages import start
 from apps.jobs.pages.job import JobPage, listed
+from apps.jobs.pages.start import Start
 from apps.jobs.templatetags.job_states import STATES
 from apps.portal import selectors
 from cango_portal import database
@@ -71,15 +71,15 @@ class Running:
         """Does anything listed move without a word of its own?"""
         return any(page.start for page in self.pages)
 
-    def keep(self, said: dict[str, datetime]) -> dict[str, datetime]:
+    def keep(self, said: dict[str, Start]) -> dict[str, Start]:
         """Hold what the reader was told by topic, and return what they are told now."""
         told = {}
         for page in self.pages:
             before = said.get(page.topic)
             if page.start:
                 page.start = page.start.after(before)
-                if at := page.start.at or before:
-                    told[page.topic] = at
+                if kept := page.start if page.start.at else before:
+                    told[page.topic] = kept
         return told
 
 

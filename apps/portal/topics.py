@@ -18,6 +18,7 @@ from django.utils import timezone
 from apps.accounts.models import Membership, Organization
 from apps.accounts.rights import Right, with_right
 from apps.core.ids import parse
+from apps.jobs.pages.start import Start
 from apps.jobs.topics import READ_SECONDS
 from apps.ledger import services as ledger
 from apps.live.topics import Message, Topic, Viewer
@@ -109,7 +110,7 @@ class RunningTopic(Topic):
     per_second = 4
     said: list[Any] | None = None
     waits = False  # something listed waits for its turn
-    starts: dict[str, datetime] | None = None  # as the reader was told, by the row's topic
+    starts: dict[str, Start] | None = None  # as the reader was told, by the row's topic
 
     async def allowed(self) -> bool:
         return True

@@ -14,6 +14,7 @@ from apps.batches.models import Batch
 from apps.batches.topics import StartTopic
 from apps.core.ids import uuid7
 from apps.jobs.models import Job
+from apps.jobs.pages.start import Start
 from apps.live.topics import Viewer, resolve
 from apps.portal.topics import RunningTopic
 from tests import make
@@ -103,8 +104,9 @@ async def test_live(owner, organization, pool, valkey):
     await sync_to_async(saw)(pool.model, pool, "shards", started=6)
     assert [message["set"]["words"] for message in await topic.news(0)] == ["Expected to start in about 10\xa0s."]
     assert "Expected to start in about 10\xa0s" in (await listed.news(0))[0]["html"]
-    listed.starts = {f"batch.{mine.public_id}": timezone.now() - timedelta(seconds=1)}
+    listed.starts = {f"batch.{mine.public_id}": Start(NOW, at=timezone.now() - timedelta(seconds=1))}
     assert "Waits longer than expected, about 10\xa0s more" in (await listed.news(0))[0]["html"]
+    assert await listed.news(0) == []  # and so it stays
     shards = Job.objects.filter(batch_id=mine.pk)
     await sync_to_async(shards.update)(state="running", pool=pool, fence=uuid7(), lease_expires_at=NOW)
     (begun,) = await topic.news(7)  # its phase is the same, so no part of the page comes anew

@@ -175,8 +175,24 @@ def test_in_the_running_list(organization, model, pool, valkey):
 )
 def test_it_grows_only_with_a_reason(said, at, words):
     moment = None if at is None else NOW + timedelta(seconds=at)
-    before = None if said is None else NOW + timedelta(seconds=said)
+    before = None if said is None else Start(NOW, at=NOW + timedelta(seconds=said))
     assert Start(NOW, at=moment).after(before).words == words
+
+
+def test_a_promise_that_was_broken_is_not_made_anew():
+    said, words = None, []
+    for passed, left in ((0, 30), (5, 25), (35, 60), (40, 90), (45, 85), (95, 20)):
+        now = NOW + timedelta(seconds=passed)
+        said = Start(now, at=now + timedelta(seconds=left)).after(said)
+        words.append(said.words)
+    assert words == [
+        "Expected to start in about 30\xa0s",
+        "Expected to start in about 25\xa0s",
+        "Waits longer than expected, about 1\xa0min more",
+        "Waits longer than expected, about 55\xa0s more",
+        "Waits longer than expected, about 50\xa0s more",
+        "Waits longer than expected, about 20\xa0s more",
+    ]
 
 
 def test_what_would_come_after_the_deadline_is_not_promised(organization, model, pool, valkey):
@@ -218,8 +234,9 @@ async def test_the_topic_says_it_anew_and_only_to_members(valkey):
     await sync_to_async(saw)(model, pool, started=3)
     assert await fields() == [{**waits, "words": "Expected to start in about 20\xa0s."}]
     assert await fields(2**62) == []
-    topic.said = timezone.now() - timedelta(seconds=1)
+    topic.said = Start(timezone.now(), at=timezone.now() - timedelta(seconds=1))
     assert await fields() == [{**waits, "words": "Waits longer than expected, about 20\xa0s more."}]
+    assert await fields() == []  # and so it stays
     await sync_to_async(Job.objects.filter(pk=job.pk).update)(
         state="cancelled", finished_at=timezone.now(), charge_microusd=0
     )

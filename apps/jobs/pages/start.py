@@ -30,12 +30,12 @@ class Start:
     deadline_at: datetime | None = None
     late: bool = False  # it was said to start sooner
 
-    def after(self, said: datetime | None) -> Start:
-        """What was said before holds until it has passed; then it takes longer, and that is said."""
-        if said is None or self.at is None:
+    def after(self, said: Start | None) -> Start:
+        """What was said before holds until it has passed; then it takes longer, and that is said from then on."""
+        if said is None or said.at is None or self.at is None:
             return self
-        if said > self.now:
-            return replace(self, at=min(self.at, said))
+        if said.at > self.now:
+            return replace(self, at=min(self.at, said.at), late=said.late)
         return replace(self, late=True)
 
     @property

@@ -140,6 +140,7 @@ INSTALLED_APPS = [
     "csp",
 ]
 MIDDLEWARE = [
+    "apps.portal.parts.PartsMiddleware",  # whatever those below refuse, its page has parts too
     "apps.portal.streaming.StreamingMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -157,7 +158,6 @@ MIDDLEWARE = [
     "apps.accounts.whence.WhenceMiddleware",
     "apps.accounts.middleware.OrganizationMiddleware",
     "apps.accounts.middleware.TimeZoneMiddleware",
-    "apps.portal.parts.PartsMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 ROOT_URLCONF = "cango_portal.urls"

@@ -70,7 +70,7 @@ def execute(sql: str, *params: str) -> None:
 
 
 class PartsMiddleware:
-    """No limit stays on a connection that another request has next."""
+    """No limit stays on a connection that another request has next. Outermost: the page of what another middleware refuses has parts too."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response

@@ -12,7 +12,7 @@ AT_ONCE = 16  # parts that one turn of the request's thread fetches: 64 KiB of a
 
 
 class StreamingMiddleware:
-    """Outermost: it sees every answer. What iterates runs in the request's own thread, with its connection to the database."""
+    """Outermost but for one that sends nothing: it sees every answer. What iterates runs in the request's own thread, with its connection to the database."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self.get_response = get_response

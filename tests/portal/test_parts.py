@@ -12,6 +12,7 @@ import pytest
 from django.db import DataError, connection
 from django.test import Client
 
+from apps.accounts.models import Membership, Organization
 from apps.batches.models import Batch
 from apps.core.ids import uuid7
 from apps.core.logging import request_id
@@ -204,10 +205,49 @@ def test_a_statement_that_waits_for_a_lock_is_given_up(forgiving, monkeypatch, c
     assert [id for id, html in shown(answer).items() if "This part did not load" in html] == ["latest"]
     lines = [record for record in caplog.records if record.getMessage() == "part failed"]
     assert "canceling statement due to statement timeout" in str(lines[0].exc_info[1])
+    assert limit() == "0"
+    assert "This part did not load" not in client.get("/dashboard/").content.decode()
+
+
+def limit() -> str:
     with connection.cursor() as cursor:
         cursor.execute("SHOW statement_timeout")
-        assert cursor.fetchone() == ("0",)  # no limit stays on the connection
-    assert "This part did not load" not in client.get("/dashboard/").content.decode()
+        return cursor.fetchone()[0]
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("post", "/keys/create/", 403),  # refused by a middleware
+        ("get", "/settings/audit/", 403),  # refused by a view
+        ("get", "/jobs/nothing/", 404),
+        ("post", "/billing/", 405),
+        ("get", "/billing/", 200),
+        ("get", "/jobs/export.csv", 200),  # a stream
+    ],
+)
+def test_no_limit_stays_on_the_connection(method, path, status, forgiving, monkeypatch):
+    member = make.user()
+    organization = make.organization(credit_microusd=400_000_000)
+    Membership.objects.create(organization=organization, user=member, role=Membership.Role.DEVELOPER)
+    Organization.objects.update(closing_at=datetime.now(UTC) + timedelta(days=7))
+    client = Client()
+    client.force_login(member)
+    assert limit() == "0"
+    assert getattr(client, method)(path).status_code == status
+    assert limit() == "0"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_no_limit_stays_where_a_page_fails(monkeypatch):
+    owner = make.user()
+    make.job(organization=make.organization(owner=owner), model=make.model(), state="succeeded")
+    client = Client(raise_request_exception=False)
+    client.force_login(owner)
+    monkeypatch.setattr(selectors, "LATENCY", "SELECT 1 / 0")
+    assert client.get("/dashboard/").status_code == 500
+    assert limit() == "0"
 
 
 def test_what_is_tried_again_is_read_alone(shop, forgiving, monkeypatch):

@@ -15,9 +15,8 @@ from apps.batches.pages import listing as batches
 from apps.batches.pages.batch import BatchPage
 from apps.core import numbers
 from apps.jobs.models import Job
-from apps.jobs.pages import start
 from apps.jobs.pages.job import JobPage, listed
-from apps.jobs.pages.start import Start
+from apps.jobs.pages.start import Kept, Start
 from apps.jobs.templatetags.job_states import STATES
 from apps.portal import selectors
 from cango_portal import database
@@ -83,7 +82,9 @@ class Running:
         return told
 
 
-def load(organization_id: UUID) -> Running:
+def load(organization_id: UUID, starts: Kept | None = None) -> Running:
+    """`starts` are those that were read already."""
+    starts = starts or Kept()
     at = database.run(selectors.clock())
     jobs = Job.objects.filter(organization_id=organization_id, batch_id__isnull=True).open()
     found = list(jobs.values_list("pk", "state")[: COUNTED + 1])
@@ -96,10 +97,10 @@ def load(organization_id: UUID) -> Running:
     shown = jobs.select_related("model", "price", "pool__node__site").in_bulk(chosen)
     pages = listed(shown[pk] for pk in chosen if pk in shown)  # what ended in between is left out
     queued = [page for page in pages if page.job.state == Job.State.QUEUED]
-    starts = start.expected(page.job.pk for page in queued) if queued else {}
+    found_starts = starts.expected({page.job.pk: page.job.version for page in queued})
     for page in queued:
-        page.start = starts.get(page.job.pk)
-    listing = batches.running(organization_id, limit=BATCHES)
+        page.start = found_starts.get(page.job.pk)
+    listing = batches.running(organization_id, limit=BATCHES, starts=starts)
     return Running(
         at, listing, pages, [*batches.states(organization_id, limit=COUNTED + 1), *(state for _, state in found)]
     )

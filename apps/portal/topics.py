@@ -18,7 +18,7 @@ from django.utils import timezone
 from apps.accounts.models import Membership, Organization
 from apps.accounts.rights import Right, with_right
 from apps.core.ids import parse
-from apps.jobs.pages.start import Start
+from apps.jobs.pages.start import Kept, Start
 from apps.jobs.topics import READ_SECONDS
 from apps.ledger import services as ledger
 from apps.live.topics import Message, Topic, Viewer
@@ -110,7 +110,11 @@ class RunningTopic(Topic):
     per_second = 4
     said: list[Any] | None = None
     waits = False  # something listed waits for its turn
-    starts: dict[str, Start] | None = None  # as the reader was told, by the row's topic
+    told: dict[str, Start] | None = None  # as the reader was told, by the row's topic
+
+    def __init__(self, name: str, viewer: Viewer) -> None:
+        super().__init__(name, viewer)
+        self.starts = Kept()
 
     async def allowed(self) -> bool:
         return True
@@ -121,9 +125,10 @@ class RunningTopic(Topic):
             group.create_task(self.watch_starts())
 
     async def watch_starts(self) -> None:
-        """When it starts moves by itself."""
+        """When it starts moves by itself, and is read no more often: every report of a batch makes the list anew."""
         while True:
             await asyncio.sleep(READ_SECONDS)
+            self.starts = Kept()
             if self.waits:
                 self.changed()
 
@@ -131,8 +136,8 @@ class RunningTopic(Topic):
         await asyncio.sleep(seconds)  # every report of a batch rings
 
     async def news(self, at: int) -> list[Message]:
-        now = await database_sync_to_async(running.load)(self.viewer.organization_id)
-        self.waits, self.starts = now.waits, now.keep(self.starts or {})
+        now = await database_sync_to_async(running.load)(self.viewer.organization_id, self.starts)
+        self.waits, self.told = now.waits, now.keep(self.told or {})
         if now.standing == self.said or now.at <= at:
             return []
         self.said = now.standing

@@ -14,7 +14,7 @@ from apps.batches.models import Batch
 from apps.batches.topics import StartTopic
 from apps.core.ids import uuid7
 from apps.jobs.models import Job
-from apps.jobs.pages.start import Start
+from apps.jobs.pages.start import Kept, Start
 from apps.live.topics import Viewer, resolve
 from apps.portal.topics import RunningTopic
 from tests import make
@@ -103,8 +103,12 @@ async def test_live(owner, organization, pool, valkey):
     assert listed.waits
     await sync_to_async(saw)(pool.model, pool, "shards", started=6)
     assert [message["set"]["words"] for message in await topic.news(0)] == ["Expected to start in about 10\xa0s."]
+    assert (
+        await listed.news(0) == []
+    )  # every report of a batch makes the list anew: of the line it was read a moment ago
+    listed.starts = Kept()
     assert "Expected to start in about 10\xa0s" in (await listed.news(0))[0]["html"]
-    listed.starts = {f"batch.{mine.public_id}": Start(NOW, at=timezone.now() - timedelta(seconds=1))}
+    listed.told = {f"batch.{mine.public_id}": Start(NOW, at=timezone.now() - timedelta(seconds=1))}
     assert "Waits longer than expected, about 10\xa0s more" in (await listed.news(0))[0]["html"]
     assert await listed.news(0) == []  # and so it stays
     shards = Job.objects.filter(batch_id=mine.pk)

@@ -1,12 +1,15 @@
 """When a job in line is expected to start: what the dispatcher saw, in words, on its page, in lists and on the socket."""
 
+import asyncio
 import re
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 import pytest
 import time_machine
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from apps.core.ids import uuid7
@@ -14,9 +17,10 @@ from apps.dispatch.dispatcher import Dispatcher
 from apps.jobs import statements
 from apps.jobs.models import Job
 from apps.jobs.pages import start
-from apps.jobs.pages.start import Start
+from apps.jobs.pages.start import Kept, Start
 from apps.jobs.topics import StartTopic
 from apps.live.topics import Viewer
+from apps.portal import topics as portal
 from apps.scheduling import starts
 from apps.sites.models import Node, Pool
 from tests import make
@@ -157,6 +161,38 @@ def test_in_the_running_list(organization, model, pool, valkey):
     html = client.get("/dashboard/").content.decode()
     row = next(row for row in re.findall(r"<tr .+?</tr>", html, re.S) if f'id="running-{first.public_id}"' in row)
     assert "Waiting for a free GPU, next in line<br>Expected to start in about 30\xa0s</span>" in row
+
+
+def test_a_list_that_is_made_anew_reads_the_line_once(organization, model, pool, valkey):
+    first, second = queued(organization, model, 0), queued(organization, model, 1)
+    kept = Kept()
+    saw(model, pool, started=2)
+
+    def read(versions) -> tuple[dict, int]:
+        with CaptureQueriesContext(connection) as queries:
+            found = kept.expected(versions)
+        return {pk: round((each.at - each.now).total_seconds()) for pk, each in found.items()}, sum(
+            "WITH asked" in each["sql"] for each in queries
+        )
+
+    gone = uuid7()
+    assert read({}) == ({}, 0)
+    assert read({first.pk: 1, gone: 1}) == ({first.pk: 30}, 1)
+    assert read({first.pk: 1, gone: 1}) == ({first.pk: 30}, 0)
+    assert read({first.pk: 1, second.pk: 1}) == ({first.pk: 30, second.pk: 60}, 1)  # another came into the list
+    saw(model, pool, started=2)
+    assert read({first.pk: 1, second.pk: 1}) == ({first.pk: 30, second.pk: 60}, 0)
+    assert read({first.pk: 3, second.pk: 1}) == ({first.pk: 15, second.pk: 60}, 1)  # it came back into the line
+
+
+async def test_what_was_read_for_the_list_holds_for_seconds(monkeypatch):
+    monkeypatch.setattr(portal, "READ_SECONDS", 0.05)
+    topic = portal.RunningTopic("running", Viewer(None, uuid7(), frozenset()))
+    before, watching = topic.starts, asyncio.create_task(topic.watch_starts())
+    await asyncio.sleep(0.2)
+    watching.cancel()
+    assert topic.starts is not before
+    assert not topic.fresh.is_set()  # nothing of it waits
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from apps.batches.pages.batch import RELATED, SHOWN, BatchPage
 from apps.core.sql import Plan, Statement
 from apps.files.models import File
 from apps.jobs.models import Job
-from apps.jobs.pages import start
+from apps.jobs.pages.start import Kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ def listing(organization: Any, *, show: str, before: UUID | None) -> Listing:
     found = list(batches[: SIZE + 1])
     shown = [BatchPage(batch) for batch in found[:SIZE]]
     read_titles(shown)
-    read_places(organization.pk, [page for page in shown if not page.batch.is_final])
+    read_places(organization.pk, [page for page in shown if not page.batch.is_final], Kept())
     return Listing(shown, shown[-1].batch.public_id if len(found) > SIZE else "")
 
 
@@ -59,12 +59,12 @@ def read_titles(shown: list[BatchPage]) -> None:
         page.files = {file_id: file for file_id, file in named.items() if file_id == page.batch.input_file_id}
 
 
-def running(organization_id: UUID, *, limit: int) -> list[BatchPage]:
-    """The newest that have not ended, each with the sites where its shards are now."""
+def running(organization_id: UUID, *, limit: int, starts: Kept) -> list[BatchPage]:
+    """The newest that have not ended, each with the sites where its shards are now. `starts` are those that were read already."""
     batches = Batch.objects.filter(organization_id=organization_id).exclude(state__in=ENDED)
     shown = [BatchPage(batch) for batch in batches.select_related(*RELATED).order_by("-pk")[:limit]]
     read_titles(shown)
-    read_places(organization_id, shown)
+    read_places(organization_id, shown, starts)
     return shown
 
 
@@ -96,7 +96,7 @@ def states(organization_id: UUID, *, limit: int) -> list[str]:
     return [SHOWN[state] for state in found.values_list("state", flat=True)[:limit]]
 
 
-def read_places(organization_id: UUID, shown: list[BatchPage]) -> None:
+def read_places(organization_id: UUID, shown: list[BatchPage], starts: Kept) -> None:
     """One reading for the sites where the shards of those are that have not ended; one more for when those start that wait."""
     shards = Job.objects.open().filter(organization_id=organization_id, batch_id__in=[page.batch.pk for page in shown])
     rows = shards.filter(pool__isnull=False).values_list("batch_id", "pool__node__site__name")
@@ -105,8 +105,10 @@ def read_places(organization_id: UUID, shown: list[BatchPage]) -> None:
         page.sites = [(place, 0) for batch_id, place in sorted(places) if batch_id == page.batch.pk]
     waiting = [page for page in shown if page.has_not_begun]
     queued = shards.filter(state=Job.State.QUEUED, batch_id__in=[page.batch.pk for page in waiting])
-    first = queued.order_by("batch_id", "deadline_at", "pk").distinct("batch_id").values_list("batch_id", "pk")
-    of_batch = dict(first) if waiting else {}
-    starts = start.expected(of_batch.values()) if of_batch else {}
+    first = (
+        queued.order_by("batch_id", "deadline_at", "pk").distinct("batch_id").values_list("batch_id", "pk", "version")
+    )
+    of_batch = {batch_id: (pk, version) for batch_id, pk, version in first} if waiting else {}
+    found = starts.expected(dict(of_batch.values()))
     for page in waiting:
-        page.start = starts.get(of_batch.get(page.batch.pk, page.batch.pk))
+        page.start = found.get(of_batch[page.batch.pk][0]) if page.batch.pk in of_batch else None

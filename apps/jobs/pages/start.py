@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -79,6 +79,21 @@ def expected(job_ids: Iterable[UUID], now: datetime | None = None) -> dict[UUID,
         )
         for pk, rows in found.items()
     }
+
+
+class Kept:
+    """What was read, for a list that is made anew far more often than starts move: of each job in a state once."""
+
+    def __init__(self) -> None:
+        self.read: dict[tuple[UUID, int], Start | None] = {}
+
+    def expected(self, versions: Mapping[UUID, int]) -> dict[UUID, Start]:
+        """Of jobs by id, each with its version."""
+        asked = {pk: (pk, version) for pk, version in versions.items()}
+        if missing := [pk for pk, key in asked.items() if key not in self.read]:
+            found = expected(missing)
+            self.read |= {asked[pk]: found.get(pk) for pk in missing}
+        return {pk: start for pk, key in asked.items() if (start := self.read[key]) is not None}
 
 
 def lane_of(row: Row) -> str:

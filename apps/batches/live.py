@@ -83,7 +83,7 @@ class LiveTopic(OfBatch):
             self.reading[key] = asyncio.create_task(self.read(key, kept[key]))
 
     async def read(self, key: str, heard: Writing) -> None:
-        async with streams.listen(key) as entries:
+        async with streams.listen(key, most=writing.ENTRY_UNITS) as entries:
             async for _, fields in entries:
                 heard.take(fields)
                 self.changed()
@@ -150,7 +150,7 @@ class RowTopic(OfBatch):
     async def watch(self) -> None:
         if self.shard is None:
             return
-        async with streams.listen(writing.key(self.shard)) as entries:
+        async with streams.listen(writing.key(self.shard), most=writing.ENTRY_UNITS) as entries:
             async for _, fields in entries:
                 self.heard.take(fields)
                 self.changed()

@@ -25,6 +25,7 @@ from cango_portal import valkey
 
 WATCH_SECONDS = 15.0  # so long a runner tells of what was watched
 EXPIRE_SECONDS = 60  # a word that no runner hears, because it is of an earlier version
+ENTRY_UNITS = 8 * protocol.TEXT_UNITS  # of one word, in JSON: a text may have escapes
 SILENT_SECONDS = 15.0  # a runner that tells says something every five seconds
 
 # Of one batch those of its shards that a runner has claimed, the one that has been running longest first: on its site its rows

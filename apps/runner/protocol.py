@@ -407,10 +407,10 @@ class Writing(Message):
     running: int = Field(ge=0, lt=2**31)
     line: int | None = Field(default=None, ge=0, lt=2**31)
     number: int = Field(default=0, ge=0, lt=2**53)
-    off: int = Field(default=0, ge=0)
-    text: str = ""
+    off: int = Field(default=0, ge=0, lt=2**31)
+    text: str = Field(default="", max_length=4 * TEXT_UNITS)
     tokens: int = Field(default=0, ge=0, lt=2**31)
-    seconds: float = Field(default=0, ge=0, description="Since its first token")
+    seconds: float = Field(default=0, ge=0, lt=1e9, description="Since its first token")
     ended: bool = False
 
 

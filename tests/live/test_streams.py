@@ -5,6 +5,7 @@ import pytest
 
 from apps.live import streams
 from apps.live.streams import listen
+from tests.runner.test_execution import until
 
 
 @pytest.fixture(autouse=True)
@@ -121,3 +122,68 @@ async def test_many_listeners_use_few_connections(valkey):
             for n in range(100):
                 valkey.xadd(f"s{n}", {"n": m})
     assert max(counts) - before <= 3
+
+
+async def end(entries):
+    async with asyncio.timeout(10):
+        return [fields async for _, fields in entries]
+
+
+async def test_an_entry_that_is_no_utf8_ends_nobodys_listening(valkey):
+    async with listen("bad") as bad, listen("good") as good:
+        valkey.xadd("bad", {"n": b"a\xffb"})
+        assert await take(bad, 1) == ["a\ufffdb"]
+        valkey.xadd("good", {"n": 1})
+        valkey.xadd("bad", {"n": 2})
+        assert (await take(good, 1), await take(bad, 1)) == (["1"], ["2"])
+
+
+@pytest.mark.parametrize("checked", [False, True])
+async def test_a_key_that_is_no_stream_ends_for_its_listeners_alone(valkey, monkeypatch, caplog, checked):
+    monkeypatch.setattr(streams, "CHECK_SECONDS", 0 if checked else 60)
+    valkey.xadd("bad", {"n": 1})
+    async with listen("bad") as bad, listen("bad") as other, listen("good") as good, listen("none"):
+        assert (await take(bad, 1), await take(other, 1)) == (["1"], ["1"])
+        valkey.set("bad", "no stream")
+        valkey.xadd("good", {"n": 2})
+        assert await take(good, 1) == ["2"]
+        assert (await end(bad), await end(other)) == ([], [])
+        assert await bad.batch(seconds=0.01) == []
+        began = time.monotonic()
+        assert await bad.batch(seconds=0.1) == []  # and costs no more than one that is silent
+        assert time.monotonic() - began > 0.09
+        async with listen("bad") as late:
+            assert await end(late) == []
+        valkey.xadd("good", {"n": 3})
+        assert await take(good, 1) == ["3"]
+    assert {record.message for record in caplog.records} == {"a key that is listened to is no stream"}
+
+
+async def test_an_entry_too_large_ends_its_stream_after_what_came_before(valkey):
+    async with listen("bad", most=11) as bad, listen("bad") as all_of_it, listen("good", most=11) as good:
+        with valkey.pipeline() as pipe:
+            for text in ("x" * 10, "x" * 11, "x"):
+                pipe.xadd("bad", {"n": text})
+            pipe.execute()
+        assert await end(bad) == [{"n": "x" * 10}]
+        assert await take(all_of_it, 3) == ["x" * 10, "x" * 11, "x"]
+        valkey.xadd("good", {"n": 2})
+        assert await take(good, 1) == ["2"]
+
+
+async def test_a_slow_listener_holds_little_of_large_entries_too(valkey, monkeypatch):
+    monkeypatch.setattr(streams, "BUFFER_UNITS", 5000)
+    async with listen("a") as entries:
+        for n in range(40):
+            valkey.xadd("a", {"n": f"{n:0999}"})
+        await until(lambda: len(entries.buffer) == 5)
+        await asyncio.sleep(0.1)
+        assert len(entries.buffer) == 5
+        assert [int(n) for n in await take(entries, 20)] == list(range(20))
+        await until(lambda: len(entries.buffer) == 5)
+        taken = []
+        while len(taken) < 20:
+            batch = await entries.batch(seconds=5)
+            assert 1 <= len(batch) <= 5
+            taken += [int(fields["n"]) for _, fields in batch]
+        assert taken == list(range(20, 40))

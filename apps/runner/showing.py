@@ -104,7 +104,7 @@ class Showing:
     async def look(self) -> None:
         now = time.monotonic()
         through = self.row is None or (self.told is not None and self.told.ended)
-        if now >= self.text_until:
+        if self.text_until <= now < self.until:  # not where nobody watches at all any more: who comes back goes on
             self.row = None
         elif through and self.rows and (self.row is None or now - self.ended_at >= ROW_SECONDS):
             self.start(next(reversed(self.rows)))
@@ -142,7 +142,9 @@ class Showing:
         if self.told is not None and same(entry, self.told) and now - self.told_at < BEAT_SECONDS:
             return True
         self.written = True
-        how = "begin" if self.told is None else "append"
+        how = (
+            "begin" if self.told is None or entry.line is None else "append"
+        )  # counts alone take the place of all before
         if await self.output.show(entry, how) is Written.GONE:
             return False
         if entry.ended and not (self.told and self.told.ended):

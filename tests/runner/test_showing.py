@@ -213,6 +213,7 @@ async def test_of_other_shards_only_how_many_rows_are_in_progress(
     assert [(entry.running, entry.line, entry.text) for entry in made.said] == [(2, None, "")]
     made.engine.say("row 1", None)
     await until(lambda: made.heard.running == 1)
+    assert len(made.said) == 1  # however long it is watched
     made.watch()
     made.engine.say("row 2", "seen")
     heard = await made.until_heard("seen")

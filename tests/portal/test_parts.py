@@ -9,11 +9,13 @@ from html.parser import HTMLParser
 
 import psycopg
 import pytest
-from django.db import DataError, connection
+from django.db import DataError, OperationalError, connection
 from django.test import Client
 
 from apps.accounts.models import Membership, Organization
 from apps.batches.models import Batch
+from apps.billing import selectors as billing
+from apps.billing.models import TopUp
 from apps.core.ids import uuid7
 from apps.core.logging import request_id
 from apps.portal import output, parts, selectors
@@ -302,6 +304,37 @@ def test_on_the_page_of_money_each_card_fails_alone(table, failed, shop, forgivi
     for id in failed:
         assert REFERENCE in found[id]
         assert "$" not in found[id]
+
+
+def test_what_can_be_refunded_is_asked_once_and_without_it_no_payment_is_shown(shop, forgiving, monkeypatch):
+    organization, client = shop
+    for n in range(5):
+        TopUp.objects.create(
+            organization=organization, source="checkout", state="paid", amount_cents=2500, tax_cents=475, ended_at=datetime.now(UTC), payment_intent_id=f"pi_{n}"
+        )  # fmt: skip
+    assert shown(client.get("/billing/"), BILLING)["payments"].count("Refund unused credit") == 5
+    asked = []
+
+    def fails(rows):
+        asked.append(len(rows))
+        raise OperationalError
+
+    monkeypatch.setattr(billing, "may_refund", fails)
+    answer = client.get("/billing/")
+    found = shown(answer, BILLING)
+    assert (answer.status_code, asked) == (200, [5])
+    assert [id for id in BILLING if "data-failed" in found[id]] == ["payments"]
+
+
+def test_where_the_plans_on_offer_cannot_be_read_the_card_says_so(shop, forgiving, monkeypatch):
+    _, client = shop
+
+    def fails():
+        raise OperationalError
+
+    monkeypatch.setattr(billing, "plans_on_offer", fails)
+    found = shown(client.get("/billing/"), BILLING)
+    assert [id for id in BILLING if "data-failed" in found[id]] == ["plan"]
 
 
 def test_usage_that_cannot_be_read_leaves_the_choice_of_another(shop, forgiving):

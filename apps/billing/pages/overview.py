@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -19,6 +20,7 @@ from apps.accounts.permissions import MemberRequest, billing_required, may_pay, 
 from apps.billing import selectors
 from apps.billing.models import TopUp
 from apps.billing.pages.leaving import away
+from apps.billing.selectors import Page
 from apps.core.money import usd
 from apps.core.spreadsheets import BYTE_ORDER_MARK, lines
 from apps.ledger import movements, spending
@@ -46,23 +48,29 @@ def overview(request: MemberRequest) -> HttpResponse:
         "payer": payer,
     }
     if payer:
-        paid = cache(lambda: selectors.top_ups(organization))
         context |= {
             "page": cache(lambda: movements.page(movements.statement_of(organization), size=LATEST)),
             "automatic": cache(lambda: selectors.automatic(organization)),
             "standing": cache(lambda: selectors.standing(organization)),
             "plans": cache(selectors.plans_on_offer),
-            "paid": paid,
-            "refundable": cache(lambda: refundable(paid().rows)),
+            "paid": cache(lambda: paid(organization)),
             "invoices": cache(lambda: selectors.invoices(organization)),
             "refund_days": settings.REFUND_DAYS,
         }
     return render(request, "billing/overview.html", context)
 
 
-def refundable(rows: list[TopUp]) -> set[TopUp]:
-    cents = selectors.may_refund(rows)
-    return {row for row in rows if cents.get(row.pk)}
+@dataclass(frozen=True)
+class Paid(Page[TopUp]):
+    """Payments, and those of which something can be given back now: one reading, so that neither is shown without the other."""
+
+    refundable: set[TopUp]
+
+
+def paid(organization: Organization, *, after: str = "", size: int = selectors.SIZE) -> Paid:
+    found = selectors.top_ups(organization, after=after, size=size)
+    cents = selectors.may_refund(found.rows)
+    return Paid(found.rows, found.older, {row for row in found.rows if cents.get(row.pk)})
 
 
 @require_safe
@@ -129,8 +137,8 @@ def record(row: Movement) -> list[Any]:
 @billing_required
 def payments(request: MemberRequest) -> HttpResponse:
     after = request.GET.get("after", "")
-    paid = selectors.top_ups(request.organization, after=after, size=movements.SIZE)
-    context = {"paid": paid, "refundable": refundable(paid.rows), "after": after, "refund_days": settings.REFUND_DAYS}
+    found = paid(request.organization, after=after, size=movements.SIZE)
+    context = {"paid": found, "after": after, "refund_days": settings.REFUND_DAYS}
     return render(request, "billing/payments.html", context)
 
 

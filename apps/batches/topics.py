@@ -111,10 +111,14 @@ class StartTopic(jobs.StartTopic):
 
     def read(self) -> tuple[Start, dict[str, str]] | None:
         batch = Batch.objects.filter(pk=self.id or UUID(int=0)).first()
-        page = pages.BatchPage(batch) if batch else None
+        page = pages.BatchPage(batch) if batch and may_run(batch) else None
         if page and page.start:
+            self.over = None
             return page.start, {"why": page.where}
-        self.over = {"why": page.where, "words": ""} if page and page.batch.state == "in_progress" else None
+        runs = page is not None and page.batch.state == "in_progress"
+        # Once it has rows it never waits again: to say where it is counts them all, so that is done once.
+        self.finished = page is None or (runs and page.done > 0)
+        self.over = {"why": page.where, "words": ""} if page and runs else None
         return None
 
 
@@ -130,7 +134,12 @@ class PowerTopic(jobs.ByItself):
 
     def read(self) -> Power | None:
         batch = Batch.objects.filter(pk=self.id or UUID(int=0)).first()
+        self.finished = batch is None or not may_run(batch)
         return pages.BatchPage(batch).power if batch else None
+
+
+def may_run(batch: Batch) -> bool:
+    return batch.state in ("validating", "in_progress")
 
 
 class DraftTopic(OfBatch):

@@ -251,8 +251,10 @@ class StartTopic(ByItself):
         return start.version, {**shown, "words": start.sentence}
 
     def read(self) -> tuple[Start, dict[str, str]] | None:
-        """When it starts, and why it waits as the page shows that. None where it does not."""
+        """When it starts, and why it waits as the page shows that. None where it does not; until its end it may come back
+        into the line."""
         job = Job.objects.filter(pk=self.id or UUID(int=0)).first()
+        self.finished = job is None or job.is_final
         page = pages.JobPage(job) if job else None
         return (page.start, {"queue": page.queue, "why": page.steps[0].why}) if page and page.start else None
 

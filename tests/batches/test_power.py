@@ -173,4 +173,6 @@ async def test_live(works):
     await sync_to_async(move)()
     assert await said() == [{**unknown, "figure": "120\xa0W", "note": "mean of the last 45\xa0s"}]
     await sync_to_async(Batch.objects.filter(pk=batch.pk).update)(state="finalizing")
+    assert not topic.finished
     assert await said() == []
+    assert topic.finished

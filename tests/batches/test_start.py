@@ -117,5 +117,16 @@ async def test_live(owner, organization, pool, valkey):
     site = await sync_to_async(lambda: pool.node.site.name)()
     assert (begun["v"], begun["set"]) == (8, {"why": f"At {site}", "words": ""})
     assert await topic.news(8) == []
+    await sync_to_async(shards.update)(state="queued", pool=None, fence=None)  # its site was lost before it had a row
+    assert not topic.finished
+    (waits,) = await topic.news(8)
+    assert waits["set"] == {"why": WAITS, "words": "Expected to start in about 10\xa0s."}
+    await sync_to_async(shards.update)(state="running", pool=pool, fence=uuid7(), lease_expires_at=NOW)
+    await sync_to_async(Batch.objects.update)(completed=1)
+    (begun,) = await topic.news(9)
+    assert begun["set"] == {"why": f"At {site}", "words": ""}
+    assert topic.finished  # it never waits again
+    ended = resolve(name, viewer)
     await sync_to_async(Batch.objects.update)(state="cancelling")
-    assert await topic.news(8) == []
+    assert await ended.news(8) == []
+    assert ended.finished

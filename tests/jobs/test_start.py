@@ -274,6 +274,14 @@ async def test_the_topic_says_it_anew_and_only_to_members(valkey):
     assert await fields() == [{**waits, "words": "Waits longer than expected, about 20\xa0s more."}]
     assert await fields() == []  # and so it stays
     await sync_to_async(Job.objects.filter(pk=job.pk).update)(
+        state="running", pool=pool, fence=uuid7(), lease_expires_at=timezone.now()
+    )
+    assert await fields() == []
+    assert not topic.finished
+    await sync_to_async(Job.objects.filter(pk=job.pk).update)(state="queued", pool=None, fence=None)
+    assert await fields() == [{**waits, "words": "Expected to start in about 20\xa0s."}]  # it lost its site
+    await sync_to_async(Job.objects.filter(pk=job.pk).update)(
         state="cancelled", finished_at=timezone.now(), charge_microusd=0
     )
     assert await fields() == []
+    assert topic.finished

@@ -137,28 +137,38 @@ class RowTopic(OfBatch):
     def __init__(self, name: str, viewer: Viewer, *, batch: str, line: str, number: str) -> None:
         super().__init__(name, viewer, batch=batch)
         self.line, self.number = (int(each) if each.isdecimal() else -1 for each in (line, number))
-        self.shard: Row | None = None
+        self.key: str | None = None  # of the attempt that has the line; empty: it is over, and no more will come
         self.heard = Writing()
 
     async def allowed(self) -> bool:
-        if self.number < 0 or not 0 <= self.line < 2**31 or not await super().allowed():
+        """A runner that died says no end: every time it is asked whether the line is still where it was."""
+        if self.number < 0 or not 0 <= self.line < 2**31 or self.batch_id is None or not await super().allowed():
             return False
-        if self.shard is None and self.batch_id is not None:
-            self.shard = await database.run_async(writing.place(self.batch_id, self.line))
+        shard = await database.run_async(writing.place(self.batch_id, self.line))
+        key = writing.key(shard) if shard else ""
+        if self.key is None:
+            self.key = key
+        elif key != self.key:
+            self.end()
         return True
 
+    def end(self) -> None:
+        self.key = ""
+        self.changed()
+
     async def watch(self) -> None:
-        if self.shard is None:
+        if not self.key:
             return
-        async with streams.listen(writing.key(self.shard), most=writing.ENTRY_UNITS) as entries:
+        async with streams.listen(self.key, most=writing.ENTRY_UNITS) as entries:
             async for _, fields in entries:
                 self.heard.take(fields)
                 self.changed()
+        self.end()  # it is no stream any more
 
     async def news(self, at: int) -> list[Message]:
         heard, mine = self.heard, self.heard.number == self.number and self.heard.line == self.line
         ended = heard.ended if mine else heard.number > self.number
-        self.finished = ended or self.shard is None  # then its shard has ended
+        self.finished = ended or not self.key
         messages: list[Message] = [
             {"k": "add", "t": self.name, "off": offset, "d": part}
             for offset, part in (heard.text.slices(at, complete=ended) if mine else ())

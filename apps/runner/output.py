@@ -14,6 +14,7 @@ from apps.runner.protocol import Entry, Order, Writing
 
 EXPIRE_SECONDS = 3600
 SHOWN_SECONDS = 60  # what was shown of rows is there so long after the last word
+LEFT_SECONDS = 10  # and so long after the end: readers have it at once
 
 # KEYS[1] the stream. ARGV: entry, claimant, fence, seconds to live, "claim", "append" or "restore".
 # 'ours': written. 'theirs': the first entry is another claimant's, nothing was written. 'gone': the stream is empty
@@ -106,5 +107,6 @@ class Output:
         answer = await self.writer.redis.eval(SHOW, 1, self.rows_key, text, str(SHOWN_SECONDS), how)
         return Written(answer.decode() if isinstance(answer, bytes) else answer)
 
-    async def hide(self) -> None:
-        await self.writer.redis.delete(self.rows_key)
+    async def leave(self) -> None:
+        """What was shown has its end: nobody reads it for long."""
+        await self.writer.redis.expire(self.rows_key, LEFT_SECONDS)

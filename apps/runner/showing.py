@@ -26,7 +26,7 @@ ROW_SECONDS = (
     1.0  # a text that has ended stays so long: readers have all of it, and rows that take a moment do not flicker
 )
 BEAT_SECONDS = 5.0  # and said so often where nothing changes
-HIDE_SECONDS = 1.0  # the end of a shard waits so long for its text to be taken away
+LAST_SECONDS = 1.0  # the end of a shard waits so long for the last of its text
 
 
 @dataclass(slots=True, eq=False)
@@ -81,15 +81,17 @@ class Showing:
             self.telling = asyncio.create_task(self.tell())
 
     async def stop(self) -> None:
-        """The shard is over: nobody needs its text any more. A process that dies leaves it for a minute."""
+        """The shard is over: who watches has the rest of its text, which then goes. A process that dies leaves it for a minute."""
         self.over = True
         if self.telling:
             self.telling.cancel()
             await asyncio.wait({self.telling})
         if self.written:
             with contextlib.suppress(RedisError, TimeoutError):
-                async with asyncio.timeout(HIDE_SECONDS):
-                    await self.output.hide()
+                async with asyncio.timeout(LAST_SECONDS):
+                    if time.monotonic() < self.until:
+                        await self.look()
+                    await self.output.leave()
 
     async def tell(self) -> None:
         self.told_at = 0.0  # at once, for what was told before may be gone

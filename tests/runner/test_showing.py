@@ -135,7 +135,7 @@ async def test_the_newest_row_is_shown_exactly_and_then_the_next(
     assert {entry.line for entry in made.said} == {3}  # of the one before nothing is left
     assert 0 < valkey.ttl(made.key) <= 60
     await made.end(3)
-    assert not valkey.exists(made.key)
+    assert 0 < valkey.ttl(made.key) <= 10
     (report,) = [report for report in made.bench.reports if report.kind == "finished"]
     rows = {row.line: row for each in made.bench.reports for row in each.rows}
     assert report.state == "succeeded"
@@ -237,11 +237,27 @@ async def test_a_lost_stream_is_begun_anew_and_a_valkey_that_is_away_costs_no_ro
         raise redis.ConnectionError
 
     made.execution.output.show = away  # type: ignore[method-assign]
-    made.execution.output.hide = away  # type: ignore[method-assign]
+    made.execution.output.leave = away  # type: ignore[method-assign]
     await made.end(2)
     rows = {row.line: row for each in made.bench.reports for row in each.rows}
     assert sorted(rows) == [1, 2]
     assert rows[2].choices[0]["delta"]["content"] == "".join([*SAID, "more", "x"])
+
+
+async def test_the_text_of_the_last_row_is_told_whole_with_its_end(
+    streams: redis.asyncio.Redis, portal: FakePortal, valkey: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = Shard(streams, portal, valkey, 2)
+    await until(lambda: len(made.engine.steps) == 2)
+    made.watch()
+    made.engine.say("row 2", *SAID[:2])
+    await made.until_heard("".join(SAID[:2]))
+    monkeypatch.setattr(showing, "PACE_SECONDS", 60)
+    await asyncio.sleep(0.1)  # the teller sleeps until long after the end
+    made.engine.say("row 2", *SAID[2:])
+    await made.end(2)
+    heard = made.heard
+    assert (str(heard.text), heard.ended, heard.running) == ("".join([*SAID, "x"]), True, 0)
 
 
 async def test_a_long_text_stops_between_two_characters(
@@ -290,7 +306,7 @@ async def test_a_runner_hears_who_watches_by_its_own_stream(
     for each in (execution, chat):
         each.finish("stop")
     await until(lambda: not runner.attempts.executions)
-    assert not valkey.exists(key)
+    assert 0 < valkey.ttl(key) <= 10
 
 
 def test_units_are_those_of_javascript() -> None:

@@ -145,7 +145,9 @@ async def test_a_runner_needs_no_more_than_these_rights(site, valkey, tmp_path):
         assert await output.append(output.entry(seq=0)) is Written.OURS
         assert await output.show(protocol.Writing(running=1), "begin") is Written.OURS
         assert await output.show(protocol.Writing(running=2), "append") is Written.OURS
-        await output.hide()
+        await output.leave()
+        assert 0 < valkey.ttl(output.rows_key) <= 10
+        valkey.delete(output.rows_key)
         assert await output.show(protocol.Writing(running=2), "append") is Written.GONE
         await client.xread({control("n"): "0", watching("n"): "0"}, block=10)
     finally:

@@ -46,10 +46,11 @@ def test_ten_failed_rows_among_so_many_are_found_by_their_index(works):
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE batches_row")
     assert batch.pk != other.pk
+    page = RowsPage(BatchPage(batch))
     with CaptureQueriesContext(connection) as captured:
-        page = RowsPage(BatchPage(batch))
-    assert [row.name for row in page.failed] == [f"Line {1000 + 77 + 5000 * n:,}" for n in range(9, -1, -1)]
-    assert [row.name for row in page.answered] == [f"Line {1000 + SIZE - n:,}" for n in range(MOST)]
+        failed, answered = page.failed, page.answered
+    assert [row.name for row in failed] == [f"Line {1000 + 77 + 5000 * n:,}" for n in range(9, -1, -1)]
+    assert [row.name for row in answered] == [f"Line {1000 + SIZE - n:,}" for n in range(MOST)]
     asked = [each["sql"] for each in captured if 'FROM "batches_row"' in each["sql"] and "LIMIT 10" in each["sql"]]
     assert len(asked) == 2
     assert [pages_read(statement) for statement in asked if pages_read(statement) > PAGES] == []

@@ -376,15 +376,19 @@ def test_a_jobs_cards_fail_alone(shop, forgiving):
     assert events["job-facts"] == whole["job-facts"]
 
 
-def test_a_batchs_cards_fail_alone(shop, forgiving):
-    organization, client = shop
+def batch_of(organization, **fields) -> Batch:
     model = organization.jobs.first().model
     at = datetime.now(UTC) - timedelta(minutes=5)
-    batch = Batch.objects.create(
-        organization=organization, input_file_id=uuid7(), endpoint="/v1/chat/completions", state="completed", model=model, price=model.prices.get(),
-        total=2, completed=2, hold_microusd=20, charge_microusd=10, created_at=at, in_progress_at=at, finalizing_at=at,
-        completed_at=at, expires_at=at + timedelta(days=1),
+    return Batch.objects.create(
+        organization=organization, input_file_id=uuid7(), endpoint="/v1/chat/completions", model=model, price=model.prices.get(), total=2,
+        hold_microusd=20, charge_microusd=10, created_at=at, in_progress_at=at, expires_at=at + timedelta(days=1), **fields,
     )  # fmt: skip
+
+
+def test_a_batchs_cards_fail_alone(shop, forgiving):
+    organization, client = shop
+    now = datetime.now(UTC)
+    batch = batch_of(organization, state="completed", completed=2, finalizing_at=now, completed_at=now)
     page, ids = f"/batches/{batch.public_id}/", ["batch-progress", "batch-files", "batch-events", "batch-facts"]
     whole = shown(client.get(page), ids)
     assert sorted(whole) == sorted(ids)
@@ -394,6 +398,21 @@ def test_a_batchs_cards_fail_alone(shop, forgiving):
     assert answer.status_code == 200
     assert [id for id in ids if found[id] != whole[id]] == ["batch-facts"]
     assert "Nothing was charged or changed by this" in found["batch-facts"]
+
+
+def test_a_running_batchs_rows_fail_alone(shop, forgiving, caplog):
+    organization, client = shop
+    batch = batch_of(organization, state="in_progress", completed=1)
+    page, ids = f"/batches/{batch.public_id}/", ["batch-progress", "batch-files", "batch-rows", "batch-events", "batch-facts"]  # fmt: skip
+    whole = shown(client.get(page), ids)
+    assert sorted(whole) == sorted(ids)
+    lacking("batches_row", "body")
+    answer = client.get(page)
+    found = shown(answer, ids)
+    assert answer.status_code == 200
+    assert [id for id in ids if "data-failed" in found[id]] == ["batch-rows"]
+    assert f'data-topic="batch.{batch.public_id}.rows"' in found["batch-rows"]  # it comes by itself
+    assert [record.part for record in caplog.records if record.getMessage() == "part failed"] == ["rows"]
 
 
 def test_in_development_a_part_that_fails_is_the_error_it_is(shop, monkeypatch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from django.db.models import QuerySet
@@ -35,16 +36,23 @@ class Shown:
 
 
 class RowsPage:
+    """Read where they are shown: a part of the page that fails alone."""
+
     def __init__(self, page: BatchPage) -> None:
         self.page = page
         self.batch: Batch = page.batch
+
+    @cached_property
+    def failed(self) -> list[Shown]:
         if self.batch.is_final:
-            output, errors = page.written
-            self.failed = self.of_file(page.files.get(errors)) if errors else []
-            self.answered = self.of_file(page.files.get(output)) if output else []
-        else:
-            self.failed = self.latest(Row.objects.exclude(status=OK), "-line") if self.batch.failed else []
-            self.answered = self.latest(Row.objects.all(), "-at", "-line")
+            return self.of_file(self.page.files.get(errors)) if (errors := self.page.written[1]) else []
+        return self.latest(Row.objects.exclude(status=OK), "-line") if self.batch.failed else []
+
+    @cached_property
+    def answered(self) -> list[Shown]:
+        if self.batch.is_final:
+            return self.of_file(self.page.files.get(output)) if (output := self.page.written[0]) else []
+        return self.latest(Row.objects.all(), "-at", "-line")
 
     @property
     def topic(self) -> str:

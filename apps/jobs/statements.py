@@ -5,11 +5,13 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
+from apps.billing import entitlements
 from apps.core.sql import Plan, Row, Statement, array
 from apps.files.sealing import Unreadable
 from apps.jobs import sealed
@@ -116,7 +118,8 @@ POSITIONS = (
 )
 
 # Who goes before the jobs asked about, in the order in which they run: within a lane each organization's first before
-# anyone's second. Nothing of a model where more wait than are looked at. `lane` is the tier.
+# anyone's second. Nothing of a model where more wait than are looked at. `lane` is the tier. `passed`: another organization
+# whose plan reserves slots waits too, and goes first as often as it has one free, which nobody can foretell.
 QUEUE = 2_000  # read again every few seconds for each page that shows one who waits: 30 ms
 AHEAD = f"""
 WITH asked AS (
@@ -133,14 +136,20 @@ WITH asked AS (
     ) l
 ), known AS (
     SELECT model_id, shard FROM line GROUP BY model_id, shard HAVING count(*) <= %(most)s
+), reserved AS (
+    SELECT DISTINCT l.model_id, l.organization_id FROM line l JOIN ({entitlements.IN_FORCE}) p USING (organization_id)
+    WHERE NOT l.shard AND p.reserved_slots > 0
 )
 SELECT mine.id, mine.model_id, mine.shard, mine.tier, mine.residency, mine.deadline_at, o.tier AS lane, o.residency AS rule, count(o.id) AS count,
+    NOT mine.shard AND EXISTS (
+        SELECT FROM reserved r WHERE r.model_id = mine.model_id AND r.organization_id <> mine.organization_id
+    ) AS passed,
     (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS at
 FROM asked JOIN known USING (model_id, shard) JOIN line mine USING (id)
 LEFT JOIN line o ON o.model_id = mine.model_id AND o.shard = mine.shard
     AND (o.rank, o.turn, o.deadline_at, o.id) < (mine.rank, mine.turn, mine.deadline_at, mine.id)
-GROUP BY mine.id, mine.model_id, mine.shard, mine.tier, mine.residency, mine.deadline_at, o.tier, o.residency
-"""  # noqa: S608 - a constant goes in
+GROUP BY mine.id, mine.model_id, mine.organization_id, mine.shard, mine.tier, mine.residency, mine.deadline_at, o.tier, o.residency
+"""  # noqa: S608 - constants go in
 
 SNAPSHOT = f"""
 SELECT j.id, j.organization_id, j.state, j.reason, j.version, j.attempt, j.kind, j.streaming, j.interactive, j.tier, m.name AS model, p.code AS pool,
@@ -291,7 +300,8 @@ def snapshots(job_ids: Iterable[UUID]) -> Plan[dict[UUID, Row]]:
 
 
 def ahead(job_ids: Iterable[UUID]) -> Plan[list[Row]]:
-    return (yield Statement(AHEAD, {"ids": array(job_ids), "most": QUEUE}, alone=True))
+    now = entitlements.params(datetime.now(UTC))
+    return (yield Statement(AHEAD, {"ids": array(job_ids), "most": QUEUE, **now}, alone=True))
 
 
 def positions(job_ids: Iterable[UUID]) -> Plan[dict[UUID, int]]:

@@ -12,6 +12,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from apps.billing.models import Plan, Subscription
 from apps.core.ids import uuid7
 from apps.dispatch.dispatcher import Dispatcher
 from apps.jobs import statements
@@ -119,6 +120,29 @@ def test_a_line_that_is_too_long_to_count_says_nothing(organization, model, pool
     assert seconds(jobs[2], now) == 30
     monkeypatch.setattr(statements, "QUEUE", 2)
     assert start.expected([job.pk for job in jobs], now) == {}
+
+
+def test_nothing_is_promised_behind_another_whose_plan_reserves_slots(organization, model, pool, valkey):
+    """It goes first as often as it has one free."""
+    other = make.organization()
+    mine, theirs = queued(organization, model, 0), queued(other, model, 1)
+    shard = queued(organization, model, 0, batch_id=uuid7(), tier="batch")
+    now = timezone.now()
+    plan = Plan.objects.create(code="growth", title="Growth", price_cents=19_900, max_open_jobs=100, reserved_slots=2)
+    subscription = Subscription.objects.create(
+        organization=other, plan=plan, stripe_id="sub_1", state="active", period_start_at=now, period_end_at=now
+    )
+    saw(model, pool, started=6)
+    saw(model, pool, "shards", started=6)
+    assert [seconds(job, now) for job in (mine, theirs, shard)] == [None, 20, 10]  # nobody passes it, or a shard
+    assert start.expected([mine.pk], now)[mine.pk].reason == "Waiting for a free GPU"
+    subscription.state = "ended"
+    subscription.save()
+    assert [seconds(job, now) for job in (mine, theirs, shard)] == [10, 20, 10]
+    subscription.state = "active"
+    subscription.save()
+    Job.objects.filter(pk=theirs.pk).update(model=make.model())  # another line
+    assert seconds(mine, now) == 10
 
 
 def shown(client: Client, job: Job) -> str:

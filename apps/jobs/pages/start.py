@@ -110,5 +110,5 @@ def start(rows: list[Row], ranked: list[Candidate], started: starts.Started, now
         if row["lane"] is not None and any(not placement.barred(pool, rule) for pool in open_to):
             ahead[starts.lane(row["lane"], shard=row["shard"])] += row["count"]
     seconds = expecting.seconds(lane_of(mine), ahead, started, {pool.code for pool in open_to})
-    at = None if seconds is None else now + timedelta(seconds=seconds)
+    at = None if seconds is None or mine["passed"] else now + timedelta(seconds=seconds)
     return Start(now, mine["at"], placement.waits(ranked), at, mine["deadline_at"])

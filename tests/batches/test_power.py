@@ -70,7 +70,7 @@ def test_from_report_to_report(works):
     assert drawn(batch)[0] is None  # it has been silent
 
 
-def test_rows_of_a_report_have_one_time_and_unmeasured_ones_count_for_nothing(works):
+def test_rows_of_a_report_have_one_time_and_what_is_not_measured_is_said(works):
     batch, job = begun(works)
     tell(job, *range(1, 30), energy=None)
     assert Row.objects.values("at").distinct().count() == 1
@@ -80,6 +80,9 @@ def test_rows_of_a_report_have_one_time_and_unmeasured_ones_count_for_nothing(wo
     tell(job, 31)
     came({**dict.fromkeys(range(1, 30), 20), 30: 0, 31: 0})
     assert drawn(batch) == (270, 20)
+    assert power.read(batch).note == "mean of the last 20\xa0s, not all rows measured"
+    Row.objects.filter(line=30).update(status=400, charge_microusd=0)  # nothing was drawn for what was refused
+    assert power.read(batch).note == "mean of the last 20\xa0s"
 
 
 def test_what_it_says_of_itself(works):

@@ -29,26 +29,29 @@ WITH newest AS (
         (SELECT r.at FROM batches_row r WHERE r.batch_id = %(batch)s ORDER BY r.at LIMIT 1)
     ) AS since FROM newest
 ), ended AS (
-    SELECT r.job_id, sum(r.energy_wh) AS energy_wh FROM span, batches_row r
+    SELECT r.job_id, sum(r.energy_wh) AS energy_wh, bool_or(r.energy_wh IS NULL AND r.status = 200) AS partial FROM span, batches_row r
     WHERE r.batch_id = %(batch)s AND r.at > span.since AND r.at <= span.until GROUP BY r.job_id
 )
 SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS version,
     (SELECT extract(epoch FROM until - since)::float8 FROM span) AS seconds,
     (SELECT extract(epoch FROM clock_timestamp() - until)::float8 FROM span) AS silent_seconds,
     (SELECT sum(energy_wh) FROM ended) AS energy_wh,
+    (SELECT coalesce(bool_or(partial), false) FROM ended) AS partial,
     (SELECT max(j.energy_quality) FROM ended JOIN jobs_job j ON j.id = ended.job_id) AS quality
 """  # of the words of quality the last is the least: counter, integrated, modelled, nameplate
 
 
 @dataclass(frozen=True, slots=True)
 class Power:
-    """`w` is the mean over `seconds`; None where nobody knows. `gpus` are (name, memory, how many) of the nodes where it runs."""
+    """`w` is the mean over `seconds`; None where nobody knows, and too low where `partial`: there are answers whose energy nobody
+    knows. `gpus` are (name, memory, how many) of the nodes where it runs."""
 
     version: int
     w: float | None
     seconds: float
     quality: str
     gpus: Sequence[tuple[str, int | None, int]]
+    partial: bool = False
 
     @property
     def figure(self) -> str:
@@ -63,7 +66,8 @@ class Power:
         if not 55 <= self.seconds < 90:
             mean = gettext("mean of the last %(time)s") % {"time": numbers.duration(round(self.seconds))}
         how = str(Job(energy_quality=self.quality).get_energy_quality_display()) if self.quality else ""
-        return gettext(", ").join(filter(None, (mean, how)))
+        less = gettext("not all rows measured") if self.partial else ""
+        return gettext(", ").join(filter(None, (mean, less, how)))
 
     @property
     def hardware(self) -> str:
@@ -99,6 +103,7 @@ def read(batch: Batch) -> Power:
         row["seconds"] or 0.0,
         row["quality"] or "",
         list(gpus),
+        row["partial"],
     )
 
 

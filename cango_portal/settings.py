@@ -154,6 +154,7 @@ MIDDLEWARE = [
     "apps.accounts.middleware.LanguageMiddleware",  # the person may have chosen one
     "django.contrib.messages.middleware.MessageMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
+    "apps.accounts.middleware.SignedOutMiddleware",
     "allauth.account.middleware.AccountMiddleware",
     "apps.accounts.whence.WhenceMiddleware",
     "apps.accounts.middleware.OrganizationMiddleware",

@@ -1,13 +1,17 @@
 """What a page knows of the person: which organization they work in, part of the session, their language and time zone."""
 
 from collections.abc import Callable
+from urllib.parse import urlsplit
 
+from django.conf import settings
+from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.middleware.locale import LocaleMiddleware
 from django.utils import timezone, translation
 from django.utils.deprecation import MiddlewareMixin
 from django.utils.translation import gettext_lazy
+from django_htmx.http import HttpResponseClientRedirect
 
 from apps.accounts import activity, languages
 from apps.accounts.models import Membership
@@ -61,6 +65,23 @@ def begins_while_closing(request: HttpRequest) -> bool:
         and request.path.startswith(BEGINS)
         and not request.path.endswith(ENDS)
     )
+
+
+class SignedOutMiddleware:
+    """Whoever was signed out goes to sign in and back to the page, where a part of it was asked for: in its place the sign-in would be shown, or nothing."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        response = self.get_response(request)
+        htmx = request.htmx  # type: ignore[attr-defined]
+        if not htmx or response.status_code != 302 or urlsplit(response["Location"]).path != settings.LOGIN_URL:
+            return response
+        page = htmx.current_url_abs_path  # None of another host
+        away = HttpResponseClientRedirect(redirect_to_login(page).url if page else response["Location"])
+        away["Cache-Control"] = response.get("Cache-Control", "no-store")
+        return away
 
 
 UTC_ONLY = (*OF_STAFF, "/api/")  # staff in several zones talk of one time; programs have no zone

@@ -317,12 +317,22 @@ function retried({ detail: { requestConfig } }) {
   heading.focus({ preventScroll: true })
 }
 
+// A part that is no longer on the page, such as one that another role does not see: nothing would come in its place.
+function gone(event) {
+  const { requestConfig, serverResponse, shouldSwap } = event.detail
+  const select = requestConfig?.elt?.getAttribute('hx-select')
+  if (!shouldSwap || !select || new DOMParser().parseFromString(serverResponse, 'text/html').querySelector(select)) return
+  event.preventDefault()
+  location.reload()
+}
+
 if (root) {
   copies(document)
   connect()
   setInterval(tick, 1000)
   addEventListener('online', again)
   document.addEventListener('visibilitychange', () => { send({ hidden: document.hidden }); document.hidden || again() })
+  document.addEventListener('htmx:beforeSwap', gone)
   document.addEventListener('htmx:afterSettle', subscribe)
   document.addEventListener('htmx:afterSettle', retried)
   document.addEventListener('change', followed)

@@ -142,7 +142,12 @@ class RowTopic(OfBatch):
 
     async def allowed(self) -> bool:
         """A runner that died says no end: every time it is asked whether the line is still where it was."""
-        if self.number < 0 or not 0 <= self.line < 2**31 or self.batch_id is None or not await super().allowed():
+        if (
+            not 0 <= self.number < 2**53
+            or not 0 <= self.line < 2**31
+            or self.batch_id is None
+            or not await super().allowed()
+        ):
             return False
         shard = await database.run_async(writing.place(self.batch_id, self.line))
         key = writing.key(shard) if shard else ""

@@ -42,6 +42,9 @@ MAX_FRAME = 64 * 1024
 MAX_PER_SECOND = 10.0  # messages from a client
 BURST = 20
 MAX_TOPICS = 200
+NAMES_PER_SECOND = 40.0  # of topics that begin or move
+NAMES_BURST = 2 * MAX_TOPICS  # a page names all of its own at once
+MAX_OVER = 1000  # finished topics that are remembered
 MAX_SOCKETS = 20  # of one user, in one process
 
 GOING_AWAY, POLICY, TOO_BIG, MISTAKE, TRY_AGAIN = 1001, 1008, 1009, 1011, 1013
@@ -72,9 +75,29 @@ class Feed:
             self.at, self.asked = self.asked, None
         return self.at
 
+    def stands(self, at: int) -> bool:
+        """That is where it stands: there is nothing to do."""
+        return self.asked is None and self.at == at
+
     def sent(self, message: Message) -> None:
         if self.asked is None:
             self.at = message["v"] if "v" in message else message["off"] + topics.length(message["d"])
+
+
+class Allowance:
+    """So many at once, and so many more each second."""
+
+    def __init__(self, burst: float, per_second: float) -> None:
+        self.burst = self.left = burst
+        self.per_second = per_second
+        self.refilled = time.monotonic()
+
+    def take(self, count: int) -> bool:
+        """False where that is too much."""
+        now = time.monotonic()
+        self.left = min(self.burst, self.left + (now - self.refilled) * self.per_second) - count
+        self.refilled = now
+        return self.left >= 0
 
 
 class PageConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
@@ -88,13 +111,14 @@ class PageConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
 
     async def connect(self) -> None:
         self.feeds: dict[str, Feed] = {}
-        self.over: set[str] = set()  # topics that will never have more
+        self.over: dict[str, int] = {}  # topics that will never have more, and where they ended
         self.tasks: set[asyncio.Task[None]] = set()
         self.sending = asyncio.Lock()
         self.hidden = False
         self.closed = False
         self.counted: int | None = None
-        self.allowance, self.refilled = float(BURST), time.monotonic()
+        self.messages = Allowance(BURST, MAX_PER_SECOND)
+        self.names = Allowance(NAMES_BURST, NAMES_PER_SECOND)
         await self.accept()  # a close before it reaches the browser as a failure without its code
         viewer = await self.identify(None)
         if viewer is None:
@@ -201,10 +225,7 @@ class PageConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
             return None
         if text_data is None or len(text_data) > MAX_FRAME:
             return await self.end(TOO_BIG if text_data else POLICY)
-        now = time.monotonic()
-        self.allowance = min(float(BURST), self.allowance + (now - self.refilled) * MAX_PER_SECOND) - 1
-        self.refilled = now
-        if self.allowance < 0:
+        if not self.messages.take(1):
             return await self.end(POLICY)
         try:
             message = json.loads(text_data)
@@ -213,10 +234,18 @@ class PageConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
             return await self.end(POLICY)
         if "hidden" in message:
             self.hidden = bool(message["hidden"])
-        for name, at in subscriptions.items():
-            if name not in self.over:
-                await self.subscribe(name, at)
+        lacking = {name: at for name, at in subscriptions.items() if not self.has_all(name, at)}
+        if not self.names.take(len(lacking)):  # each is a reading of the database
+            return await self.end(POLICY)
+        for name, at in lacking.items():
+            await self.subscribe(name, at)
         return None
+
+    def has_all(self, name: str, at: int) -> bool:
+        """Who is behind the end of a topic that is over is served once more: its part came with an older page."""
+        if name in self.feeds:
+            return self.feeds[name].stands(at)
+        return name in self.over and at >= self.over[name]
 
     async def subscribe(self, name: str, at: int) -> None:
         feed = self.feeds.get(name)
@@ -253,9 +282,16 @@ class PageConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
             for task in (watching, pumping):
                 task.cancel()
             await asyncio.gather(watching, pumping, return_exceptions=True)
-        if not self.closed:
-            del self.feeds[feed.topic.name]
-            self.over.add(feed.topic.name)
+        if self.closed:
+            return
+        name = feed.topic.name
+        del self.feeds[name]
+        self.over.pop(name, None)
+        self.over[name] = feed.at
+        if len(self.over) > MAX_OVER:
+            del self.over[next(iter(self.over))]
+        if feed.asked is not None and not self.has_all(name, feed.asked):  # said while it ended
+            await self.subscribe(name, feed.asked)
 
     async def pump(self, feed: Feed) -> None:
         topic = feed.topic

@@ -279,6 +279,27 @@ async def test_a_text_without_an_end_ends_with_its_shard(works, owner, site, val
         assert await socket.hear("add", 5) == {"k": "add", "t": topic, "off": 6, "d": "", "end": 2}
 
 
+async def test_of_finished_topics_the_newest_are_remembered_and_no_invented_number_is_heard(works, owner, monkeypatch):
+    monkeypatch.setattr(consumers, "MAX_OVER", 2)
+    batch, _ = await begun(works)  # no runner has it
+    name = f"batch.{batch.public_id}.row.1.{{}}"
+    async with connected(owner, LIVE) as socket:
+
+        async def ended(number: int) -> bool:
+            await socket.say(sub={name.format(number): 0})
+            try:
+                message = await socket.hear(seconds=0.5)
+            except TimeoutError:
+                return False
+            return message == {"k": "add", "t": name.format(number), "off": 0, "d": "", "end": 0}
+
+        assert [await ended(number) for number in (1, 2, 3)] == [True, True, True]
+        assert [await ended(number) for number in (3, 2, 1)] == [False, False, True]
+        assert await ended(2**53 - 1)
+        await socket.say(sub={name.format(2**53): 0})
+        assert await socket.closed() == consumers.NO_RIGHT
+
+
 async def test_vectors_are_no_text_and_what_has_ended_is_not_watched(works, owner, valkey):
     @sync_to_async
     def make_both() -> tuple[Batch, Batch]:

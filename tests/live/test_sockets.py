@@ -220,6 +220,26 @@ async def test_a_phase_change_comes_at_once_and_ends_the_topic(owner, running):
         assert "$0.0005 charged, $0.0005 returned" in message["html"]
 
 
+async def test_who_is_behind_the_end_of_a_topic_is_served_again(owner, running):
+    topic, text = f"job.{running.public_id}", f"job.{running.public_id}.out.1"
+    async with connected(owner, f"/ws/jobs/{running.public_id}/") as socket:
+        await socket.say(sub={topic: VERSION_SHIFT, text: 0})
+        assert await socket.quiet(0.3)
+        await finish(running, "All of it.")
+        assert {(await socket.hear(seconds=2))["k"] for _ in range(2)} == {"html", "add"}
+        assert await socket.quiet(0.3)
+        await socket.say(sub={topic: 2 * VERSION_SHIFT, text: 10})
+        assert await socket.quiet(0.3)
+        for _ in range(2):
+            await socket.say(sub={topic: VERSION_SHIFT})  # a row that was read just before the end, swapped in after it
+            message = await socket.hear(seconds=2)
+            assert (message["k"], message["v"]) == ("html", 2 * VERSION_SHIFT)
+            assert "Done" in message["html"]
+            assert await socket.quiet(0.3)
+        await socket.say(sub={text: 4})
+        assert await socket.hear(seconds=2) == {"k": "add", "t": text, "off": 4, "d": "of it.", "end": 3}
+
+
 async def test_a_job_that_ends_before_it_began_ends_its_box(owner, organization, model):
     job = await sync_to_async(make.job)(organization=organization, model=model)
     topic = f"job.{job.public_id}"
@@ -375,6 +395,19 @@ async def test_a_client_that_talks_too_much_is_closed(owner, organization):
     async with connected(owner, "/ws/organization/") as socket:
         for _ in range(40):
             await socket.say(hidden=True)
+        assert await socket.closed() == consumers.POLICY
+
+
+async def test_a_page_names_as_many_topics_as_it_may_have_and_no_client_names_ever_more(owner, organization):
+    names = [f"weather.{n}" for n in range(consumers.MAX_TOPICS)]
+    async with connected(owner, "/ws/organization/") as socket:
+        await socket.say(sub={**dict.fromkeys(names[1:], 0), "organization": 0})
+        at = (await socket.hear())["v"]
+        for _ in range(15):
+            await socket.say(sub={"organization": at})  # where it stands costs nothing
+        assert await socket.quiet()
+        for _ in range(3):
+            await socket.say(sub=dict.fromkeys(names, 0))
         assert await socket.closed() == consumers.POLICY
 
 

@@ -335,6 +335,7 @@ def test_days_without_work_are_there_as_zero(client):
         ("start=0001-01-01&end=0001-01-02", "Nothing used in this time"),
         ("start=9999-12-31&end=9999-12-31", "25 Nov 2026"),
         ("first_hour=2026-11-24T23:00", "Choose both hours"),
+        ("first_hour=2026-11-24T23:00&last_hour=2026-11-25T01:00&bars=week", "Chosen hours have no bars by week"),
         ("first_hour=2026-11-24T23:00&last_hour=2026-11-24T22:00", "The last hour is before the first."),
         ("first_hour=2026-11-10T00:00&last_hour=2026-11-18T00:00", "At most 8 days can be shown by hour."),
         ("first_hour=x&last_hour=0001-01-01T00:00", "This is not an hour."),

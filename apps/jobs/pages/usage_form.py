@@ -121,6 +121,8 @@ class UsageForm(forms.Form):
                 self.add_error(
                     "last_hour", gettext("At most %(days)s days can be shown by hour.") % {"days": HOURS_AT_MOST.days}
                 )
+            elif cleaned.get("bars") == "week":
+                self.add_error("bars", gettext("Chosen hours have no bars by week; choose by hour or by day."))
         elif not self.errors:
             first, last = self.dates(self.today)
             if cleaned.get("bars") == "hour" and last - first >= HOURS_AT_MOST:

@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 import time_machine
@@ -16,6 +16,8 @@ from apps.core.spreadsheets import lines
 from apps.jobs import rollup, usage
 from apps.jobs.models import Job, UsageHour, UsageUntil
 from apps.jobs.pages.measures import EMPTY
+from apps.jobs.pages.usage import UsagePage
+from apps.jobs.pages.usage_form import UsageForm
 from apps.keys import services as keys
 from apps.ledger import services as ledger
 from apps.ledger.models import Transfer
@@ -425,6 +427,19 @@ def test_the_csv_has_the_bars_of_the_page(client, asked, ids):
     assert set(ids) <= set(moments(plotted(html)))
 
 
+def test_a_day_that_is_in_a_span_twice_has_its_year_once(place):
+    asked = {"start": "2025-11-30", "end": "2026-11-30"}
+    page = UsagePage(place[0], UsageForm(asked, date(2026, 12, 24)), NOW + timedelta(days=30))
+    assert [page.moment_words(page.moments[n]) for n in (0, 1, 5, -2, -1)] == [
+        "30 Nov 2025 (1 of 7 days)",
+        "1 Dec to 7 Dec 2025",
+        "29 Dec 2025 to 4 Jan",
+        "23 Nov to 29 Nov",
+        "30 Nov (1 of 7 days)",
+    ]
+    assert page.times == ["30 Nov 2025", "1 Jun", "30 Nov"]
+
+
 def test_a_year_has_a_bar_for_each_week(client, place, summed):
     """The first week is a part, and so is the last; the sums are those of the days, to the micro-dollar."""
     organization, owner, _ = place
@@ -436,20 +451,21 @@ def test_a_year_has_a_bar_for_each_week(client, place, summed):
             pass
     html = client.get("/usage/?range=365d").content.decode()
     assert "26 Nov 2025 to 25 Nov 2026" in html
-    assert "Spend by week and model. Highest week 1 Dec to 7 Dec with $4.00. Total $8.00." in html
+    assert "Spend by week and model. Highest week 1 Dec to 7 Dec 2025 with $4.00. Total $8.00." in html
     assert "weeks of UTC, from Monday" in html
     table = html.split("Show as table")[1].split("</table>")[0]
     weeks = re.findall(r'<th scope="row">([^<]+)</th><td>([^<]+)<', table)
     assert len(weeks) == 53
-    assert weeks[:2] == [("26 Nov to 30 Nov (5 of 7 days)", "$3.00"), ("1 Dec to 7 Dec", "$4.00")]
+    assert weeks[:2] == [("26 Nov to 30 Nov 2025 (5 of 7 days)", "$3.00"), ("1 Dec to 7 Dec 2025", "$4.00")]
+    assert weeks[5][0] == "29 Dec 2025 to 4 Jan"
     assert weeks[-1][0] == "23 Nov to 25 Nov (3 of 7 days)"
     assert [text for text, spend in weeks if spend != "$0.00"][2:] == ["12 Oct to 18 Oct", weeks[-1][0]]
     [axis] = re.findall(r'<div class="chart-x"[^>]*>(.*?)</div>', html)
-    assert re.findall(r"<span>(.*?)</span>", axis) == ["26 Nov", "25 May", "25 Nov"]
+    assert re.findall(r"<span>(.*?)</span>", axis) == ["26 Nov 2025", "25 May", "25 Nov"]
     plot = plotted(html)
     first, last = (f"{datetime.fromtimestamp(plot[name] / 1000, UTC):%Y-%m-%d}" for name in ("first", "last"))
     assert (first, last, moments(plot)[0]) == ("2025-11-26", "2026-11-25", "2025-11-24")
-    assert plot["days"][0] == ["26 Nov", "30 Nov"]
+    assert plot["days"][0] == ["26 Nov 2025", "30 Nov 2025"]
     assert plot["days"][-1] == ["23 Nov", "25 Nov"]
 
     by_week = sheet(client, "range=365d&group=day")

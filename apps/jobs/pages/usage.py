@@ -83,6 +83,10 @@ class UsagePage:
         self.start, self.end = form.span(now)
 
     @property
+    def last_day(self) -> date:
+        return (self.end - timedelta(microseconds=1)).date()
+
+    @property
     def bucket(self) -> Group:
         """What a bar stands for."""
         asked: Group | None = self.form.cleaned_data.get("bars") or None
@@ -170,8 +174,7 @@ class UsagePage:
                 "first": written(since, "j M Y, H:i"),
                 "last": written(until, "H:i" if since.date() == until.date() else "j M Y, H:i"),
             }
-        last = (self.end - timedelta(microseconds=1)).date()
-        first = self.start.date()
+        first, last = self.start.date(), self.last_day
         if first >= last:
             return written(first, "j M Y")
         return gettext("%(first)s to %(last)s") % {
@@ -211,7 +214,7 @@ class UsagePage:
             )
 
         if self.by == "day":
-            return [line(day_words(row.groups["day"][1]), row, 1) for row in self.ordered]
+            return [line(self.day_words(row.groups["day"][1]), row, 1) for row in self.ordered]
         if self.by == "week":
             return [line(self.week_words(row.groups["week"][1]), row, 1) for row in self.ordered]
         named = [(*row.groups[self.by], row) for row in self.listed]
@@ -291,20 +294,33 @@ class UsagePage:
         shown = [moments[0], moments[len(moments) // 2], moments[-1]] if len(moments) > 2 else moments
         if self.bucket == "week" and len(shown) > 1:
             ends = [self.days_of(monday) for monday in shown]
-            return [day_words(day) for day in (*(first for first, _ in ends[:-1]), ends[-1][1])]
+            return [self.day_words(day) for day in (*(first for first, _ in ends[:-1]), ends[-1][1])]
         return [self.moment_words(moment) for moment in shown]
 
     def days_of(self, monday: str) -> tuple[str, str]:
         """The first and the last day of its week that are in the span."""
         first = date.fromisoformat(monday)
-        begun, ended = self.start.date(), (self.end - timedelta(microseconds=1)).date()
-        return max(first, begun).isoformat(), min(first + timedelta(days=WEEK - 1), ended).isoformat()
+        return (
+            max(first, self.start.date()).isoformat(),
+            min(first + timedelta(days=WEEK - 1), self.last_day).isoformat(),
+        )
+
+    def day_words(self, text: str) -> str:
+        """With its year where that is not the last day's: a span of a year has a day of the same name twice."""
+        day = date.fromisoformat(text)
+        return written(day, "j M" if day.year == self.last_day.year else "j M Y")
 
     def week_words(self, monday: str) -> str:
         """Its days, and how many of the seven where the span has only a part of it."""
         first, last = self.days_of(monday)
-        count = (date.fromisoformat(last) - date.fromisoformat(first)).days + 1
-        given = {"first": day_words(first), "last": day_words(last), "count": count}
+        begun, ended = date.fromisoformat(first), date.fromisoformat(last)
+        count = (ended - begun).days + 1
+        within = begun.year == ended.year and count > 1  # one year is enough
+        given = {
+            "first": written(begun, "j M") if within else self.day_words(first),
+            "last": self.day_words(last),
+            "count": count,
+        }
         if count == WEEK:
             return gettext("%(first)s to %(last)s") % given
         if count == 1:
@@ -316,7 +332,7 @@ class UsagePage:
         if self.bucket == "week":
             return self.week_words(moment)
         if self.bucket == "day":
-            return day_words(moment)
+            return self.day_words(moment)
         return written(hour_at(moment), "H:i" if self.within_a_day else "j M H:i")
 
     @cached_property
@@ -388,7 +404,7 @@ class UsagePage:
             "first": milliseconds(first - EPOCH),
             "last": milliseconds(first + (self.end - timedelta(microseconds=1) - first) // unit * unit - EPOCH),
             **(
-                {"days": [[day_words(day) for day in self.days_of(week)] for week in self.moments]}
+                {"days": [[self.day_words(day) for day in self.days_of(week)] for week in self.moments]}
                 if self.bucket == "week"
                 else {}
             ),
@@ -412,10 +428,6 @@ class UsagePage:
 
 def hour_at(moment: str) -> datetime:
     return timezone.localtime(datetime.strptime(moment, HOUR_FORM).replace(tzinfo=UTC))
-
-
-def day_words(text: str) -> str:
-    return written(date.fromisoformat(text), "j M")
 
 
 def from_below(number: int) -> int:

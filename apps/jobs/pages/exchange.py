@@ -107,6 +107,11 @@ class Exchange(Waiting):
         return topics.Text(self.kept("text") or "") if self.job.is_final else self.live.text
 
     @property
+    def blank(self) -> bool:
+        """Did it end without a text?"""
+        return self.job.is_final and not len(self.text)
+
+    @property
     def result(self) -> dict[str, Any]:
         found = self.kept("result")
         return found if isinstance(found, dict) else {}

@@ -133,16 +133,20 @@ function fill(name, value) {
     }
 }
 
-function put(part) {       // in the place of the part with its id, if the page has that
-  const old = document.getElementById(part.id)
-  if (!old) return
-  const choice = old.querySelector('[data-follow]'), follows = part.querySelector('[data-follow]')
-  if ('newest' in old.dataset && choice?.checked === false && follows) return   // its reader stays with what is there
+function stand(part) {     // where the server had rendered it, which may be behind what was there
   for (const el of [part, ...part.querySelectorAll('[data-topic]')])
     if (el.dataset.topic) {
       at.set(el.dataset.topic, Number(el.dataset.at) || 0)
       waiting.delete(el.dataset.topic)
     }
+}
+
+function put(part) {       // in the place of the part with its id, if the page has that
+  const old = document.getElementById(part.id)
+  if (!old) return
+  const choice = old.querySelector('[data-follow]'), follows = part.querySelector('[data-follow]')
+  if ('newest' in old.dataset && choice?.checked === false && follows) return   // its reader stays with what is there
+  stand(part)
   if (choice && follows) follows.checked = choice.checked
   const held = old.contains(document.activeElement) ? document.activeElement : null
   if (Date.now() - returned < CATCH_UP && old.dataset.phase && old.dataset.phase !== part.dataset.phase) caughtUp()
@@ -333,6 +337,7 @@ if (root) {
   addEventListener('online', again)
   document.addEventListener('visibilitychange', () => { send({ hidden: document.hidden }); document.hidden || again() })
   document.addEventListener('htmx:beforeSwap', gone)
+  document.addEventListener('htmx:load', ({ target }) => target === document.body || stand(target))   // swapped in
   document.addEventListener('htmx:afterSettle', subscribe)
   document.addEventListener('htmx:afterSettle', retried)
   document.addEventListener('change', followed)

@@ -111,6 +111,26 @@ def test_a_reader_stays_with_a_row_and_follows_the_newest_again(tab: Page) -> No
     expect(tab.locator("#live")).to_be_hidden()  # nothing is in progress any more
 
 
+def test_what_is_swapped_in_stands_where_it_was_read(tab: Page) -> None:
+    row = '<p id="row" data-topic="job.a" data-at="{at}">{word}</p><p id="text" data-topic="job.a.out.1" data-at="2">ab</p>'
+    socket = opened(tab, '<div id="list">' + row.format(at=1, word="running") + "</div>")
+    said: list[dict[str, Any]] = []
+    socket.on_message(lambda message: said.append(json.loads(message)))
+    tab.add_script_tag(path=str(finders.find("django_htmx/htmx-2.min.js")))
+    tab.wait_for_timeout(100)  # it says once that the page has loaded
+    say(socket, k="html", t="job.a", v=2, html='<p id="row" data-topic="job.a" data-at="2">done</p>')
+    say(socket, k="add", t="job.a.out.1", off=2, d="cd")
+    expect(tab.locator("#text")).to_have_text("abcd")
+    late = json.dumps(row.format(at=1, word="running"))  # it was read just before the end
+    tab.evaluate(f"htmx.swap('#list', {late}, {{ swapStyle: 'innerHTML' }})")
+    tab.wait_for_timeout(200)
+    assert said[-1] == {"sub": {"job.a": 1, "job.a.out.1": 2}}
+    say(socket, k="html", t="job.a", v=2, html='<p id="row" data-topic="job.a" data-at="2">done</p>')
+    say(socket, k="add", t="job.a.out.1", off=2, d="cd")
+    expect(tab.locator("#row")).to_have_text("done")
+    expect(tab.locator("#text")).to_have_text("abcd")
+
+
 def test_a_clock_never_goes_back(tab: Page) -> None:
     since = int(time.time()) - 20
     socket = opened(tab, PART.format(at=1, since=since, shown="20 s"))
